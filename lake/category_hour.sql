@@ -1,0 +1,11 @@
+-- Spend and fraud per category and hour. One row a closed window and group: final, appended once.
+CREATE TABLE category_hour (
+  window_start       TIMESTAMP NOT NULL COMMENT 'first instant of the hour, UTC',
+  window_end         TIMESTAMP NOT NULL COMMENT 'first instant after the hour, UTC',
+  event_date         DATE NOT NULL COMMENT 'UTC date of window_start',
+  category           STRING NOT NULL COMMENT 'what was bought',
+  transactions       BIGINT NOT NULL COMMENT 'how many',
+  amount             DECIMAL(30,2) COMMENT 'their sum, US dollars',
+  fraud_transactions BIGINT NOT NULL COMMENT 'how many of them were fraud',
+  fraud_amount       DECIMAL(30,2) COMMENT 'the sum of those, US dollars; 0 when there were none'
+) WITH (partition_by = 'event_date', sort_by = 'category, window_start');

@@ -1,0 +1,138 @@
+//! What a table promises, read from `lake/*.sql`: columns, types, rules, partitioning, order; and for a stream, how a
+//! record becomes a row.
+//!
+//! The one law: nothing else in the engine knows a column's name. A second stream is a second file, not Rust.
+//! This module parses and checks; it never touches data or the lake.
+
+mod options;
+mod parse;
+mod rules;
+mod source;
+mod types;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use crate::error::Result;
+
+/// One table as declared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableContract {
+    pub name: Arc<str>,
+    pub comment: String,
+    pub columns: Vec<Column>,
+    /// The partition column, one of `columns` and of type DATE.
+    pub partition_by: Arc<str>,
+    /// Columns rows are sorted by inside a file; may be empty.
+    pub sort_by: Vec<Arc<str>>,
+    /// Present when rows of this table come from a stream.
+    pub stream: Option<StreamContract>,
+}
+
+/// One column as declared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    pub name: Arc<str>,
+    /// One of the types rule 2 of the lake contract allows.
+    pub data_type: DataType,
+    pub nullable: bool,
+    pub comment: String,
+    pub origin: Origin,
+    /// A rule over the row as an SQL expression; a row for which it is false is rejected.
+    pub check: Option<String>,
+}
+
+/// Where a column's values come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// A field of the input object.
+    Field(InputField),
+    /// Computed from other columns of the row by this SQL expression.
+    Generated(String),
+    /// Filled by the engine, or by whoever writes the table (a standing query's column).
+    Engine,
+}
+
+/// How a field of the input object becomes a column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputField {
+    /// The field's name in the object.
+    pub name: Arc<str>,
+    /// Left-pad with zeros to this many characters (zip codes and card numbers that lost theirs).
+    pub pad: Option<usize>,
+    /// Remove this from the front of the text.
+    pub strip_prefix: Option<String>,
+    /// Replace the value by its keyed token before anything else sees it.
+    pub token: bool,
+}
+
+/// How records of a stream are read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamContract {
+    pub format: Format,
+    /// Column of type TIMESTAMP: when it happened.
+    pub event_time: Arc<str>,
+    /// Column that identifies a row: two rows with one identity are one row.
+    pub identity: Arc<str>,
+    /// Column whose value is the partition key of PutRecords.
+    pub partition_key: Arc<str>,
+}
+
+/// The formats a record may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object, or several lines of them.
+    Json,
+}
+
+/// Names of the columns the engine fills in a stream's table, in the order they are declared.
+pub mod provenance {
+    pub const SOURCE: &str = "_source";
+    pub const SHARD: &str = "_shard";
+    pub const SEQUENCE: &str = "_sequence";
+    pub const SUB_SEQUENCE: &str = "_sub_sequence";
+    pub const ARRIVAL_TIME: &str = "_arrival_time";
+    pub const EPOCH: &str = "_epoch";
+    pub const LATE: &str = "_late";
+}
+
+/// The Arrow type of every time in Lakeward.
+pub fn timestamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+impl TableContract {
+    /// Parses one contract; `origin` is the file's name for error messages.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] naming file, line, column and the nearest right word.
+    pub fn parse(origin: &str, sql: &str) -> Result<Self> {
+        parse::table_contract(origin, sql)
+    }
+
+    /// The Arrow schema of the table: every column in declared order, the partition column included.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(
+            self.columns
+                .iter()
+                .map(|c| Field::new(c.name.as_ref(), c.data_type.clone(), c.nullable))
+                .collect::<Vec<_>>(),
+        ))
+    }
+
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name.as_ref() == name)
+    }
+}
+
+/// Reads every `*.sql` of a folder; keyed by table name.
+///
+/// # Errors
+/// [`crate::Error::Usage`] for an unreadable folder, a bad contract, or two contracts of one name.
+pub fn read_folder(folder: &Path) -> Result<BTreeMap<Arc<str>, TableContract>> {
+    parse::folder(folder)
+}

@@ -1,0 +1,186 @@
+//! The options of a contract: a column's `OPTIONS (…)` and the table's `WITH (…)`.
+//!
+//! The one law: an option that is not known, written twice or of the wrong kind is refused where it stands.
+//! Whether the columns that options name exist is checked in `rules`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::sql::sqlparser::ast::{
+    CreateTable, CreateTableOptions, Expr, Ident, Spanned, SqlOption, UnaryOperator, Value,
+};
+use datafusion::sql::sqlparser::tokenizer::Location;
+
+use super::Format;
+use super::source::{Source, did_you_mean};
+use crate::error::{Error, Result};
+
+const COLUMN_OPTIONS: [&str; 4] = ["field", "pad", "strip_prefix", "token"];
+const TABLE_OPTIONS: [&str; 6] = ["format", "event_time", "identity", "partition_key", "partition_by", "sort_by"];
+const FORMATS: [&str; 1] = ["json"];
+
+/// Widest padding: the longest text that has lost zeros is a card number of 19 digits; twice that is surely a slip.
+const PAD_MAX: usize = 38;
+
+/// A text and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) text: Arc<str>,
+    pub(super) at: Location,
+}
+
+/// What a column's `OPTIONS` say.
+#[derive(Default)]
+pub(super) struct ColumnOptions {
+    pub(super) field: Option<Placed>,
+    pub(super) pad: Option<usize>,
+    pub(super) strip_prefix: Option<String>,
+    pub(super) token: bool,
+}
+
+impl ColumnOptions {
+    pub(super) fn read(source: &Source<'_>, list: &[SqlOption], column: &str, data_type: &DataType) -> Result<Self> {
+        let mut options = Self::default();
+        for (key, value) in pairs(source, list, &COLUMN_OPTIONS)? {
+            let name = key.value.as_str();
+            if name != "field" && *data_type != DataType::Utf8 {
+                let message = format!("`{name}` works on text: make `{column}` a STRING or remove the option");
+                return Err(source.error(key.span.start, message));
+            }
+            match name {
+                "field" => options.field = Some(text(source, key, value)?),
+                "pad" => options.pad = Some(pad(source, key, value)?),
+                "strip_prefix" => options.strip_prefix = Some(text(source, key, value)?.text.to_string()),
+                _ => options.token = boolean(source, key, value)?,
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// What the table's `WITH` says.
+pub(super) struct TableOptions {
+    pub(super) format: Option<Format>,
+    pub(super) event_time: Option<Placed>,
+    pub(super) identity: Option<Placed>,
+    pub(super) partition_key: Option<Placed>,
+    pub(super) partition_by: Placed,
+    pub(super) sort_by: Vec<Placed>,
+}
+
+impl TableOptions {
+    /// Reads them; a stream has all of `event_time`, `identity`, `partition_key`, another table none.
+    pub(super) fn read(source: &Source<'_>, table: &CreateTable) -> Result<Self> {
+        let list: &[SqlOption] = match &table.table_options {
+            CreateTableOptions::With(list) => list,
+            _ => &[],
+        };
+        let at = table.name.span().start;
+        let mut format = None;
+        let mut texts: Vec<(&str, Placed)> = Vec::new();
+        for (key, value) in pairs(source, list, &TABLE_OPTIONS)? {
+            let value = text(source, key, value)?;
+            if key.value == "format" {
+                if !FORMATS.contains(&value.text.as_ref()) {
+                    let hint = did_you_mean(&value.text, &FORMATS);
+                    return Err(source.error(value.at, format!("unknown format `{}`{hint}", value.text)));
+                }
+                format = Some(Format::Json);
+            } else {
+                texts.push((&key.value, value));
+            }
+        }
+        let mut take = |name: &str| texts.iter().position(|(key, _)| *key == name).map(|i| texts.swap_remove(i).1);
+        let mut of_stream = |name: &str| -> Result<Option<Placed>> {
+            match (take(name), format) {
+                (None, Some(_)) => Err(missing(source, at, name, "a stream's table")),
+                (Some(value), None) => {
+                    let message = format!("`{name}` belongs to a stream: add `format = 'json'` or remove it");
+                    Err(source.error(value.at, message))
+                }
+                (value, _) => Ok(value),
+            }
+        };
+        let (event_time, identity) = (of_stream("event_time")?, of_stream("identity")?);
+        let partition_key = of_stream("partition_key")?;
+        let partition_by = take("partition_by").ok_or_else(|| missing(source, at, "partition_by", "a table"))?;
+        let sort_by = take("sort_by").map_or_else(|| Ok(Vec::new()), |list| names(source, &list))?;
+        Ok(Self { format, event_time, identity, partition_key, partition_by, sort_by })
+    }
+}
+
+fn missing(source: &Source<'_>, at: Location, option: &str, what: &str) -> Error {
+    source.error(at, format!("{what} needs `{option} = '<column>'` in its WITH (…)"))
+}
+
+/// `a, b` as its parts.
+fn names(source: &Source<'_>, list: &Placed) -> Result<Vec<Placed>> {
+    let mut names: Vec<Placed> = Vec::new();
+    for name in list.text.split(',').map(str::trim) {
+        if name.is_empty() || names.iter().any(|known| known.text.as_ref() == name) {
+            let message = format!("`{}`: expected different column names, separated by commas", list.text);
+            return Err(source.error(list.at, message));
+        }
+        names.push(Placed { text: name.into(), at: list.at });
+    }
+    Ok(names)
+}
+
+/// The `key = value` pairs of a list; refuses what is no pair, unknown or written twice.
+fn pairs<'l>(source: &Source<'_>, list: &'l [SqlOption], known: &[&str]) -> Result<Vec<(&'l Ident, &'l Expr)>> {
+    let mut pairs: Vec<(&Ident, &Expr)> = Vec::new();
+    for option in list {
+        let SqlOption::KeyValue { key, value } = option else {
+            return Err(source.error(option.span().start, format!("`{option}`: expected `option = value`")));
+        };
+        let name = key.value.as_str();
+        if !known.contains(&name) {
+            return Err(source.error(key.span.start, format!("unknown option `{name}`{}", did_you_mean(name, known))));
+        }
+        if pairs.iter().any(|(other, _)| other.value == key.value) {
+            return Err(source.error(key.span.start, format!("option `{name}` is given twice")));
+        }
+        pairs.push((key, value));
+    }
+    Ok(pairs)
+}
+
+fn text(source: &Source<'_>, key: &Ident, value: &Expr) -> Result<Placed> {
+    match value {
+        Expr::Value(literal) => match &literal.value {
+            Value::SingleQuotedString(text) if !text.is_empty() => {
+                Ok(Placed { text: text.as_str().into(), at: literal.span.start })
+            }
+            _ => Err(expected(source, key, value, "a text in single quotes")),
+        },
+        _ => Err(expected(source, key, value, "a text in single quotes")),
+    }
+}
+
+fn boolean(source: &Source<'_>, key: &Ident, value: &Expr) -> Result<bool> {
+    match value {
+        Expr::Value(literal) if matches!(literal.value, Value::Boolean(_)) => Ok(literal.value == Value::Boolean(true)),
+        _ => Err(expected(source, key, value, "`true` or `false`")),
+    }
+}
+
+fn pad(source: &Source<'_>, key: &Ident, value: &Expr) -> Result<usize> {
+    if let Expr::Value(literal) = value
+        && let Value::Number(digits, _) = &literal.value
+        && let Ok(width) = digits.parse()
+        && (1..=PAD_MAX).contains(&width)
+    {
+        return Ok(width);
+    }
+    Err(expected(source, key, value, &format!("a width from 1 to {PAD_MAX}")))
+}
+
+fn expected(source: &Source<'_>, key: &Ident, value: &Expr, what: &str) -> Error {
+    // A sign has no place of its own; its number has.
+    let at = match value {
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, .. } => source.place_after(key.span),
+        _ => value.span().start,
+    };
+    let at = if at.line == 0 { key.span.start } else { at };
+    source.error(at, format!("`{} = {value}`: expected {what}", key.value))
+}

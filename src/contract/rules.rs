@@ -1,0 +1,336 @@
+//! The rules of the lake contract that a table's declaration can break.
+//!
+//! The one law: a table that passes can be created, read by every reader the lake is for, and filled by the engine.
+//! Data and files are not looked at.
+
+use std::ops::ControlFlow;
+
+use arrow::datatypes::DataType;
+use datafusion::sql::sqlparser::ast::{CreateTable, Expr, Ident, Spanned, visit_expressions};
+use datafusion::sql::sqlparser::tokenizer::Location;
+
+use super::options::{Placed, TableOptions};
+use super::source::{Source, did_you_mean};
+use super::types::sql_name;
+use super::{Column, Origin, parse, provenance, timestamp_type};
+use crate::error::Result;
+
+/// Longest name, in bytes: Redshift's limit (rule 8).
+const NAME_BYTES_MAX: usize = 127;
+
+/// Words that need quotes in Athena (its DDL and SELECT lists) or in Redshift, plain names only.
+/// `raw` is reserved in Redshift too and still allowed: the column of `rejects` is quoted there.
+const RESERVED: &str = "\
+    aes128 aes256 all allowoverwrite alter analyse analyze and any array as asc authorization az64 backup between bigint \
+    binary blanksasnull boolean both by bytedict bzip2 case cashe cast char check collate column commit conf constraint \
+    create credentials cross cube current current_catalog current_date current_path current_schema current_time \
+    current_timestamp current_user cursor database date dayofweek deallocate decimal default deferrable deflate defrag \
+    delete delta delta32k desc describe disable distinct div do double drop else emptyasnull enable encode encrypt \
+    encryption end escape except exchange execute exists explicit extended external extract false fetch first float floor \
+    following for foreign freeze from full function globaldict256 globaldict64k grant group grouping gzip having identity \
+    if ignore ilike import in initially inner insert int integer intersect interval into is isnull join json_array \
+    json_exists json_object json_query json_table json_value language last lateral leading left less like limit listagg \
+    local localtime localtimestamp lun luns lzo lzop macro map minus more mostly16 mostly32 mostly8 natural new none \
+    normalize not notnull null nulls numeric of off offline offset oid old on only open or order out outer over overlaps \
+    parallel partialscan partition percent permissions pivot placing preceding precision prepare preserve primary \
+    procedure range readratio reads recover recursive reduce references regexp rejectlog resort respect restore revoke \
+    right rlike rollback rollup row rows select session_user set similar skip smallint snapshot some start sysdate system \
+    table tablesample tag tdes text255 text32k then time timestamp to top trailing transform trigger trim true truncate \
+    truncatecolumns uescape unbounded union unique uniquejoin unnest unpivot update user using utc_timestamp values \
+    varchar verbose view views wallet when where window with without";
+
+/// A table's name: crawlers skip what starts with `_`, so it may not.
+pub(super) fn check_table_name(source: &Source<'_>, name: &Ident) -> Result<()> {
+    if name.value.starts_with('_') {
+        let message = format!("table `{}`: readers skip folders that start with `_`; choose another name", name.value);
+        return Err(source.error(name.span.start, message));
+    }
+    check_name(source, name, "table")
+}
+
+/// A column's name: a leading `_` is kept for what the engine fills.
+pub(super) fn check_column_name(source: &Source<'_>, name: &Ident) -> Result<()> {
+    if name.value.starts_with('_') && provenance_type(&name.value).is_none() {
+        let hint = did_you_mean(&name.value, &provenance_names());
+        let message = format!("`{}`: a leading `_` marks what the engine fills{hint}", name.value);
+        return Err(source.error(name.span.start, message));
+    }
+    check_name(source, name, "column")
+}
+
+fn check_name(source: &Source<'_>, name: &Ident, what: &str) -> Result<()> {
+    let text = name.value.as_str();
+    let bare = text.strip_prefix('_').unwrap_or(text);
+    let well_formed = bare.starts_with(|c: char| c.is_ascii_lowercase())
+        && bare.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    let complaint = if !well_formed {
+        "expected lower-case letters, digits and `_`, a letter first".to_owned()
+    } else if text.len() > NAME_BYTES_MAX {
+        format!("longer than {NAME_BYTES_MAX} bytes")
+    } else if RESERVED.split_ascii_whitespace().any(|word| word == text) {
+        format!("a reserved word of Athena or Redshift; take another, like `{text}_value`")
+    } else {
+        return Ok(());
+    };
+    Err(source.error(name.span.start, format!("{what} `{text}`: {complaint}")))
+}
+
+/// Checks every column against the others: provenance, tokens, input fields, names inside expressions.
+pub(super) fn check_columns(source: &Source<'_>, table: &CreateTable, columns: &[Column], stream: bool) -> Result<()> {
+    for (index, (definition, column)) in table.columns.iter().zip(columns).enumerate() {
+        let at = definition.name.span.start;
+        if let Some(expected) = provenance_type(&column.name)
+            && (column.data_type != expected || column.nullable)
+        {
+            let message = format!("`{}` is {} NOT NULL in every table", column.name, sql_name(&expected));
+            return Err(source.error(at, message));
+        }
+        if let Origin::Field(field) = &column.origin
+            && let Some(other) = columns[..index]
+                .iter()
+                .find(|other| matches!(&other.origin, Origin::Field(known) if known.name == field.name))
+        {
+            // Two columns of one field could keep in clear what the other one hides.
+            let message = format!("`{}` and `{}` both read the field `{}`", other.name, column.name, field.name);
+            return Err(source.error(at, format!("{message}; let one be GENERATED from the other")));
+        }
+        for (clause, expression) in parse::expressions(definition) {
+            check_expression(source, columns, column, clause, expression)?;
+        }
+    }
+    if stream {
+        let missing = provenance_names().into_iter().find(|name| columns.iter().all(|c| c.name.as_ref() != *name));
+        if let Some(name) = missing {
+            let data_type = provenance_type(name).as_ref().map_or("", sql_name);
+            let message = format!("a stream's table needs the column `{name} {data_type} NOT NULL`");
+            return Err(source.error(table.name.span().start, message));
+        }
+    }
+    Ok(())
+}
+
+/// An expression names columns a record brings; a generated one no other generated one, so that order does not matter.
+fn check_expression(
+    source: &Source<'_>,
+    columns: &[Column],
+    column: &Column,
+    clause: &str,
+    expression: &Expr,
+) -> Result<()> {
+    let found = visit_expressions(expression, |part| {
+        let ident = match part {
+            Expr::Identifier(ident) => ident,
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } | Expr::CompoundIdentifier(_) => {
+                let message = format!("{clause} of `{}`: `{part}`: expected an expression over the row", column.name);
+                return ControlFlow::Break(source.error(part.span().start, message));
+            }
+            _ => return ControlFlow::Continue(()),
+        };
+        let complaint = match columns.iter().find(|c| *c.name == ident.value) {
+            None => {
+                let names: Vec<&str> = readable(columns, clause).map(|c| c.name.as_ref()).collect();
+                format!("no column `{}`{}", ident.value, did_you_mean(&ident.value, &names))
+            }
+            Some(named) if readable(columns, clause).all(|c| c.name != named.name) => {
+                format!("{clause} of `{}` cannot read `{}`: it is filled later", column.name, named.name)
+            }
+            Some(_) => return ControlFlow::Continue(()),
+        };
+        ControlFlow::Break(source.error(ident.span.start, complaint))
+    });
+    match found {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// The columns an expression of this clause may name.
+fn readable<'c>(columns: &'c [Column], clause: &str) -> impl Iterator<Item = &'c Column> {
+    let of_record_only = clause == "GENERATED";
+    columns.iter().filter(move |column| match column.origin {
+        Origin::Field(_) => true,
+        Origin::Generated(_) => !of_record_only,
+        Origin::Engine => false,
+    })
+}
+
+/// Checks that the columns which the table's options name exist and are of the right kind.
+pub(super) fn check_options(
+    source: &Source<'_>,
+    table: &CreateTable,
+    columns: &[Column],
+    options: &TableOptions,
+) -> Result<()> {
+    let required = |option: &str, name: &Placed, data_type: &DataType| -> Result<()> {
+        let column = find(source, columns, option, name)?;
+        if column.data_type != *data_type || column.nullable {
+            let message = format!("`{option}`: `{}` must be {} NOT NULL", name.text, sql_name(data_type));
+            return Err(source.error(place_of(table, &name.text).unwrap_or(name.at), message));
+        }
+        Ok(())
+    };
+    required("partition_by", &options.partition_by, &DataType::Date32)?;
+    for name in &options.sort_by {
+        find(source, columns, "sort_by", name)?;
+    }
+    let of_stream = [
+        ("event_time", &options.event_time, timestamp_type()),
+        ("identity", &options.identity, DataType::Utf8),
+        ("partition_key", &options.partition_key, DataType::Utf8),
+    ];
+    for (option, name, data_type) in of_stream {
+        let Some(name) = name else { continue };
+        required(option, name, &data_type)?;
+        if find(source, columns, option, name)?.origin == Origin::Engine {
+            return Err(source.error(name.at, format!("`{option}`: `{}` must come from the record", name.text)));
+        }
+    }
+    Ok(())
+}
+
+fn find<'c>(source: &Source<'_>, columns: &'c [Column], option: &str, name: &Placed) -> Result<&'c Column> {
+    columns.iter().find(|column| column.name == name.text).ok_or_else(|| {
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_ref()).collect();
+        source.error(name.at, format!("`{option}`: no column `{}`{}", name.text, did_you_mean(&name.text, &names)))
+    })
+}
+
+fn place_of(table: &CreateTable, column: &str) -> Option<Location> {
+    table.columns.iter().find(|definition| definition.name.value == column).map(|d| d.name.span.start)
+}
+
+fn provenance_names() -> [&'static str; 7] {
+    use provenance::{ARRIVAL_TIME, EPOCH, LATE, SEQUENCE, SHARD, SOURCE, SUB_SEQUENCE};
+    [SOURCE, SHARD, SEQUENCE, SUB_SEQUENCE, ARRIVAL_TIME, EPOCH, LATE]
+}
+
+/// The type of a column the engine fills.
+fn provenance_type(name: &str) -> Option<DataType> {
+    Some(match name {
+        provenance::SOURCE | provenance::SHARD | provenance::SEQUENCE => DataType::Utf8,
+        provenance::SUB_SEQUENCE => DataType::Int32,
+        provenance::ARRIVAL_TIME => timestamp_type(),
+        provenance::EPOCH => DataType::Int64,
+        provenance::LATE => DataType::Boolean,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::TableContract;
+
+    const STREAM: &str = "CREATE TABLE t (
+  at TIMESTAMP NOT NULL OPTIONS (field = 'time'),
+  day DATE NOT NULL GENERATED ALWAYS AS (CAST(at AS DATE)),
+  id STRING NOT NULL,
+  card STRING NOT NULL OPTIONS (token = true, pad = 12),
+  amount DECIMAL(20,2) CHECK (amount > 0),
+  _source STRING NOT NULL, _shard STRING NOT NULL, _sequence STRING NOT NULL, _sub_sequence INT NOT NULL,
+  _arrival_time TIMESTAMP NOT NULL, _epoch BIGINT NOT NULL, _late BOOLEAN NOT NULL
+) WITH (format = 'json', event_time = 'at', identity = 'id', partition_key = 'card', partition_by = 'day', sort_by = 'at, id')";
+
+    /// The message for the stream above with a part replaced.
+    fn refusal(part: &str, by: &str) -> String {
+        assert!(STREAM.contains(part), "no `{part}` in the stream");
+        TableContract::parse("lake/t.sql", &STREAM.replacen(part, by, 1)).expect_err(by).to_string()
+    }
+
+    #[test]
+    fn the_stream_itself_is_fine() {
+        let table = TableContract::parse("lake/t.sql", STREAM).unwrap();
+        assert_eq!(table.columns.len(), 12);
+        assert_eq!(table.sort_by, ["at".into(), "id".into()]);
+    }
+
+    #[test]
+    fn a_refusal_names_place_and_remedy() {
+        let cases = [
+            ("(field =", "(feild =", "2:34: unknown option `feild`; did you mean `field`?"),
+            ("TIMESTAMP", "TIMESTMP", "2:6: unknown type `TIMESTMP`; did you mean `TIMESTAMP`?"),
+            ("STRING", "VARCHAR(3)", "4:6: unknown type `VARCHAR(3)`; did you mean `STRING`?"),
+            ("DECIMAL(20,2)", "DECIMAL(10,2)", "6:10: `DECIMAL(10,2)`: expected `DECIMAL(p,s)` with 19 to 38 digits"),
+            ("DECIMAL(20,2)", "INT UNSIGNED", "6:10: unknown type `INT UNSIGNED`; did you mean `INT`?"),
+            (
+                "OPTIONS (field",
+                "OPTION (field",
+                "2:25: expected ',' or ')' after column definition, found OPTION; did you mean `OPTIONS`?",
+            ),
+            ("= 'time')", "= time)", "2:42: `field = time`: expected a text in single quotes"),
+            ("pad = 12", "pad = 0", "5:53: `pad = 0`: expected a width from 1 to 38"),
+            ("pad = 12", "pad = -1", "`pad = -1`: expected a width from 1 to 38"),
+            ("token = true", "token = 1", "5:41: `token = 1`: expected `true` or `false`"),
+            ("pad = 12", "token = true", "5:47: option `token` is given twice"),
+            ("card STRING NOT", "card BIGINT NOT", "5:33: `token` works on text: make `card` a STRING"),
+            ("id STRING", "Id STRING", "4:3: column `Id`: expected lower-case letters"),
+            ("amount DECIMAL", "timestamp DECIMAL", "6:3: column `timestamp`: a reserved word of Athena or Redshift"),
+            ("TABLE t", "TABLE _t", "1:14: table `_t`: readers skip folders that start with `_`"),
+            ("TABLE t", "TABLE lake.t", "1:14: table `lake.t`: a name without a dot"),
+            ("amount DECIMAL", "id DECIMAL", "6:3: column `id` is declared twice"),
+            ("CHECK (amount", "CHECK (amuont", "6:31: no column `amuont`; did you mean `amount`?"),
+            ("CHECK (amount", "CHECK (_epoch", "6:31: CHECK of `amount` cannot read `_epoch`: it is filled later"),
+            ("CAST(at AS", "CAST(day AS", "3:47: GENERATED of `day` cannot read `day`"),
+            ("> 0)", "> 0) CHECK (amount < 9)", "6:3: `amount`: a second `CHECK`"),
+            ("> 0)", "> 0) DEFAULT 1", "6:3: `amount`: `DEFAULT 1` is not part of a contract"),
+            (
+                "card STRING NOT NULL OPTIONS (",
+                "card STRING NOT NULL OPTIONS (field = 'id', ",
+                "5:3: `id` and `card` both read the field `id`",
+            ),
+            ("_sub_sequence INT", "_sub_sequence BIGINT", "7:79: `_sub_sequence` is INT NOT NULL in every table"),
+            ("_epoch BIGINT NOT NULL", "_epoch BIGINT", "8:37: `_epoch` is BIGINT NOT NULL in every table"),
+            (", _late BOOLEAN NOT NULL", "", "1:14: a stream's table needs the column `_late BOOLEAN NOT NULL`"),
+            (
+                "_late BOOLEAN",
+                "_latte BOOLEAN",
+                "8:61: `_latte`: a leading `_` marks what the engine fills; did you mean `_late`?",
+            ),
+            (
+                "_late BOOLEAN NOT NULL",
+                "_late BOOLEAN NOT NULL CHECK (amount > 1)",
+                "8:61: `_late` can have no OPTIONS, CHECK or GENERATED",
+            ),
+            ("format = 'json'", "format = 'jsn'", "9:18: unknown format `jsn`; did you mean `json`?"),
+            ("format = 'json', ", "", "9:22: `event_time` belongs to a stream: add `format = 'json'` or remove it"),
+            ("identity = 'id', ", "", "1:14: a stream's table needs `identity = '<column>'` in its WITH (…)"),
+            ("identity = 'id'", "identity = 'idd'", "9:56: `identity`: no column `idd`; did you mean `id`?"),
+            ("identity = 'id'", "identity = 'amount'", "6:3: `identity`: `amount` must be STRING NOT NULL"),
+            ("identity = 'id'", "identity = '_shard'", "9:56: `identity`: `_shard` must come from the record"),
+            ("event_time = 'at'", "event_time = 'day'", "3:3: `event_time`: `day` must be TIMESTAMP NOT NULL"),
+            ("day DATE NOT NULL", "day DATE", "3:3: `partition_by`: `day` must be DATE NOT NULL"),
+            ("partition_by = 'day', ", "", "1:14: a table needs `partition_by = '<column>'`"),
+            ("'at, id'", "'at, ic'", "`sort_by`: no column `ic`; did you mean `id`?"),
+            ("'at, id'", "'at, at'", "`at, at`: expected different column names"),
+            ("sort_by", "sorted_by", "unknown option `sorted_by`; did you mean `sort_by`?"),
+            (
+                "CREATE TABLE",
+                "CREATE TEMPORARY TABLE",
+                "a contract is `CREATE TABLE name (columns…) WITH (options…)` and nothing else",
+            ),
+            ("sort_by = 'at, id')", "sort_by = 'at, id') PARTITION BY day", "1:14: a contract is `CREATE TABLE name"),
+            ("'at, id')", "'at, id'); SELECT 1", "1:1: one `CREATE TABLE` is expected, found 2 statements"),
+            ("'at, id'", "'at, id", "9:"),
+        ];
+        let wrong: Vec<String> = cases
+            .iter()
+            .map(|(part, by, expected)| (refusal(part, by), by, expected))
+            .filter(|(message, _, expected)| !message.starts_with("lake/t.sql:") || !message.contains(*expected))
+            .map(|(message, by, expected)| format!("{by}\n  {message}\n  {expected}"))
+            .collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn names_have_a_longest_form() {
+        let name = "n".repeat(128);
+        assert!(refusal("amount DECIMAL", &format!("{name} DECIMAL")).contains("longer than 127 bytes"));
+    }
+
+    #[test]
+    fn a_query_is_no_contract() {
+        let error = TableContract::parse("lake/q.sql", "-- a query\nSELECT 1").unwrap_err().to_string();
+        assert_eq!(error, "lake/q.sql:2:1: a contract starts with `CREATE TABLE`");
+        let error = TableContract::parse("lake/q.sql", "").unwrap_err().to_string();
+        assert_eq!(error, "lake/q.sql:1:1: one `CREATE TABLE` is expected, found 0 statements");
+    }
+}

@@ -1,0 +1,82 @@
+//! The types a contract may name, and what they are in Arrow.
+//!
+//! The one law: every type here is one that every reader of the lake reads (rules 2 to 6 of its contract).
+
+use std::ops::RangeInclusive;
+
+use arrow::datatypes::DataType;
+use datafusion::sql::sqlparser::ast::{ColumnDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo};
+use datafusion::sql::sqlparser::tokenizer::Location;
+
+use super::source::{Source, did_you_mean};
+use super::timestamp_type;
+use crate::error::Result;
+
+/// The types of rule 2, as a contract writes them.
+const TYPES: [&str; 11] =
+    ["STRING", "BOOLEAN", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIMESTAMP", "BINARY"];
+
+/// Digits of a decimal. At least 19 (rule 5): fewer are stored as INT64, which Redshift Spectrum is not known to read.
+const DECIMAL_DIGITS: RangeInclusive<u8> = 19..=38;
+
+/// The Arrow type of a column.
+pub(super) fn arrow_type(source: &Source<'_>, definition: &ColumnDef) -> Result<DataType> {
+    Ok(match &definition.data_type {
+        SqlType::String(None) => DataType::Utf8,
+        SqlType::Boolean => DataType::Boolean,
+        SqlType::SmallInt(None) => DataType::Int16,
+        SqlType::Int(None) => DataType::Int32,
+        SqlType::BigInt(None) => DataType::Int64,
+        SqlType::Float(ExactNumberInfo::None) => DataType::Float32,
+        SqlType::Double(ExactNumberInfo::None) => DataType::Float64,
+        SqlType::Date => DataType::Date32,
+        SqlType::Timestamp(None, TimezoneInfo::None) => timestamp_type(),
+        SqlType::Binary(None) => DataType::Binary,
+        SqlType::Decimal(info) => decimal(source, type_place(source, definition), info)?,
+        other => {
+            let written = other.to_string();
+            let upper = written.to_uppercase();
+            let base = upper.split(['(', ' ']).next().unwrap_or_default();
+            let hint = match base {
+                "TEXT" | "VARCHAR" | "CHAR" => "; did you mean `STRING`?".to_owned(),
+                "INTEGER" => "; did you mean `INT`?".to_owned(),
+                known if TYPES.contains(&known) => format!("; did you mean `{known}`?"),
+                word => did_you_mean(word, &TYPES),
+            };
+            return Err(source.error(type_place(source, definition), format!("unknown type `{written}`{hint}")));
+        }
+    })
+}
+
+fn decimal(source: &Source<'_>, at: Location, info: &ExactNumberInfo) -> Result<DataType> {
+    if let ExactNumberInfo::PrecisionAndScale(precision, scale) = info
+        && let (Ok(precision), Ok(scale)) = (u8::try_from(*precision), i8::try_from(*scale))
+        && DECIMAL_DIGITS.contains(&precision)
+        && (0..=19).contains(&scale)
+    {
+        return Ok(DataType::Decimal128(precision, scale));
+    }
+    let message = format!(
+        "`DECIMAL{info}`: expected `DECIMAL(p,s)` with {} to {} digits, at most 19 after the point; money is `DECIMAL(20,2)`",
+        DECIMAL_DIGITS.start(),
+        DECIMAL_DIGITS.end(),
+    );
+    Err(source.error(at, message))
+}
+
+/// Types carry no place of their own: a type is the token after the column's name.
+fn type_place(source: &Source<'_>, definition: &ColumnDef) -> Location {
+    source.place_after(definition.name.span)
+}
+
+/// How a contract writes the types that rules ask for.
+pub(super) fn sql_name(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Utf8 => "STRING",
+        DataType::Boolean => "BOOLEAN",
+        DataType::Int32 => "INT",
+        DataType::Int64 => "BIGINT",
+        DataType::Date32 => "DATE",
+        _ => "TIMESTAMP",
+    }
+}

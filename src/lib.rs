@@ -1,0 +1,14 @@
+//! Lakeward: Kinesis micro-batches become Arrow batches, windowed SQL on DataFusion computes aggregates, and everything
+//! lands once in Delta tables that Athena, Redshift Spectrum and Glue crawlers read directly.
+//!
+//! The modules stand in the order data takes, which is the order of dependency: each imports only from those above it,
+//! and `pipeline` is the only place that wires them together.
+
+pub mod error;
+pub mod clock;
+pub mod config;
+pub mod contract;
+pub mod token;
+pub mod stream;
+
+pub use error::{Error, Result};
