@@ -10,5 +10,7 @@ pub mod config;
 pub mod contract;
 pub mod token;
 pub mod stream;
+pub mod files;
+pub mod kinesis;
 
 pub use error::{Error, Result};

@@ -1,0 +1,250 @@
+//! A Kinesis inside this process, for laptops and tests: `ferrokinesis` behind a gate.
+//!
+//! The one law: a read sees all of a PutRecords request or nothing of it, and a reshard is over when it is answered. The
+//! server itself takes sequence numbers and inserts records in two steps, so a reader between them would pass over a lower
+//! number for ever; it also holds a map's guard over an `.await` while reading, which waiting writers could turn into a
+//! deadlock. One lock in front rules out both: writes alone, reads together.
+//!
+//! It is for correctness, not for speed claims; nothing of it outlives the process. `SubscribeToShard` answers with a
+//! stream that outlives its pass through the gate: do not read that way here.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
+use ferrokinesis::sequence::{resolve_shard_id, shard_ix_to_hex};
+use ferrokinesis::store::{Store, StoreOptions};
+use ferrokinesis::types::StreamStatus;
+use tokio::net::TcpListener;
+use tokio::sync::RwLock;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::error::{Context, Error, Result};
+use crate::stream::SequenceNumber;
+
+/// Largest request: 10 MiB of records (the limit of one PutRecords where large records are allowed) as base64 and JSON.
+const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Open shards over all streams; the server's own limit of 10 is AWS's default quota. Far above what one process reads.
+const SHARDS_MAX: u32 = 10_000;
+
+/// Records deleted in one pass through the gate: a few milliseconds in which puts wait.
+const DELETE_RECORDS_MAX: usize = 2_000;
+
+/// Looks at the streams after a reshard, a millisecond apart, until all are usable again. The server needs one or two.
+const SETTLE_POLLS_MAX: usize = 2_000;
+
+/// How long open connections may take to finish when the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A Kinesis server in this process. Stops when dropped.
+pub struct EmbeddedKinesis {
+    url: String,
+    gate: Gate,
+    server: JoinHandle<std::io::Result<()>>,
+    stop: DropGuard,
+}
+
+impl fmt::Debug for EmbeddedKinesis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedKinesis").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedKinesis {
+    /// Starts a server on `listen` (`address:port`; port 0 picks a free one) that says it is in `region`. It has no streams.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when `listen` is no address or cannot be listened on.
+    pub async fn start(listen: &str, region: &str) -> Result<Self> {
+        Self::start_with(listen, region, |router| router).await
+    }
+
+    /// The same with layers around the router: where faults are put in front of it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(listen: &str, region: &str, layers: impl FnOnce(Router) -> Router) -> Result<Self> {
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| Error::usage(format!("`stream.listen`: cannot listen on `{listen}`: {error}")))?;
+        let address = listener.local_addr().context(|| format!("listening on `{listen}`"))?;
+        let (router, store) = ferrokinesis::create_app(StoreOptions {
+            create_stream_ms: 0,
+            delete_stream_ms: 0,
+            update_stream_ms: 0,
+            shard_limit: SHARDS_MAX,
+            aws_account_id: account_id(),
+            aws_region: region.to_owned(),
+            ..StoreOptions::default()
+        });
+        let gate = Gate { lock: Arc::new(RwLock::new(())), store };
+        let router = router
+            .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+            .layer(middleware::from_fn_with_state(gate.clone(), pass));
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, layers(router), stop.clone()));
+        Ok(Self { url: url(address), gate, server, stop: stop.drop_guard() })
+    }
+
+    /// `http://address:port`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Frees the records of a shard up to and including `sequence`: they are committed, and memory is all there is.
+    /// Costs what is deleted, whatever else the shard holds. Returns how many records were freed.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] when `shard` is no shard id.
+    pub async fn delete_through(&self, stream: &str, shard: &str, sequence: &SequenceNumber) -> Result<usize> {
+        let (_, index) = resolve_shard_id(shard).map_err(|_| Error::broken(format!("`{shard}` is no shard id")))?;
+        // The store's keys are `<shard in hex>/<sequence number>`; all numbers have 56 digits, so text order is their
+        // order, and `!` sorts right behind the last key to delete.
+        let prefix = shard_ix_to_hex(index);
+        let (first, end) = (format!("{prefix}/"), format!("{prefix}/{sequence}!"));
+        let mut freed = 0;
+        loop {
+            let _reading = self.gate.lock.read().await;
+            let records = self.gate.store.get_records_range_limited(stream, &first, &end, DELETE_RECORDS_MAX).await;
+            let keys: Vec<String> = records.into_iter().map(|(key, _)| key).collect();
+            self.gate.store.delete_record_keys(stream, &keys).await;
+            freed += keys.len();
+            if keys.len() < DELETE_RECORDS_MAX {
+                return Ok(freed);
+            }
+        }
+    }
+
+    /// Lets running requests finish, for at most two seconds, and closes the server.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the server had failed before.
+    pub async fn stop(self) -> Result<()> {
+        drop(self.stop);
+        let abort = self.server.abort_handle();
+        match tokio::time::timeout(STOP_TIMEOUT, self.server).await {
+            Ok(Ok(served)) => served.context(|| "serving the embedded stream"),
+            Ok(Err(failed)) => Err(Error::external("serving the embedded stream", failed)),
+            Err(_) => {
+                abort.abort();
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
+    // Without this an answer of two packets waits for a delayed acknowledgement, 40 ms on Linux.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!("setting TCP_NODELAY: {error}");
+        }
+    });
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// Twelve digits of this server's own. They are part of each stream's ARN, and so of its incarnation: creation times have
+/// whole seconds, and a server started again within one must not pass for the old one, whose sequence numbers it would take.
+fn account_id() -> String {
+    format!("{:012}", uuid::Uuid::new_v4().as_u128() % 1_000_000_000_000)
+}
+
+/// The lock in front of the store.
+#[derive(Clone)]
+struct Gate {
+    lock: Arc<RwLock<()>>,
+    store: Store,
+}
+
+/// How a request passes the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passage {
+    /// With others.
+    Read,
+    /// Alone.
+    Write,
+    /// Alone, until the change it starts is complete.
+    Reshape,
+}
+
+/// The passage of the operation that `x-amz-target` names (`Kinesis_20131202.PutRecords`).
+fn passage(headers: &HeaderMap) -> Passage {
+    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match target.rsplit('.').next().unwrap_or_default() {
+        "PutRecord" | "PutRecords" => Passage::Write,
+        "CreateStream" | "DeleteStream" | "SplitShard" | "MergeShards" | "UpdateShardCount" => Passage::Reshape,
+        _ => Passage::Read,
+    }
+}
+
+/// Reads the whole request first, so that a slow client holds nobody up, then passes the gate.
+async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let passage = passage(&parts.headers);
+    let Ok(body) = to_bytes(body, REQUEST_BYTES_MAX).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let request = Request::from_parts(parts, Body::from(body));
+    if passage == Passage::Read {
+        let _reading = gate.lock.read().await;
+        return next.run(request).await;
+    }
+    let _writing = gate.lock.write().await;
+    let response = next.run(request).await;
+    if passage == Passage::Reshape {
+        gate.settle().await;
+    }
+    response
+}
+
+impl Gate {
+    /// Waits until no stream is being created, changed or deleted: the server does that in a task of its own, and a put
+    /// between could land in a shard that is already closed.
+    async fn settle(&self) {
+        for _ in 0..SETTLE_POLLS_MAX {
+            let mut settled = true;
+            for name in self.store.list_stream_names().await {
+                if let Ok(stream) = self.store.get_stream(&name).await {
+                    settled &= stream.stream_status == StreamStatus::Active;
+                }
+            }
+            if settled {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tracing::warn!("the embedded stream did not finish a change");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn writes_pass_alone() {
+        let of = |operation: &'static str| {
+            passage(&HeaderMap::from_iter([("x-amz-target".parse().unwrap(), HeaderValue::from_static(operation))]))
+        };
+        assert_eq!(of("Kinesis_20131202.PutRecords"), Passage::Write);
+        assert_eq!(of("Kinesis_20131202.SplitShard"), Passage::Reshape);
+        assert_eq!(of("Kinesis_20131202.GetRecords"), Passage::Read);
+        assert_eq!(passage(&HeaderMap::new()), Passage::Read);
+    }
+}

@@ -1,0 +1,28 @@
+//! The stream: shards and their lineage, reading, writing, and the embedded server.
+//!
+//! The one law: what Kinesis acknowledged is read once, in its shard's order, children after both parents, or reading
+//! stops with a sentence. Throttling, expired iterators and servers that fail for a while are waited out; a gap is not.
+//!
+//! ```text
+//! Producer ─PutRecords─▶ stream ─GetRecords─▶ one ShardReader a shard ─ 2 events ─▶ OpenedShard.events
+//!                          └──ListShards──▶ reader (one task) ◀─ Lineage (pure)       16 shards ─▶ SourceHandle.opened
+//! ```
+//!
+//! Records are handed over as they arrived; what is in them is [`crate::micro_batch`]'s business. Every client here is
+//! the AWS SDK's, whichever server answers.
+
+mod backoff;
+pub mod client;
+pub mod embedded;
+mod lineage;
+mod pacing;
+pub mod producer;
+pub mod reader;
+mod shard_reader;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Client, connect, create_stream, stream_incarnation};
+pub use embedded::EmbeddedKinesis;
+pub use pacing::Pacing;
+pub use producer::{Acknowledged, Producer, PutRecord};

@@ -1,0 +1,182 @@
+//! Writing: PutRecords until every record is acknowledged.
+//!
+//! The one law: no request is sent while an earlier one has entries that failed, and only those are sent again. So records
+//! of one partition key keep their order from request to request. Two limits are the service's: within one request it may
+//! take a later record of a key and refuse an earlier one, and a request that timed out may have been applied, so its
+//! records can be in the stream twice. Identity is in the records themselves, not here.
+
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use bytes::Bytes;
+
+use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff};
+use super::client::Client;
+use crate::error::{Error, Result};
+use crate::stream::{SequenceNumber, ShardId};
+
+/// Records of one request: the service's limit.
+const REQUEST_RECORDS_MAX: usize = 500;
+
+/// Bytes of one request's records and partition keys: what a stream takes unless larger records were allowed.
+const REQUEST_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// One record to write.
+#[derive(Clone, Debug)]
+pub struct PutRecord {
+    pub partition_key: String,
+    pub data: Bytes,
+}
+
+impl PutRecord {
+    /// Bytes that count towards the service's limits.
+    fn size(&self) -> usize {
+        self.partition_key.len() + self.data.len()
+    }
+}
+
+/// Where a record landed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    pub shard: ShardId,
+    pub sequence: SequenceNumber,
+}
+
+/// Writes to one stream. A clone shares the connection; order is kept within one call of [`Self::put`] and between calls
+/// that wait for each other.
+#[derive(Clone, Debug)]
+pub struct Producer {
+    client: Client,
+    stream: String,
+}
+
+impl Producer {
+    pub fn new(client: Client, stream: impl Into<String>) -> Self {
+        Self { client, stream: stream.into() }
+    }
+
+    /// Puts all records, in as many requests as it takes, waiting out throttling and failing servers for as long as they
+    /// last (drop the future to give up). Returns one answer a record, in the order given.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the service refuses a request for good; records before it may have been written.
+    pub async fn put(&self, records: &[PutRecord]) -> Result<Vec<Acknowledged>> {
+        let mut acknowledged = Vec::with_capacity(records.len());
+        let mut backoff = Backoff::new(&self.stream);
+        let mut rest = records;
+        while !rest.is_empty() {
+            let (request, later) = rest.split_at(request_length(rest));
+            self.put_request(request, &mut backoff, &mut acknowledged).await?;
+            rest = later;
+        }
+        Ok(acknowledged)
+    }
+
+    /// Puts the records of one request; entries that fail are sent again, alone, until none is left.
+    async fn put_request(
+        &self,
+        records: &[PutRecord],
+        backoff: &mut Backoff,
+        acknowledged: &mut Vec<Acknowledged>,
+    ) -> Result<()> {
+        let mut answers: Vec<Option<Acknowledged>> = vec![None; records.len()];
+        let mut missing: Vec<usize> = (0..records.len()).collect();
+        let mut refusals = Backoff::new(&self.stream);
+        loop {
+            let results = self.send(missing.iter().map(|&at| &records[at]), backoff).await?;
+            if results.len() != missing.len() {
+                return Err(Error::broken(format!(
+                    "stream `{}`: {} records put, {} answers",
+                    self.stream,
+                    missing.len(),
+                    results.len()
+                )));
+            }
+            let mut refused = None;
+            let mut failed = Vec::new();
+            for (at, result) in missing.into_iter().zip(results) {
+                match answer(&result) {
+                    Some(landed) => answers[at] = Some(landed),
+                    None => {
+                        failed.push(at);
+                        refused = result.error_code;
+                    }
+                }
+            }
+            missing = failed;
+            if missing.is_empty() {
+                acknowledged.extend(answers.into_iter().flatten());
+                return Ok(());
+            }
+            let delay = refusals.delay();
+            tracing::debug!(
+                entries = missing.len(),
+                code = refused.as_deref().unwrap_or("none"),
+                ?delay,
+                "stream `{}` refused entries; sending them again",
+                self.stream
+            );
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// One request, repeated until the service answers it.
+    async fn send(
+        &self,
+        records: impl Iterator<Item = &PutRecord>,
+        backoff: &mut Backoff,
+    ) -> Result<Vec<PutRecordsResultEntry>> {
+        let what = format!("putting records to stream `{}`", self.stream);
+        let entries = records.map(|record| {
+            PutRecordsRequestEntry::builder()
+                .partition_key(&record.partition_key)
+                .data(Blob::new(&*record.data))
+                .build()
+                .map_err(|error| Error::external(&what, error))
+        });
+        let request =
+            self.client.put_records().stream_name(&self.stream).set_records(Some(entries.collect::<Result<Vec<_>>>()?));
+        let answer = backoff
+            .retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send())
+            .await
+            .map_err(|failure| failure.into_error(&what))?;
+        Ok(answer.records)
+    }
+}
+
+/// How many of the records fit into one request. At least one: whether a single record is too large, the service says.
+fn request_length(records: &[PutRecord]) -> usize {
+    let mut bytes = 0;
+    let fitting = records.iter().take(REQUEST_RECORDS_MAX).take_while(|record| {
+        bytes += record.size();
+        bytes <= REQUEST_BYTES_MAX
+    });
+    fitting.count().max(1)
+}
+
+/// Where an entry landed; `None` when it failed.
+fn answer(result: &PutRecordsResultEntry) -> Option<Acknowledged> {
+    match (&result.error_code, &result.shard_id, &result.sequence_number) {
+        (None, Some(shard), Some(sequence)) => Some(Acknowledged {
+            shard: shard.as_str().into(),
+            sequence: SequenceNumber::Kinesis(sequence.as_str().into()),
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(count: usize, bytes: usize) -> Vec<PutRecord> {
+        vec![PutRecord { partition_key: "k".into(), data: Bytes::from(vec![b' '; bytes - 1]) }; count]
+    }
+
+    #[test]
+    fn a_request_holds_at_most_500_records_and_5_mib() {
+        assert_eq!(request_length(&records(501, 10)), 500);
+        assert_eq!(request_length(&records(7, 10)), 7);
+        assert_eq!(request_length(&records(10, 1024 * 1024)), 5);
+        assert_eq!(request_length(&records(2, 6 * 1024 * 1024)), 1);
+    }
+}

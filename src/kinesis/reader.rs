@@ -1,0 +1,220 @@
+//! Reading the stream: finds its shards, reads each in a task of its own, and hands them over.
+//!
+//! The one law: shards begin in the order `lineage` allows. One shard that waits, throttles or fails stops no
+//! other; only a gap or a stream that is gone stops all.
+//!
+//! One task owns the lineage. It lists the shards when it starts, every minute, and whenever a shard ends. Polling is the
+//! only way of reading here; another one (pushed records) would be another `shard_reader` behind the same events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Trouble};
+use super::client::Client;
+use super::lineage::{Lineage, ListedShard, Startable};
+use super::pacing::{Pace, Pacing};
+use super::shard_reader::{Outcome, ShardReader};
+use crate::clock::{Clock, MICROS_PER_SECOND};
+use crate::config::{self, Endpoint, Start};
+use crate::error::{Error, Result};
+use crate::stream::{OpenedShard, Position, ShardId, ShardKey, ShardProgress, SourceHandle, SourceId};
+
+/// Time between two listings when nothing happens: how long a reshard may go unseen. (A shard that ends is seen at once.)
+const LISTING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Events that wait for the pipeline, per shard: one page being taken while the next is ready and a third is fetched. A
+/// page holds up to 8 MiB, so a shard takes at most 24 MiB.
+const EVENTS_MAX: usize = 2;
+
+/// Opened shards that wait for the pipeline, which takes them at once: enough for a mass reshard not to stutter.
+const OPENED_MAX: usize = 16;
+
+/// Listings begun again because the token of the next page had expired. A listing takes milliseconds a page; the token
+/// lives five minutes.
+const LISTINGS_MAX: usize = 5;
+
+/// What to read, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The stream's name.
+    pub stream: String,
+    pub source: SourceId,
+    /// Where a stream is read from of which nothing is known.
+    pub start: Start,
+    pub pacing: Pacing,
+    /// Time between two looks at the tip of a shard.
+    pub tick: Duration,
+    /// Refuse a saved position that the stream no longer holds. Off where consumed records are deleted.
+    pub check_trimmed: bool,
+    pub clock: Clock,
+}
+
+impl Options {
+    /// What the configuration says of the stream. The source's name is `kinesis:<stream>`.
+    pub fn new(stream: &config::Stream, tick: Duration, clock: Clock) -> Self {
+        Self {
+            stream: stream.name.clone(),
+            source: format!("kinesis:{}", stream.name).into(),
+            start: stream.start,
+            pacing: Pacing::for_endpoint(&stream.endpoint),
+            tick,
+            check_trimmed: stream.endpoint != Endpoint::Embedded,
+            clock,
+        }
+    }
+}
+
+/// Begins to read. `resume` is the newest slot's progress of every shard of this source (an opened shard of which nothing
+/// has been read yet is one of them); empty for a stream, or an incarnation of it, that was never read.
+///
+/// The handle's task ends with an error when shards cannot be found or have expired unread; `opened` is closed then.
+/// Errors of one shard arrive as its last event.
+pub fn spawn(client: Client, options: Options, resume: &BTreeMap<ShardId, ShardProgress>) -> SourceHandle {
+    let (opened_sender, opened) = mpsc::channel(OPENED_MAX);
+    // Bounded by the number of shards: each is sent once.
+    let (decided_finished, decided) = mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let reader = Reader {
+        backoff: Backoff::new(&options.stream),
+        lineage: Lineage::new(first_position(options.start, &options.clock), resume),
+        client,
+        options,
+        opened: opened_sender,
+        shards: JoinSet::new(),
+    };
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move {
+        // Dropping the reader drops its JoinSet, which aborts the tasks of the shards: their channels close.
+        stopped.run_until_cancelled_owned(reader.run(decided)).await.unwrap_or(Ok(()))
+    });
+    SourceHandle { opened, decided_finished, stop, task }
+}
+
+/// Where to begin. "Latest" becomes the time of the start, so that it can be saved and means the same after a restart; a
+/// whole second, because the embedded server's arrival times are.
+fn first_position(start: Start, clock: &Clock) -> Position {
+    match start {
+        Start::TrimHorizon => Position::TrimHorizon,
+        Start::Latest => Position::AtTimestamp(clock.now() / MICROS_PER_SECOND * MICROS_PER_SECOND),
+        Start::At(time) => Position::AtTimestamp(time),
+    }
+}
+
+/// The task that owns the lineage.
+struct Reader {
+    client: Client,
+    options: Options,
+    lineage: Lineage,
+    opened: mpsc::Sender<OpenedShard>,
+    shards: JoinSet<(ShardId, Outcome)>,
+    backoff: Backoff,
+}
+
+impl Reader {
+    /// Reads until nobody takes opened shards any more.
+    async fn run(mut self, mut decided: mpsc::UnboundedReceiver<ShardId>) -> Result<()> {
+        let mut listing = interval_at(Instant::now() + LISTING_INTERVAL, LISTING_INTERVAL);
+        listing.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.discover().await?;
+        loop {
+            if !self.open().await {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.opened.closed() => return Ok(()),
+                _ = listing.tick() => self.discover().await?,
+                Some(id) = decided.recv() => {
+                    self.lineage.decided_finished(&id);
+                    if self.lineage.is_childless(&id) {
+                        self.discover().await?;
+                    }
+                }
+                Some(ended) = self.shards.join_next() => {
+                    let (id, outcome) = ended.map_err(|error| Error::external("reading a shard", error))?;
+                    if let Outcome::Ended(position) = outcome {
+                        tracing::info!("shard `{id}` has ended");
+                        self.lineage.ended(&id, position);
+                        self.discover().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins to read every shard that may be read by now. Returns whether anybody takes them.
+    async fn open(&mut self) -> bool {
+        for Startable { id, position, parents } in self.lineage.startable() {
+            let key = ShardKey { source: self.options.source.clone(), shard: id.clone() };
+            tracing::info!(?position, "reading shard `{id}`");
+            let (events, receiver) = mpsc::channel(EVENTS_MAX);
+            let reader = ShardReader {
+                client: self.client.clone(),
+                stream: self.options.stream.clone(),
+                backoff: Backoff::new(&id),
+                key: key.clone(),
+                position: position.clone(),
+                events,
+                pace: Pace::new(self.options.pacing),
+                tick: self.options.tick,
+                clock: self.options.clock.clone(),
+                check_trimmed: self.options.check_trimmed,
+                answered_at: None,
+            };
+            if self.opened.send(OpenedShard { key, position, parents, events: receiver }).await.is_err() {
+                return false;
+            }
+            self.shards.spawn(async move { (id, reader.run().await) });
+        }
+        true
+    }
+
+    /// Lists the shards and takes them into the lineage.
+    async fn discover(&mut self) -> Result<()> {
+        let what = format!("listing the shards of stream `{}`", self.options.stream);
+        for _ in 0..LISTINGS_MAX {
+            match self.list(&what).await {
+                Ok(shards) => return self.lineage.discover(shards),
+                Err(failure) if failure.trouble == Trouble::ExpiredToken => tracing::debug!("{what}: {failure}"),
+                Err(failure) if failure.trouble == Trouble::NotFound => {
+                    return Err(Error::usage(format!(
+                        "no stream `{}` at this endpoint ({failure}); create it, or set `stream.name` or `stream.region`",
+                        self.options.stream
+                    )));
+                }
+                Err(failure) => return Err(failure.into_error(what)),
+            }
+        }
+        Err(Error::external(what, "its page tokens expire before they can be used"))
+    }
+
+    /// ListShards to the last page.
+    async fn list(&mut self, what: &str) -> Result<Vec<ListedShard>, super::backoff::Failure> {
+        let mut shards = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let request = match &token {
+                // A token stands for the stream's name; the service refuses both.
+                Some(token) => self.client.list_shards().next_token(token),
+                None => self.client.list_shards().stream_name(&self.options.stream),
+            };
+            let page = self.backoff.retry(what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await?;
+            shards.extend(page.shards.unwrap_or_default().into_iter().map(|shard| {
+                let parents: BTreeSet<ShardId> = [shard.parent_shard_id, shard.adjacent_parent_shard_id]
+                    .into_iter()
+                    .flatten()
+                    .map(Into::into)
+                    .collect();
+                ListedShard { id: shard.shard_id.into(), parents }
+            }));
+            token = page.next_token;
+            if token.is_none() {
+                return Ok(shards);
+            }
+        }
+    }
+}

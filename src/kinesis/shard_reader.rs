@@ -1,0 +1,280 @@
+//! Reading one shard: GetRecords, page after page, until the shard's end.
+//!
+//! The one law: what is handed over joins without gap or overlap, and the end is a missing `NextShardIterator` and nothing
+//! else. Iterators are never kept: when one is refused, a new one is taken after the last record handed over.
+//!
+//! It does not decide which shards to read (see [`super::lineage`]) nor look into records.
+
+use std::time::Duration;
+
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::primitives::DateTime;
+use aws_sdk_kinesis::types::{Record as Received, ShardIteratorType};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Failure, Trouble};
+use super::client::Client;
+use super::lineage::GAP_REMEDY;
+use super::pacing::Pace;
+use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
+use crate::error::{Error, Result};
+use crate::stream::{Interval, Page, Position, Record, SequenceNumber, ShardEvent, ShardKey};
+
+/// Iterators refused in a row before reading fails. One is normal (a clock that was set back, a server started again);
+/// so many mean that the service does not know what it hands out.
+const REFUSED_ITERATORS_MAX: u32 = 5;
+
+/// Refusals of a start time in a row: a clock ahead of the service's makes "now" a time to come. The waits add up to
+/// about half a minute.
+const REFUSED_TIMES_MAX: u32 = 10;
+
+/// The shortest retention a stream can have. Who was away for less cannot have missed a record.
+const RETENTION_MIN: Micros = 24 * 3600 * MICROS_PER_SECOND;
+
+/// Records asked for to see whether a saved position still exists.
+const PROBE_LIMIT: i32 = 1;
+
+/// Empty answers to that question before it is left open: AWS may answer with nothing on the way to a record.
+const PROBES_MAX: usize = 20;
+
+/// How the reading of a shard ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// At the shard's end.
+    Ended(Position),
+    /// With an error, which was handed over as [`ShardEvent::Failed`], or because nobody takes the events any more.
+    Abandoned,
+}
+
+/// Reads one shard.
+#[derive(Debug)]
+pub struct ShardReader {
+    pub client: Client,
+    pub stream: String,
+    pub key: ShardKey,
+    /// Everything up to here was handed over.
+    pub position: Position,
+    pub events: mpsc::Sender<ShardEvent>,
+    pub pace: Pace,
+    /// How long to wait at the tip.
+    pub tick: Duration,
+    pub clock: Clock,
+    /// Whether a saved position must still be in the stream. Not so on the embedded server, which frees what is committed.
+    pub check_trimmed: bool,
+    /// When the shard last answered in this run (microseconds, UTC).
+    pub answered_at: Option<Micros>,
+    pub backoff: Backoff,
+}
+
+impl ShardReader {
+    /// Reads until the shard's end, an error, or until nobody listens. Cancel by dropping the future.
+    pub async fn run(mut self) -> Outcome {
+        match self.read().await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // Nobody listening is no news: the pipeline is on its way out.
+                let _ = self.events.send(ShardEvent::Failed(error)).await;
+                Outcome::Abandoned
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Outcome> {
+        let mut refused = 0;
+        let mut iterator = self.iterator().await?;
+        loop {
+            let called = Instant::now();
+            let limit = self.pace.limit();
+            let answer = match self.get_records(&iterator, limit).await {
+                Ok(answer) => answer,
+                Err(failure) => {
+                    refused = self.renewable(failure, refused)?;
+                    tokio::time::sleep_until(self.pace.answered(called, 0, 0)).await;
+                    iterator = self.iterator().await?;
+                    continue;
+                }
+            };
+            refused = 0;
+            self.answered_at = Some(self.clock.now());
+            let (records, behind) = (answer.records.len(), answer.millis_behind_latest);
+            let bytes = answer.records.iter().map(|record| record.data.as_ref().len()).sum();
+            let next_call = self.pace.answered(called, records, bytes);
+            let next = answer.next_shard_iterator;
+            if !self.hand_over(answer.records, behind, next.is_none()).await {
+                return Ok(Outcome::Abandoned);
+            }
+            let Some(next) = next else { return Ok(Outcome::Ended(self.position.clone())) };
+            iterator = next;
+            // A page that is not full, with nothing behind it, ends at the tip: wait for more to come.
+            let at_tip = records < limit && behind.unwrap_or(0) == 0;
+            let wait = if at_tip { self.tick } else { Duration::ZERO };
+            tokio::time::sleep_until(next_call.max(called + wait)).await;
+        }
+    }
+
+    async fn get_records(&mut self, iterator: &str, limit: usize) -> Result<GetRecordsOutput, Failure> {
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let request = self.client.get_records().shard_iterator(iterator).limit(limit);
+        let what = format!("reading `{}`", self.key);
+        self.backoff.retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await
+    }
+
+    /// Whether a new iterator helps. Expired ones are nobody's fault, for ever; others are counted.
+    fn renewable(&self, failure: Failure, refused: u32) -> Result<u32> {
+        match failure.trouble {
+            Trouble::ExpiredIterator => Ok(0),
+            Trouble::InvalidArgument if refused < REFUSED_ITERATORS_MAX => Ok(refused + 1),
+            Trouble::NotFound => Err(self.gone(&failure)),
+            _ => Err(failure.into_error(format!("reading `{}`", self.key))),
+        }
+    }
+
+    /// Turns an answer into events. Returns whether anybody listens.
+    async fn hand_over(&mut self, received: Vec<Received>, behind: Option<i64>, ended: bool) -> bool {
+        let nothing = received.is_empty();
+        let mut events = Vec::with_capacity(2);
+        if let Some(page) = self.page(received) {
+            events.push(ShardEvent::Page(page));
+        }
+        if ended {
+            events.push(ShardEvent::Finished);
+        } else if nothing && behind == Some(0) {
+            events.push(ShardEvent::CaughtUp);
+        }
+        for event in events {
+            if self.events.send(event).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The page of these records, the position moved behind them; `None` when none is to be read.
+    fn page(&mut self, mut received: Vec<Received>) -> Option<Page> {
+        let now = self.clock.now();
+        let arrival = |record: &Received| record.approximate_arrival_timestamp.as_ref().map_or(now, micros);
+        if let Position::AtTimestamp(start) = self.position {
+            // A server may begin too early: the embedded one goes back to the shard's start when nothing is as young.
+            let old = received.iter().take_while(|record| arrival(record) < start).count();
+            received.drain(..old);
+        }
+        let to = Position::After(sequence(received.last()?));
+        let records = received
+            .into_iter()
+            .map(|record| Record {
+                sequence: sequence(&record),
+                arrival_time: arrival(&record),
+                data: Bytes::from(record.data.into_inner()),
+            })
+            .collect();
+        let from = std::mem::replace(&mut self.position, to.clone());
+        Some(Page { shard: self.key.clone(), interval: Interval { from, to }, records })
+    }
+
+    /// An iterator for the first record after what was handed over.
+    async fn iterator(&mut self) -> Result<String> {
+        let away_long = self.answered_at.is_none_or(|at| self.clock.now().saturating_sub(at) >= RETENTION_MIN);
+        if let (Position::After(saved), true, true) = (self.position.clone(), self.check_trimmed, away_long) {
+            self.refuse_trimmed(&saved).await?;
+        }
+        let mut refusals = Backoff::new(&self.key.shard);
+        let mut refused = 0;
+        loop {
+            let failure = match self.get_iterator(&self.position.clone(), false).await {
+                Ok(iterator) => return Ok(iterator),
+                Err(failure) => failure,
+            };
+            match (failure.trouble, &self.position) {
+                (Trouble::InvalidArgument, Position::AtTimestamp(_)) if refused < REFUSED_TIMES_MAX => {
+                    refused += 1;
+                    tokio::time::sleep(refusals.delay()).await;
+                }
+                (Trouble::InvalidArgument, Position::After(saved)) => {
+                    return Err(self.trimmed(saved, &failure.to_string()));
+                }
+                (Trouble::NotFound, _) => return Err(self.gone(&failure)),
+                _ => return Err(failure.into_error(format!("finding the position in `{}`", self.key))),
+            }
+        }
+    }
+
+    /// GetShardIterator for `position`; `inclusive`: beginning with the record it names.
+    async fn get_iterator(&mut self, position: &Position, inclusive: bool) -> Result<String, Failure> {
+        let request = self.client.get_shard_iterator().stream_name(&self.stream).shard_id(&*self.key.shard);
+        let request = match position {
+            Position::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            Position::AtTimestamp(time) => request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(DateTime::from_nanos(i128::from(*time) * 1_000).unwrap_or(DateTime::from_secs(0))),
+            Position::After(number) => request
+                .shard_iterator_type(if inclusive {
+                    ShardIteratorType::AtSequenceNumber
+                } else {
+                    ShardIteratorType::AfterSequenceNumber
+                })
+                .starting_sequence_number(number.to_string()),
+        };
+        let what = format!("finding the position in `{}`", self.key);
+        let answer = self.backoff.retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await?;
+        // An answer without an iterator would be refused as soon as it is used, and so be asked for again.
+        Ok(answer.shard_iterator.unwrap_or_default())
+    }
+
+    /// Fails when the record read last is no longer the oldest one at its place: what followed it may be lost as well.
+    /// AWS resumes such a position at the oldest record it still has, without a word.
+    async fn refuse_trimmed(&mut self, saved: &SequenceNumber) -> Result<()> {
+        let found = self.get_iterator(&Position::After(saved.clone()), true).await;
+        let mut iterator = match found {
+            Ok(iterator) => iterator,
+            Err(failure) if failure.trouble == Trouble::InvalidArgument => {
+                return Err(self.trimmed(saved, &failure.to_string()));
+            }
+            Err(failure) if failure.trouble == Trouble::NotFound => return Err(self.gone(&failure)),
+            Err(failure) => return Err(failure.into_error(format!("finding the position in `{}`", self.key))),
+        };
+        for _ in 0..PROBES_MAX {
+            let called = Instant::now();
+            let answer = self
+                .get_records(&iterator, PROBE_LIMIT as usize)
+                .await
+                .map_err(|failure| failure.into_error(format!("reading `{}`", self.key)))?;
+            if let Some(first) = answer.records.first().map(sequence) {
+                let kept = first == *saved;
+                return if kept {
+                    Ok(())
+                } else {
+                    Err(self.trimmed(saved, &format!("the oldest record is `{first}`")))
+                };
+            }
+            let (Some(next), Some(1..)) = (answer.next_shard_iterator, answer.millis_behind_latest) else { break };
+            iterator = next;
+            tokio::time::sleep_until(self.pace.answered(called, 0, 0)).await;
+        }
+        tracing::warn!(
+            "`{}` holds nothing at or after the saved position; what came since and expired is unknown",
+            self.key
+        );
+        Ok(())
+    }
+
+    fn trimmed(&self, saved: &SequenceNumber, why: &str) -> Error {
+        Error::broken(format!(
+            "`{}`: the saved position `{saved}` is no longer in the stream ({why}): {GAP_REMEDY}",
+            self.key
+        ))
+    }
+
+    fn gone(&self, failure: &Failure) -> Error {
+        Error::broken(format!("`{}` is not read to its end and gone ({failure}): {GAP_REMEDY}", self.key))
+    }
+}
+
+fn sequence(record: &Received) -> SequenceNumber {
+    SequenceNumber::Kinesis(record.sequence_number.as_str().into())
+}
+
+fn micros(time: &DateTime) -> Micros {
+    time.secs().saturating_mul(MICROS_PER_SECOND).saturating_add(Micros::from(time.subsec_nanos() / 1_000))
+}

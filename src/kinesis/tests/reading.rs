@@ -1,0 +1,203 @@
+//! Positions, iterators and throttling.
+
+use std::collections::BTreeMap;
+
+use super::faults::{Fault, Faults};
+use super::pipeline::{News, Pipeline, assert_order_per_key, expected};
+use super::*;
+use crate::clock::MICROS_PER_SECOND;
+use crate::kinesis::{Producer, reader};
+use crate::stream::{Position, ShardEvent, ShardId, ShardProgress};
+
+fn spawn(client: &Client, options: Options, resume: &BTreeMap<ShardId, ShardProgress>) -> Pipeline {
+    Pipeline::new(reader::spawn(client.clone(), options, resume))
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_after_the_last_record() {
+    within(async {
+        let (_server, client) = server(3).await;
+        let producer = Producer::new(client.clone(), STREAM);
+        let all = records(0..3_000);
+        producer.put(&all[..1_500]).await.unwrap();
+        let mut first = spawn(&client, options(Start::TrimHorizon), &BTreeMap::new());
+        first.until_read(700).await;
+        let (mut read, progress) = (first.read.clone(), first.progress());
+        first.stop().await;
+
+        producer.put(&all[1_500..]).await.unwrap();
+        let mut checked = options(Start::TrimHorizon);
+        checked.check_trimmed = true;
+        let left = all.len() - read.values().map(Vec::len).sum::<usize>();
+        let mut second = spawn(&client, checked, &progress);
+        second.until_read(left).await;
+        for (shard, texts) in &second.read {
+            read.entry(shard.clone()).or_default().extend(texts.iter().cloned());
+        }
+        assert_order_per_key(read.values());
+        let mut read: Vec<String> = read.into_values().flatten().collect();
+        read.sort_unstable();
+        assert_eq!(read, expected(&all));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn expired_iterators_and_throttling_are_not_noticed_downstream() {
+    within(async {
+        let faults = Faults::default();
+        let (_server, client) = server_with(2, &faults).await;
+        faults.add("ListShards", Fault::Answer(400, "LimitExceededException"));
+        faults.add("GetShardIterator", Fault::Answer(400, "ProvisionedThroughputExceededException"));
+        faults.add("GetRecords", Fault::Answer(400, "ExpiredIteratorException"));
+        let producer = Producer::new(client.clone(), STREAM);
+        let all = records(0..3_000);
+        producer.put(&all[..1_000]).await.unwrap();
+        let mut pipeline = spawn(&client, options(Start::TrimHorizon), &BTreeMap::new());
+        pipeline.until_read(1_000).await;
+        for fault in [
+            Fault::Answer(400, "ExpiredIteratorException"),
+            Fault::Answer(400, "ProvisionedThroughputExceededException"),
+            Fault::Answer(400, "KMSThrottlingException"),
+            Fault::Answer(500, "InternalFailure"),
+            Fault::Answer(400, "InvalidArgumentException"),
+            Fault::AppliedButFailed,
+            Fault::Answer(400, "ExpiredIteratorException"),
+        ] {
+            faults.add("GetRecords", fault);
+        }
+        producer.put(&all[1_000..]).await.unwrap();
+        pipeline.until_read(all.len()).await;
+        while faults.left() > 0 {
+            pipeline.next().await.unwrap();
+        }
+        assert_eq!(pipeline.all(), expected(&all));
+        assert_order_per_key(pipeline.read.values());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn iterators_refused_again_and_again_are_an_error() {
+    within(async {
+        let faults = Faults::default();
+        let (_server, client) = server_with(1, &faults).await;
+        for _ in 0..6 {
+            faults.add("GetRecords", Fault::Answer(400, "InvalidArgumentException"));
+        }
+        let mut pipeline = spawn(&client, options(Start::TrimHorizon), &BTreeMap::new());
+        let error = loop {
+            if let Err(error) = pipeline.next().await {
+                break error.to_string();
+            }
+        };
+        assert!(error.contains("shardId-000000000000") && error.contains("InvalidArgumentException"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failing_shard_stops_no_other() {
+    within(async {
+        let faults = Faults::default();
+        let (_server, client) = server_with(2, &faults).await;
+        faults.add("GetRecords", Fault::Answer(400, "AccessDeniedException"));
+        let mut handle = reader::spawn(client.clone(), options(Start::TrimHorizon), &BTreeMap::new());
+        let mut shards = [handle.opened.recv().await.unwrap(), handle.opened.recv().await.unwrap()];
+        let mut first = Vec::new();
+        for shard in &mut shards {
+            first.push(shard.events.recv().await.unwrap());
+        }
+        assert_eq!(first.iter().filter(|event| matches!(event, ShardEvent::Failed(_))).count(), 1, "{first:?}");
+        let other = first.iter().position(|event| matches!(event, ShardEvent::CaughtUp)).unwrap();
+        for _ in 0..5 {
+            assert!(matches!(shards[other].events.recv().await, Some(ShardEvent::CaughtUp)));
+        }
+        assert!(shards[1 - other].events.recv().await.is_none(), "an error is the last event");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_saved_position_that_is_gone_stops_with_the_shard_named() {
+    within(async {
+        let (server, client) = server(1).await;
+        let acknowledged = Producer::new(client.clone(), STREAM).put(&records(0..5_000)).await.unwrap();
+        let shard = acknowledged[0].shard.clone();
+        let at = |n: usize| ShardProgress {
+            position: Position::After(acknowledged[n].sequence.clone()),
+            finished: false,
+            parents: Default::default(),
+            watermark: None,
+        };
+        let freed = server.delete_through(STREAM, &shard, &acknowledged[4_499].sequence).await.unwrap();
+        assert_eq!(freed, 4_500);
+        assert_eq!(server.delete_through(STREAM, &shard, &acknowledged[4_499].sequence).await.unwrap(), 0);
+
+        let mut checked = options(Start::TrimHorizon);
+        checked.check_trimmed = true;
+        let mut pipeline = spawn(&client, checked.clone(), &BTreeMap::from([(shard.clone(), at(4_000))]));
+        assert!(matches!(pipeline.next().await.unwrap(), News::Opened(_)));
+        let error = pipeline.next().await.unwrap_err().to_string();
+        assert!(error.contains(&*shard) && error.contains("lake.url"), "{error}");
+
+        let mut pipeline = spawn(&client, checked, &BTreeMap::from([(shard.clone(), at(4_500))]));
+        pipeline.until_read(499).await;
+        pipeline.until_caught_up(&shard).await;
+        assert_eq!(pipeline.all(), expected(&records(4_501..5_000)));
+    })
+    .await;
+}
+
+/// The start lies up to a second ahead of the server's clock, so it is refused at first; then the embedded server goes
+/// back to the start of the shard, whose records are all older.
+#[tokio::test]
+async fn latest_leaves_out_what_was_there() {
+    within(async {
+        let (_server, client) = server(1).await;
+        let producer = Producer::new(client.clone(), STREAM);
+        producer.put(&records(0..100)).await.unwrap();
+        let mut latest = options(Start::Latest);
+        latest.clock = Clock::fixed(Clock::System.now() + MICROS_PER_SECOND);
+        let mut pipeline = spawn(&client, latest, &BTreeMap::new());
+        pipeline.until_caught_up("shardId-000000000000").await;
+        assert_eq!(pipeline.count(), 0);
+        let position = pipeline.progress().into_values().next().unwrap().position;
+        assert!(matches!(position, Position::AtTimestamp(time) if time % MICROS_PER_SECOND == 0), "{position:?}");
+        producer.put(&records(100..150)).await.unwrap();
+        pipeline.until_read(50).await;
+        assert_eq!(pipeline.all(), expected(&records(100..150)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stopping_closes_everything_without_an_end() {
+    within(async {
+        let (server, client) = server(1).await;
+        let mut handle = reader::spawn(client.clone(), options(Start::TrimHorizon), &BTreeMap::new());
+        let mut shard = handle.opened.recv().await.unwrap();
+        handle.stop.cancel();
+        handle.task.await.unwrap().unwrap();
+        while let Some(event) = shard.events.recv().await {
+            assert!(matches!(event, ShardEvent::CaughtUp), "{event:?}");
+        }
+        assert!(handle.opened.recv().await.is_none());
+        server.stop().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_missing_stream_is_the_users_to_mend() {
+    within(async {
+        let (_server, client) = server(1).await;
+        let mut missing = options(Start::TrimHorizon);
+        missing.stream = "orders".into();
+        let mut handle = reader::spawn(client, missing, &BTreeMap::new());
+        assert!(handle.opened.recv().await.is_none());
+        let error = handle.task.await.unwrap().unwrap_err();
+        assert!(matches!(&error, crate::Error::Usage(text) if text.contains("`orders`")), "{error}");
+    })
+    .await;
+}

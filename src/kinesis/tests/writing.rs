@@ -1,0 +1,165 @@
+//! PutRecords against a server that answers as it should, and one that does not.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::faults::{Fault, Faults};
+use super::pipeline::{Pipeline, assert_order_per_key, expected};
+use super::*;
+use crate::kinesis::{Producer, reader, stream_incarnation};
+use crate::stream::{SequenceNumber, ShardId};
+
+async fn read_all(client: &Client, count: usize) -> Pipeline {
+    let mut pipeline = Pipeline::new(reader::spawn(client.clone(), options(Start::TrimHorizon), &Default::default()));
+    pipeline.until_read(count).await;
+    let shards: Vec<ShardId> = pipeline.opened.keys().cloned().collect();
+    for shard in shards {
+        pipeline.until_caught_up(&shard).await;
+    }
+    pipeline
+}
+
+#[tokio::test]
+async fn what_is_put_is_acknowledged_in_order_and_read_once() {
+    within(async {
+        let (_server, client) = server(4).await;
+        let records = records(0..2_345);
+        let acknowledged = Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
+        assert_eq!(acknowledged.len(), records.len());
+        let places: BTreeSet<(ShardId, SequenceNumber)> =
+            acknowledged.iter().map(|landed| (landed.shard.clone(), landed.sequence.clone())).collect();
+        assert_eq!(places.len(), records.len());
+
+        let pipeline = read_all(&client, records.len()).await;
+        assert_eq!(pipeline.all(), expected(&records));
+        assert_order_per_key(pipeline.read.values());
+        assert!(pipeline.read.values().all(|shard| !shard.is_empty()), "20 keys over 4 shards");
+        // The answer to a record names the shard it is then read from.
+        for (record, landed) in records.iter().zip(&acknowledged) {
+            let text = std::str::from_utf8(&record.data).unwrap();
+            assert!(pipeline.read[&landed.shard].iter().any(|read| read == text), "{text}");
+        }
+        pipeline.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_refused_entries_are_sent_again() {
+    within(async {
+        let faults = Faults::default();
+        let (_server, client) = server_with(2, &faults).await;
+        faults.add("PutRecords", Fault::RefuseEntries);
+        faults.add("PutRecords", Fault::RefuseEntries);
+        let records = records(0..700);
+        let acknowledged = Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
+        assert_eq!((acknowledged.len(), faults.left()), (700, 0));
+        let pipeline = read_all(&client, records.len()).await;
+        assert_eq!(pipeline.all(), expected(&records));
+        for (record, landed) in records.iter().zip(&acknowledged) {
+            let text = std::str::from_utf8(&record.data).unwrap();
+            assert!(pipeline.read[&landed.shard].iter().any(|read| read == text), "{text}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn throttled_and_failing_requests_are_waited_out() {
+    within(async {
+        let faults = Faults::default();
+        let (_server, client) = server_with(1, &faults).await;
+        faults.add("PutRecords", Fault::Answer(400, "ProvisionedThroughputExceededException"));
+        faults.add("PutRecords", Fault::Answer(400, "KMSThrottlingException"));
+        faults.add("PutRecords", Fault::Answer(503, "ServiceUnavailable"));
+        let records = records(0..10);
+        Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
+        assert_eq!(faults.left(), 0);
+        assert_eq!(read_all(&client, 10).await.all(), expected(&records));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_was_applied_and_failed_doubles_its_records() {
+    within(async {
+        let faults = Faults::default();
+        let (_server, client) = server_with(1, &faults).await;
+        faults.add("PutRecords", Fault::AppliedButFailed);
+        let records = records(0..5);
+        Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
+        let mut twice = [expected(&records), expected(&records)].concat();
+        twice.sort_unstable();
+        assert_eq!(read_all(&client, 10).await.all(), twice);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_for_good_is_an_error() {
+    within(async {
+        let faults = Faults::default();
+        let (_server, client) = server_with(1, &faults).await;
+        faults.add("PutRecords", Fault::Answer(400, "AccessDeniedException"));
+        let error = Producer::new(client, STREAM).put(&records(0..1)).await.unwrap_err().to_string();
+        assert!(error.contains(STREAM) && error.contains("AccessDeniedException"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn records_of_a_mebibyte_pass() {
+    within(async {
+        let (_server, client) = server(1).await;
+        let large = Bytes::from(vec![b'x'; 1024 * 1024 - 1]);
+        let records: Vec<PutRecord> =
+            (0..9).map(|_| PutRecord { partition_key: "k".into(), data: large.clone() }).collect();
+        Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
+        let pipeline = read_all(&client, 9).await;
+        assert!(pipeline.all().iter().all(|text| text.len() == large.len()));
+    })
+    .await;
+}
+
+/// Without the gate a reader passes over numbers that are taken but not yet inserted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_producers_lose_nothing() {
+    within(async {
+        let (_server, client) = server(1).await;
+        let mut pipeline =
+            Pipeline::new(reader::spawn(client.clone(), options(Start::TrimHorizon), &Default::default()));
+        let producers: Vec<_> = (0..8)
+            .map(|n| {
+                let producer = Producer::new(client.clone(), STREAM);
+                tokio::spawn(async move {
+                    for chunk in records(n * 1_000..(n + 1) * 1_000).chunks(50) {
+                        producer.put(chunk).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        pipeline.until_read(8_000).await;
+        for producer in producers {
+            producer.await.unwrap();
+        }
+        assert_eq!(pipeline.all(), expected(&records(0..8_000)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_servers_are_two_incarnations() {
+    within(async {
+        let (_first, client) = server(1).await;
+        let (_second, other) = server(1).await;
+        let incarnation = stream_incarnation(&client, STREAM).await.unwrap();
+        assert_eq!(incarnation, stream_incarnation(&client, STREAM).await.unwrap());
+        assert_ne!(incarnation, stream_incarnation(&other, STREAM).await.unwrap());
+        assert!(incarnation.contains("eu-west-1"), "{incarnation}");
+        let missing = stream_incarnation(&client, "orders").await.unwrap_err().to_string();
+        assert!(missing.contains("`orders`"), "{missing}");
+        create_stream(&client, STREAM, 1).await.unwrap();
+    })
+    .await;
+}
