@@ -12,5 +12,6 @@ pub mod token;
 pub mod stream;
 pub mod files;
 pub mod kinesis;
+pub mod micro_batch;
 
 pub use error::{Error, Result};
