@@ -13,5 +13,7 @@ pub mod stream;
 pub mod files;
 pub mod kinesis;
 pub mod micro_batch;
+pub mod sql;
+pub mod window;
 
 pub use error::{Error, Result};

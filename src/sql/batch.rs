@@ -1,0 +1,158 @@
+//! Batch statements: any SQL over the lake's tables, windows included.
+//!
+//! The one law: a statement is parsed, rewritten and given its parameters before a session sees it; the session's tables
+//! are the caller's.
+
+use std::path::Path;
+
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::context::SessionContext;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+use super::file::{Job, QueryFile, parse_statement, start_of};
+use super::functions::calls;
+use super::params::{self, Params};
+use super::place::Refusal;
+use super::windows::rewrite;
+use crate::error::Result;
+
+/// A statement ready to be planned: windows rewritten, parameters bound.
+#[derive(Clone, Debug)]
+pub struct BatchStatement {
+    /// What messages call the text.
+    pub(super) path: String,
+    pub(super) at: Span,
+    pub(super) statement: Statement,
+    pub(super) params: Params,
+}
+
+impl BatchStatement {
+    /// One statement from text; `path` is what messages call it (`--command`, a file).
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] with line and column: a syntax error, a window that is not supported, `$names` and
+    /// parameters that do not match.
+    pub fn parse(path: &str, text: &str, params: Params) -> Result<Self> {
+        let parsed = parse_statement(text).and_then(|statement| Self::new(path, start_of(text), statement, params));
+        parsed.map_err(|refusal| refusal.in_file(path))
+    }
+
+    /// The batch job of a file; for a materialized view its `SELECT`, over all of the table.
+    ///
+    /// # Errors
+    /// As [`BatchStatement::parse`].
+    pub fn of_file(file: &QueryFile, params: Params) -> Result<Self> {
+        let path = display(&file.path);
+        let (at, statement) = match &file.job {
+            Job::Standing(view) => (view.at, select(view.query.clone())),
+            Job::Batch(statement) => (Span::empty(), statement.as_ref().clone()),
+        };
+        Self::new(&path, at, statement, params).map_err(|refusal| refusal.in_file(&path))
+    }
+
+    pub(super) fn new(path: &str, at: Span, mut statement: Statement, params: Params) -> Result<Self, Refusal> {
+        params::check(&statement, &params)?;
+        rewrite(&mut statement)?;
+        Ok(Self { path: path.to_owned(), at, statement, params })
+    }
+
+    /// The statement as plain SQL of the session made by [`super::session()`].
+    pub fn sql(&self) -> String {
+        self.statement.to_string()
+    }
+}
+
+/// Plans a statement over the session's tables. Definitions (CREATE …) run at once; reads and writes when collected.
+///
+/// # Errors
+/// [`crate::Error::Usage`] with file, line and column for what the planner refuses, with the nearest right name.
+pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Result<DataFrame> {
+    let BatchStatement { path, at, statement, params } = batch;
+    let tables = tables(context);
+    let calls = match &statement {
+        Statement::Statement(statement) => calls(statement.as_ref()),
+        _ => Vec::new(),
+    };
+    let refuse = |error| Refusal::planner(&error, &tables, &calls).or_at(at).in_file(&path);
+    let mut plan = context.state().statement_to_plan(statement).await.map_err(refuse)?;
+    if !params.is_empty() {
+        plan = plan.with_param_values(params.into_iter().collect::<Vec<_>>()).map_err(refuse)?;
+    }
+    context.execute_logical_plan(plan).await.map_err(refuse)
+}
+
+fn tables(context: &SessionContext) -> Vec<String> {
+    let catalogs = context.catalog_names().into_iter().filter_map(|name| context.catalog(&name));
+    let schemas = catalogs.flat_map(|catalog| {
+        catalog.schema_names().into_iter().filter_map(|name| catalog.schema(&name)).collect::<Vec<_>>()
+    });
+    schemas.flat_map(|schema| schema.table_names()).collect()
+}
+
+pub(super) fn select(query: Box<datafusion::sql::sqlparser::ast::Query>) -> Statement {
+    Statement::Statement(Box::new(SqlStatement::Query(query)))
+}
+
+pub(super) fn display(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+    use crate::sql::testing::{lake, rows};
+    use crate::sql::{parse_params, session};
+
+    #[tokio::test]
+    async fn any_sql_runs_as_batch_with_windows_and_parameters() {
+        let rows = rows(12, 100, false);
+        let params = parse_params(&["state=SC".into(), "least=10.50".into()]).unwrap();
+        let text = "WITH w AS (SELECT window_start, state, count(*) AS n FROM TUMBLE(transactions, event_time, INTERVAL '10 minutes') \
+                    WHERE amount >= $least GROUP BY window_start, state) SELECT count(*) AS windows, sum(n) AS n FROM w WHERE state = $state ORDER BY 1 LIMIT 3";
+        let statement = BatchStatement::parse("--command", text, params).unwrap();
+        let answer = run_batch(&lake(&rows), statement).await.unwrap().collect().await.unwrap();
+        let plain = "SELECT count(*) AS n FROM transactions WHERE state = 'SC' AND amount >= 10.50";
+        let expected = lake(&rows).sql(plain).await.unwrap().collect().await.unwrap();
+        assert_eq!(
+            answer[0].column(1).as_primitive::<Int64Type>().value(0),
+            expected[0].column(0).as_primitive::<Int64Type>().value(0)
+        );
+        assert_eq!(answer[0].column(0).as_primitive::<Int64Type>().value(0), 3);
+    }
+
+    #[tokio::test]
+    async fn batch_statements_say_what_is_wrong_and_where() {
+        let parse = |text: &str, params: &[&str]| {
+            let params = parse_params(&params.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>()).unwrap();
+            BatchStatement::parse("a.sql", text, params)
+        };
+        let message = |error: crate::Error| error.to_string();
+        assert_eq!(
+            message(parse("SELECT $stat", &["state=1"]).unwrap_err()),
+            "a.sql:1:8: `$stat` has no value; did you mean `state`?; give one with `--param stat=…`"
+        );
+        assert_eq!(message(parse("SELECT 1", &["x=1"]).unwrap_err()), "a.sql: the statement has no `$x`");
+        let context = lake(&rows(1, 1, false));
+        let run = async |text: &str| message(run_batch(&context, parse(text, &[]).unwrap()).await.unwrap_err());
+        assert_eq!(run("SELECT amnt\nFROM transactions").await, "a.sql:1:8: no column `amnt`; did you mean `amount`?");
+        assert_eq!(
+            run("SELECT amount\nFROM transaction").await,
+            "a.sql:2:6: no table `transaction`; did you mean `transactions`?"
+        );
+        assert_eq!(
+            run("SELECT 1\nFROM TUMBLE(transaction, event_time, INTERVAL '1 day')").await,
+            "a.sql:2:13: no table `transaction`; did you mean `transactions`?"
+        );
+        assert!(
+            message(parse("SELECT 1 FROM SESSION(t, x, INTERVAL '1 day')", &[]).unwrap_err())
+                .starts_with("a.sql:1:15: `SESSION` is not supported yet")
+        );
+        let none = run_batch(&session(), parse("CREATE TABLE t AS SELECT 1 AS one", &[]).unwrap()).await;
+        assert!(none.is_ok());
+    }
+}

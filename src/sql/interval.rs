@@ -1,0 +1,67 @@
+//! Lengths of time as SQL writes them: `INTERVAL '1 minute'`, `'10 seconds'`.
+//!
+//! The one law: a length is a whole number of microseconds. Months and years have no such length and are refused.
+
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use datafusion::sql::sqlparser::ast::{Expr, Interval, Spanned, Value};
+
+use super::place::Refusal;
+use crate::clock::{MICROS_PER_SECOND, Micros};
+
+const MICROS_PER_DAY: Micros = 24 * 60 * 60 * MICROS_PER_SECOND;
+const NANOS_PER_MICRO: i64 = 1_000;
+
+/// The length of an `INTERVAL '…'` literal; `what` names it in a refusal ("the window's size").
+pub(super) fn interval_literal(expr: &Expr, what: &str) -> Result<Micros, Refusal> {
+    let refuse = || Refusal::new(expr.span(), format!("{what} is a literal like `INTERVAL '1 minute'`, not `{expr}`"));
+    let Expr::Interval(Interval { value, leading_field, last_field: None, .. }) = expr else { return Err(refuse()) };
+    let Expr::Value(literal) = value.as_ref() else { return Err(refuse()) };
+    let number = match &literal.value {
+        Value::SingleQuotedString(text) => text.clone(),
+        Value::Number(number, _) => number.clone(),
+        _ => return Err(refuse()),
+    };
+    let text = leading_field.as_ref().map_or_else(|| number.clone(), |unit| format!("{number} {unit}"));
+    duration(&text).map_err(|message| Refusal::new(literal.span, format!("{what}: {message}")))
+}
+
+/// The length of `'10 seconds'`, `'1 hour 30 minutes'`, `'2 days'` (days have 24 hours).
+pub(super) fn duration(text: &str) -> Result<Micros, String> {
+    let parsed = text
+        .chars()
+        .any(char::is_alphabetic)
+        .then(|| parse_interval_month_day_nano(text).ok())
+        .flatten()
+        .ok_or_else(|| format!("`{text}` is no length of time; write one like '10 seconds'"))?;
+    if parsed.months != 0 {
+        return Err(format!("`{text}` has no fixed length; write it in days, hours, minutes or seconds"));
+    }
+    if parsed.nanoseconds % NANOS_PER_MICRO != 0 {
+        return Err(format!("`{text}` is finer than a microsecond"));
+    }
+    Micros::from(parsed.days)
+        .checked_mul(MICROS_PER_DAY)
+        .and_then(|days| days.checked_add(parsed.nanoseconds / NANOS_PER_MICRO))
+        .ok_or_else(|| format!("`{text}` is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_microseconds() {
+        assert_eq!(duration("10 seconds"), Ok(10_000_000));
+        assert_eq!(duration("1 hour 30 minutes"), Ok(5_400_000_000));
+        assert_eq!(duration("2 days"), Ok(2 * MICROS_PER_DAY));
+        assert_eq!(duration("250 milliseconds"), Ok(250_000));
+    }
+
+    #[test]
+    fn lengths_that_are_none_are_refused() {
+        assert!(duration("10").unwrap_err().contains("no length of time"));
+        assert!(duration("ten seconds").is_err());
+        assert!(duration("1 month").unwrap_err().contains("no fixed length"));
+        assert!(duration("1 nanosecond").unwrap_err().contains("finer"));
+    }
+}

@@ -1,0 +1,47 @@
+//! Query files and what becomes of them: standing queries over the stream, batch statements over the lake.
+//!
+//! The one law: one file, one statement, one answer. The same `SELECT` runs live on micro-batches, over any past range as
+//! a backfill, and as a batch job; for closed windows the answers are equal (exactly for counts, decimals, min, max,
+//! distinct counts; within 1e-9 for floats; as a multiset for `array_agg`). What cannot keep that promise is refused when
+//! it is planned, with a sentence. Nothing here knows a table of the lake, holds state, or reads a clock.
+//!
+//! ```text
+//! QueryFile ── CREATE MATERIALIZED VIEW ─▶ StandingQuery ─┬▶ WindowedQuery   partial ─▶ reduce ─▶ finish
+//!     │                                                   └▶ StatelessQuery  run
+//!     └────────── anything else ─────────▶ BatchStatement ─▶ run_batch
+//! ```
+
+mod batch;
+mod feed;
+mod file;
+mod functions;
+mod interval;
+mod output;
+mod params;
+mod place;
+mod refuse;
+mod session;
+mod spec;
+mod split;
+mod standing;
+mod stateless;
+mod tumble;
+mod windowed;
+mod windows;
+
+pub use batch::{BatchStatement, run_batch};
+pub use file::{QueryFile, read_queries};
+pub use params::{Params, parse_params};
+pub use session::session;
+pub use spec::WindowSpec;
+pub use standing::{StandingQuery, input_schema};
+pub use stateless::StatelessQuery;
+pub use windowed::WindowedQuery;
+pub use windows::{TimeRange, rewrite_windows};
+
+#[cfg(test)]
+mod equality;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+pub(crate) mod testing;

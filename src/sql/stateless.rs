@@ -1,0 +1,61 @@
+//! A stateless standing query: rows in, rows out, nothing remembered.
+//!
+//! The one law: the answer of a batch of rows does not depend on any other row.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::batch::BatchStatement;
+use super::feed::run;
+use super::output::Output;
+use super::standing::Definition;
+use super::windows::TimeRange;
+use crate::contract::TableContract;
+use crate::error::{Context, Result};
+
+/// A query over the stream's table without a window (alerts), planned once.
+#[derive(Debug)]
+pub struct StatelessQuery {
+    pub(super) definition: Definition,
+    pub(super) plan: Arc<dyn ExecutionPlan>,
+    pub(super) output: Output,
+    pub(super) task: Arc<TaskContext>,
+}
+
+impl StatelessQuery {
+    /// The materialized view's name, which is its table's.
+    pub fn name(&self) -> &Arc<str> {
+        &self.definition.name
+    }
+
+    /// SHA-256 (hex) of the normalised plan: the same for texts that differ in comments and layout only.
+    pub fn fingerprint(&self) -> &str {
+        &self.definition.fingerprint
+    }
+
+    /// The table the query fills.
+    pub fn output(&self) -> &TableContract {
+        &self.output.contract
+    }
+
+    /// The query as a batch statement over the stream's table; with a range, only rows with event times inside it.
+    ///
+    /// # Errors
+    /// None that planning the query would not have met.
+    pub fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
+        self.definition.batch_select(range)
+    }
+
+    /// The query's answer to these rows of the stream's table (its schema without `_epoch` and `_late`), in the output
+    /// table's schema.
+    ///
+    /// # Errors
+    /// A batch of another schema, a failing expression, a value that does not fit the output table's types.
+    pub async fn run(&self, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let answer = run(&self.plan, rows, &self.task).await.context(|| format!("running `{}`", self.name()))?;
+        answer.iter().filter(|batch| batch.num_rows() > 0).map(|batch| self.output.cast(batch)).collect()
+    }
+}

@@ -1,0 +1,103 @@
+//! A windowed standing query: partial rows per micro-batch, answers per closed window.
+//!
+//! The one law: `finish` of any reduction of any cut of the rows into batches equals the query's one-shot answer.
+//! It holds plans, no rows: open windows live in [`crate::window::OpenWindows`].
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::TaskContext;
+
+use super::batch::BatchStatement;
+use super::feed::run;
+use super::output::Output;
+use super::spec::WindowSpec;
+use super::split::Split;
+use super::standing::Definition;
+use super::windows::TimeRange;
+use crate::clock::Micros;
+use crate::contract::TableContract;
+use crate::error::{Context, Result};
+
+/// A query over `TUMBLE(…)`, planned once.
+#[derive(Debug)]
+pub struct WindowedQuery {
+    pub(super) definition: Definition,
+    pub(super) window: WindowSpec,
+    pub(super) split: Split,
+    pub(super) output: Output,
+    pub(super) task: Arc<TaskContext>,
+}
+
+impl WindowedQuery {
+    /// The materialized view's name, which is its table's.
+    pub fn name(&self) -> &Arc<str> {
+        &self.definition.name
+    }
+
+    /// SHA-256 (hex) of the normalised plan: the same for texts that differ in comments and layout only.
+    pub fn fingerprint(&self) -> &str {
+        &self.definition.fingerprint
+    }
+
+    /// The table the query fills.
+    pub fn output(&self) -> &TableContract {
+        &self.output.contract
+    }
+
+    /// Which windows an event time falls into.
+    pub fn window(&self) -> WindowSpec {
+        self.window
+    }
+
+    /// How long a window stays open after the watermark has passed its end, microseconds; 0 unless the query says.
+    pub fn allowed_lateness(&self) -> Micros {
+        self.definition.allowed_lateness
+    }
+
+    /// Position of `window_start` in partial rows.
+    pub fn window_start_column(&self) -> usize {
+        self.split.window_start
+    }
+
+    /// Position of `window_end` in partial rows.
+    pub fn window_end_column(&self) -> usize {
+        self.split.window_end
+    }
+
+    /// The query as a batch statement over the stream's table; with a range, only windows that lie wholly inside it.
+    ///
+    /// # Errors
+    /// None that planning the query would not have met.
+    pub fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
+        self.definition.batch_select(range)
+    }
+
+    /// Partial rows of these rows of the stream's table (its schema without `_epoch` and `_late`).
+    ///
+    /// # Errors
+    /// A batch of another schema, or a failing expression (a division by zero, a cast).
+    pub async fn partial(&self, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        run(&self.split.partial, rows, &self.task).await.context(|| format!("folding rows into `{}`", self.name()))
+    }
+
+    /// The same state in one row a group.
+    ///
+    /// # Errors
+    /// A batch that is no partial batch of this query.
+    pub async fn reduce(&self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        run(&self.split.reduce, &partials, &self.task)
+            .await
+            .context(|| format!("merging partial rows of `{}`", self.name()))
+    }
+
+    /// The answer of the windows in these partial rows, in the output table's schema.
+    ///
+    /// # Errors
+    /// A value that does not fit the output table's types: a sum with too many digits, NULL where none may be.
+    pub async fn finish(&self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let rows = run(&self.split.finish, &partials, &self.task);
+        let rows = rows.await.context(|| format!("closing windows of `{}`", self.name()))?;
+        rows.iter().filter(|batch| batch.num_rows() > 0).map(|batch| self.output.cast(batch)).collect()
+    }
+}

@@ -1,0 +1,18 @@
+//! Event time: how far the stream has come, which windows are open, which rows are late.
+//!
+//! The one law: all of it is a function of rows and arguments. Nothing here reads a clock, does I/O or knows SQL beyond
+//! the [`WindowedQuery`](crate::sql::WindowedQuery) it is handed; timing of ticks decides nothing.
+//!
+//! ```text
+//! rows ─▶ Watermarks ─▶ W ─▶ closed_until ─▶ OpenWindows::close ─▶ partial rows of closed windows
+//!   └──▶ LateSplit ─▶ partial ─▶ OpenWindows::fold        peek ─▶ the live view
+//! ```
+
+mod late;
+mod open;
+mod watermark;
+
+pub use crate::sql::WindowSpec;
+pub use late::{LateSplit, split_late};
+pub use open::OpenWindows;
+pub use watermark::{Idleness, Watermarks};

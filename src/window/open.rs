@@ -1,0 +1,276 @@
+//! The open windows of one query: partial rows received, merged now and then, and given up when their window closes.
+//!
+//! The one law: state is immutable partial rows. Folding appends, reducing replaces them by equals, closing moves them
+//! out; what the live view or a snapshot took earlier stays as it was.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, TimestampMicrosecondArray};
+use arrow::compute::filter_record_batch;
+use arrow::compute::kernels::{aggregate, boolean, cmp};
+use arrow::datatypes::TimestampMicrosecondType;
+use arrow::record_batch::RecordBatch;
+
+use crate::clock::Micros;
+use crate::error::{Context, Error, Result};
+use crate::sql::WindowedQuery;
+
+/// Partial rows below this number are not worth merging: they are one batch of DataFusion's size, scanned in well under
+/// a millisecond.
+const REDUCE_ROWS_MIN: usize = 8_192;
+
+/// One query's open windows.
+#[derive(Clone, Debug)]
+pub struct OpenWindows {
+    query: Arc<WindowedQuery>,
+    state: Vec<RecordBatch>,
+    rows: usize,
+    /// Rows right after the last reduction.
+    rows_reduced: usize,
+}
+
+impl OpenWindows {
+    /// No open window.
+    pub fn new(query: Arc<WindowedQuery>) -> Self {
+        Self { query, state: Vec::new(), rows: 0, rows_reduced: 0 }
+    }
+
+    /// The query whose windows these are.
+    pub fn query(&self) -> &Arc<WindowedQuery> {
+        &self.query
+    }
+
+    /// Takes in partial rows ([`WindowedQuery::partial`]) of a micro-batch, of a rebuild or of a snapshot.
+    ///
+    /// Merges all rows into one a group once their number has grown by half since the last time, so that a row is
+    /// merged a constant number of times on average.
+    ///
+    /// # Errors
+    /// Batches that are not this query's partial rows.
+    pub async fn fold(&mut self, partials: Vec<RecordBatch>) -> Result<()> {
+        self.rows += partials.iter().map(RecordBatch::num_rows).sum::<usize>();
+        self.state.extend(partials.into_iter().filter(|batch| batch.num_rows() > 0));
+        if self.rows >= REDUCE_ROWS_MIN.max(self.rows_reduced + self.rows_reduced / 2) {
+            self.reduce().await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the state of before by the partial rows of a snapshot or a rebuild.
+    ///
+    /// # Errors
+    /// As [`OpenWindows::fold`].
+    pub async fn restore(&mut self, partials: Vec<RecordBatch>) -> Result<()> {
+        (self.state, self.rows, self.rows_reduced) = (Vec::new(), 0, 0);
+        self.fold(partials).await
+    }
+
+    /// Takes out the partial rows of all windows with `end <= closed_until`; [`WindowedQuery::finish`] makes them rows.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] for state without window ends.
+    pub fn close(&mut self, closed_until: Micros) -> Result<Vec<RecordBatch>> {
+        let mut closed = Vec::new();
+        let mut open = Vec::with_capacity(self.state.len());
+        for batch in std::mem::take(&mut self.state) {
+            let ends = self.times(&batch, self.query.window_end_column())?;
+            let is_closed = |end: Option<Micros>| end.is_some_and(|end| end <= closed_until);
+            if !is_closed(aggregate::min(&ends)) {
+                open.push(batch);
+            } else if is_closed(aggregate::max(&ends)) {
+                closed.push(batch);
+            } else {
+                let (out, kept) = cut(&batch, &ends, closed_until)?;
+                closed.push(out);
+                open.push(kept);
+            }
+        }
+        self.state = open;
+        self.rows = self.state.iter().map(RecordBatch::num_rows).sum();
+        self.rows_reduced = self.rows_reduced.min(self.rows);
+        Ok(closed)
+    }
+
+    /// Partial rows held: at least the number of open groups, at most half as many again plus the named minimum.
+    pub fn groups(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether no window is open.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// All partial rows, shared, not copied: for the live view and for snapshots.
+    pub fn peek(&self) -> Vec<RecordBatch> {
+        self.state.clone()
+    }
+
+    /// Start of the first open window: rows of the lake from here on rebuild this state. `None` when none is open.
+    ///
+    /// # Errors
+    /// As [`OpenWindows::close`].
+    pub fn open_since(&self) -> Result<Option<Micros>> {
+        let mut first = None;
+        for batch in &self.state {
+            let start = aggregate::min(&self.times(batch, self.query.window_start_column())?);
+            first = [first, start].into_iter().flatten().min();
+        }
+        Ok(first)
+    }
+
+    /// End of the last open window: closing up to here closes all (the end of a bounded input). `None` when none is open.
+    ///
+    /// # Errors
+    /// As [`OpenWindows::close`].
+    pub fn open_until(&self) -> Result<Option<Micros>> {
+        let mut last = None;
+        for batch in &self.state {
+            last = last.max(aggregate::max(&self.times(batch, self.query.window_end_column())?));
+        }
+        Ok(last)
+    }
+
+    /// Merges all state into one row a group.
+    async fn reduce(&mut self) -> Result<()> {
+        self.state = self.query.reduce(self.state.clone()).await?;
+        self.rows = self.state.iter().map(RecordBatch::num_rows).sum();
+        self.rows_reduced = self.rows;
+        Ok(())
+    }
+
+    fn times(&self, batch: &RecordBatch, column: usize) -> Result<TimestampMicrosecondArray> {
+        batch
+            .columns()
+            .get(column)
+            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+            .map(|times| times.clone().with_timezone_opt::<&str>(None))
+            .ok_or_else(|| Error::broken(format!("partial rows of `{}` have no window", self.query.name())))
+    }
+}
+
+/// Rows with `end <= closed_until`, and the others.
+fn cut(
+    batch: &RecordBatch,
+    ends: &TimestampMicrosecondArray,
+    closed_until: Micros,
+) -> Result<(RecordBatch, RecordBatch)> {
+    let parts = cmp::lt_eq(ends, &TimestampMicrosecondArray::new_scalar(closed_until)).and_then(|closed| {
+        let open = boolean::not(&closed)?;
+        Ok((filter_record_batch(batch, &closed)?, filter_record_batch(batch, &open)?))
+    });
+    parts.context(|| "taking closed windows out")
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Int64Type;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::MICROS_PER_SECOND;
+    use crate::sql::testing::{NOON, cut as cuts, rows, shown, windowed};
+    use crate::window::split_late;
+
+    const MINUTE: Micros = 60 * MICROS_PER_SECOND;
+
+    async fn query() -> Arc<WindowedQuery> {
+        let text = "CREATE MATERIALIZED VIEW q AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, \
+                    state, count(*) AS n, sum(amount) AS amount, count(DISTINCT card_token) AS cards \
+                    FROM TUMBLE(transactions, event_time, INTERVAL '1 minute') GROUP BY window_start, window_end, state";
+        Arc::new(windowed(text).await)
+    }
+
+    /// The rows whose window ends in `(after, until]`, answered in one shot.
+    async fn expected(query: &WindowedQuery, rows: &RecordBatch, after: Micros, until: Micros) -> Vec<String> {
+        let all = query.finish(query.partial(std::slice::from_ref(rows)).await.unwrap()).await.unwrap();
+        let inside = |batch: &RecordBatch| {
+            let ends = batch.column_by_name("window_end").unwrap().as_primitive::<TimestampMicrosecondType>().clone();
+            let kept = ends.iter().map(|end| end.map(|end| end > after && end <= until)).collect();
+            filter_record_batch(batch, &kept).unwrap()
+        };
+        shown(&all.iter().map(inside).collect::<Vec<_>>())
+    }
+
+    #[tokio::test]
+    async fn windows_leave_when_they_close_and_the_rest_stays() {
+        let query = query().await;
+        let rows = rows(1, 500, false);
+        let mut open = OpenWindows::new(Arc::clone(&query));
+        for batch in cuts(&rows, 1, 5) {
+            open.fold(query.partial(&[batch]).await.unwrap()).await.unwrap();
+        }
+        let before = open.peek();
+        assert_eq!(open.open_since().unwrap(), Some(NOON));
+        assert_eq!(open.open_until().unwrap(), Some(NOON + 30 * MINUTE));
+        let until = NOON + 10 * MINUTE;
+        let closed = query.finish(open.close(until).unwrap()).await.unwrap();
+        assert_eq!(shown(&closed), expected(&query, &rows, Micros::MIN, until).await);
+        assert_eq!(open.open_since().unwrap(), Some(until));
+        assert!(open.close(until).unwrap().is_empty(), "a window closes once");
+        let rest = query.finish(open.close(Micros::MAX).unwrap()).await.unwrap();
+        assert_eq!(shown(&rest), expected(&query, &rows, until, Micros::MAX).await);
+        assert!(open.is_empty() && open.open_since().unwrap().is_none());
+        let seen = query.finish(before).await.unwrap();
+        assert_eq!(shown(&seen), expected(&query, &rows, Micros::MIN, Micros::MAX).await, "what was peeked at stays");
+    }
+
+    #[tokio::test]
+    async fn state_is_merged_once_it_has_grown_by_half() {
+        let query = query().await;
+        let partial = query.partial(&[rows(2, 300, false)]).await.unwrap();
+        let groups: usize = partial.iter().map(RecordBatch::num_rows).sum();
+        let mut open = OpenWindows::new(query);
+        let folds = REDUCE_ROWS_MIN.div_ceil(groups);
+        for fold in 1..folds {
+            open.fold(partial.clone()).await.unwrap();
+            assert_eq!(open.groups(), fold * groups, "too few to be worth merging");
+        }
+        open.fold(partial.clone()).await.unwrap();
+        assert_eq!(open.groups(), groups, "merged to one row a group");
+        let answer = open.query().finish(open.peek()).await.unwrap();
+        let counts = answer.iter().flat_map(|batch| batch["n"].as_primitive::<Int64Type>().values().to_vec());
+        assert_eq!(counts.sum::<i64>(), i64::try_from(folds * 300).unwrap(), "no row is lost or counted twice");
+        open.restore(partial).await.unwrap();
+        assert_eq!(open.groups(), groups);
+    }
+
+    /// Folds the batches epoch by epoch, closing by the watermark after each, with late rows set aside.
+    async fn run(query: &Arc<WindowedQuery>, batches: &[RecordBatch], lateness: Micros) -> (Vec<String>, RecordBatch) {
+        let mut open = OpenWindows::new(Arc::clone(query));
+        let (mut closed_until, mut greatest, mut answers) = (None, Micros::MIN, Vec::new());
+        let mut counted = Vec::new();
+        for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+            let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+            let earliest = times.values().iter().copied().min().unwrap();
+            let split = split_late(batch, 0, earliest, query.window(), closed_until).unwrap();
+            counted.push(split.on_time.clone());
+            open.fold(query.partial(&[split.on_time]).await.unwrap()).await.unwrap();
+            greatest = greatest.max(aggregate::max(times).unwrap());
+            let next = query.window().closed_until(greatest, lateness);
+            closed_until = closed_until.max(Some(next));
+            answers.extend(query.finish(open.close(next).unwrap()).await.unwrap());
+        }
+        answers.extend(query.finish(open.close(Micros::MAX).unwrap()).await.unwrap());
+        (shown(&answers), arrow::compute::concat_batches(&batches[0].schema(), &counted).unwrap())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        /// Whatever the cut, the order and the lateness: each window is answered once, by exactly the rows counted.
+        #[test]
+        fn closed_windows_are_the_one_shot_answer_of_the_rows_counted(seed: u64, parts in 1usize..10, lateness in 0i64..40 * MINUTE) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let query = query().await;
+                let rows = rows(seed, 200, false);
+                let (answers, counted) = run(&query, &cuts(&rows, seed, parts), lateness).await;
+                assert_eq!(answers, expected(&query, &counted, Micros::MIN, Micros::MAX).await);
+                if lateness >= 30 * MINUTE {
+                    assert_eq!(counted.num_rows(), rows.num_rows(), "nothing is late within the allowed lateness");
+                }
+            });
+        }
+    }
+}
