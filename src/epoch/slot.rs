@@ -1,0 +1,351 @@
+//! The slot: the record that decides an epoch, and all that a restart needs.
+//!
+//! Every slot, fences included, carries the whole resume state, so the newest one is enough to go on. Slots are linked by
+//! hash and never change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::clock::Micros;
+use crate::error::{Error, Result};
+use crate::lake::Add;
+use crate::stream::{Position, ShardId, ShardKey, ShardProgress, SourceId};
+
+/// The newest form of a slot this binary writes and understands.
+pub const SLOT_VERSION: u32 = 1;
+
+/// One decided step of the pipeline. Serialised as JSON under `_epochs/`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    pub version: u32,
+    /// Contiguous from 0; also the version of the Delta `txn` action.
+    pub epoch: u64,
+    /// Raised by each writer that takes the lake over.
+    pub generation: u64,
+    /// The process that wrote it.
+    pub writer: Uuid,
+    /// Different for every slot: tells our own lost answer from another's slot.
+    pub nonce: Uuid,
+    /// The machine it runs on: two machines that keep fencing each other are told apart by it.
+    pub host: Arc<str>,
+    /// Microseconds, UTC; for people, and to tell old fences from a fight. Nothing else depends on it.
+    pub written_at: Micros,
+    pub kind: Kind,
+    /// SHA-256 (hex) of the bytes of the slot before; empty for the first.
+    pub previous_sha256: String,
+    /// The highest epoch known to be in every table when this was written.
+    pub published_through: Option<u64>,
+    pub sources: BTreeMap<SourceId, SourceProgress>,
+    /// The stream's watermark (microseconds, UTC). Never falls.
+    pub watermark: Option<Micros>,
+    /// The greatest event time of any row so far.
+    pub event_time_max: Option<Micros>,
+    pub queries: BTreeMap<Arc<str>, QueryProgress>,
+    pub token_key: TokenKeyName,
+    /// Data files by table folder.
+    pub tables: BTreeMap<Arc<str>, TableAdds>,
+    /// Every table any slot so far has written to: their folders must exist.
+    #[serde(default)]
+    pub tables_known: BTreeSet<Arc<str>>,
+    /// SHA-256 (hex) of this slot's own stored bytes, once they are known: what the next slot is linked by. Never taken
+    /// from a slot written anew, since another version might write it otherwise.
+    #[serde(skip)]
+    pub stored_sha256: Option<String>,
+}
+
+/// What a slot stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Rows were read, or windows closed.
+    Epoch,
+    /// A writer took the lake over.
+    Fence,
+    /// A loss was acknowledged by hand.
+    Gap,
+    /// The stream was made anew: its positions start over.
+    NewStream,
+}
+
+/// Progress of one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceProgress {
+    /// Tells one stream from another of the same name: ARN and creation time. Empty for files.
+    pub incarnation: String,
+    pub shards: BTreeMap<ShardId, ShardSlot>,
+}
+
+/// One shard in one slot: the interval `(from, progress.position]` this epoch read, and its counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardSlot {
+    pub from: Position,
+    #[serde(flatten)]
+    pub progress: ShardProgress,
+    #[serde(default, skip_serializing_if = "Counts::is_zero")]
+    pub counts: Counts,
+}
+
+/// The books of one shard in one epoch: `read = written + duplicates + rejected`; `late` is part of `written`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub read: u64,
+    pub written: u64,
+    pub duplicates: u64,
+    pub rejected: u64,
+    /// Rows refused by at least one query.
+    pub late: u64,
+    /// Rows refused, by query.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub late_by_query: BTreeMap<Arc<str>, u64>,
+}
+
+impl Counts {
+    fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether every record read has ended in exactly one place.
+    pub fn balance(&self) -> bool {
+        self.read == self.written + self.duplicates + self.rejected && self.late <= self.written
+    }
+
+    /// Adds the counts of another epoch or shard.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.written += other.written;
+        self.duplicates += other.duplicates;
+        self.rejected += other.rejected;
+        self.late += other.late;
+        for (query, late) in &other.late_by_query {
+            *self.late_by_query.entry(query.clone()).or_default() += late;
+        }
+    }
+}
+
+/// Progress of one standing query.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueryProgress {
+    /// Of its normalised plan; another one means the query was edited.
+    pub fingerprint: String,
+    /// End of the last window it has closed; `None` for a stateless query, or before the first.
+    pub closed_until: Option<Micros>,
+    /// Start of its oldest open window: a rebuild reads rows from here on.
+    pub open_since: Option<Micros>,
+    /// The last closing was forced by the end of a bounded input.
+    #[serde(default)]
+    pub end_of_input: bool,
+    /// Whether it ran in this epoch. A query that was taken away keeps its progress; a row the lake took in meanwhile owes
+    /// it nothing, which only this tells an audit.
+    #[serde(default = "yes")]
+    pub running: bool,
+}
+
+/// Slots written before this was recorded only ever knew queries that ran.
+fn yes() -> bool {
+    true
+}
+
+/// Which key made the tokens; never the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenKeyName {
+    pub version: u32,
+    pub fingerprint: String,
+}
+
+/// Data files of one table in one epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TableAdds {
+    pub adds: Vec<Add>,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// Who writes slots: one process, one generation.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    pub id: Uuid,
+    pub generation: u64,
+    pub host: Arc<str>,
+}
+
+impl Slot {
+    /// The state before anything was decided.
+    pub fn first(writer: &Writer, token_key: TokenKeyName, now: Micros) -> Self {
+        Self {
+            version: SLOT_VERSION,
+            epoch: 0,
+            generation: writer.generation,
+            writer: writer.id,
+            nonce: Uuid::new_v4(),
+            host: writer.host.clone(),
+            written_at: now,
+            kind: Kind::Fence,
+            previous_sha256: String::new(),
+            published_through: None,
+            sources: BTreeMap::new(),
+            watermark: None,
+            event_time_max: None,
+            queries: BTreeMap::new(),
+            token_key,
+            tables: BTreeMap::new(),
+            tables_known: BTreeSet::new(),
+            stored_sha256: None,
+        }
+    }
+
+    /// The slot after this one with everything carried forward and nothing read: intervals empty, no files.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] when this slot cannot be serialised.
+    pub fn next(&self, writer: &Writer, kind: Kind, now: Micros) -> Result<Self> {
+        let mut next = self.clone();
+        next.epoch += 1;
+        next.generation = writer.generation;
+        next.writer = writer.id;
+        next.nonce = Uuid::new_v4();
+        next.host = writer.host.clone();
+        next.written_at = now;
+        next.kind = kind;
+        next.follow(self)?;
+        next.tables.clear();
+        for source in next.sources.values_mut() {
+            for shard in source.shards.values_mut() {
+                shard.from = shard.progress.position.clone();
+                shard.counts = Counts::default();
+            }
+        }
+        Ok(next)
+    }
+
+    /// Links this slot to the one decided before it.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] when that slot is not the one before.
+    pub fn follow(&mut self, previous: &Self) -> Result<()> {
+        if self.epoch != previous.epoch + 1 {
+            return Err(Error::broken(format!("slot {} cannot follow slot {}", self.epoch, previous.epoch)));
+        }
+        self.previous_sha256 = match &previous.stored_sha256 {
+            Some(stored) => stored.clone(),
+            None => sha256_hex(&previous.to_json()?),
+        };
+        self.stored_sha256 = None;
+        Ok(())
+    }
+
+    /// The bytes stored under `_epochs/`.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] when a value cannot be written as JSON.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|e| Error::broken(format!("slot {} cannot be written: {e}", self.epoch)))
+    }
+
+    /// Reads a stored slot.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a newer Lakeward wrote it; [`Error::Broken`] when it is damaged.
+    pub fn from_json(bytes: &[u8], epoch: u64) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |e| Error::broken(format!("slot {epoch} of `_epochs` is damaged: {e}"));
+        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if version > SLOT_VERSION {
+            return Err(Error::usage(format!(
+                "slot {epoch} of `_epochs` has version {version}, this lakeward knows {SLOT_VERSION}: a newer lakeward \
+                 has written to this lake, use that one"
+            )));
+        }
+        let mut slot: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        slot.stored_sha256 = Some(sha256_hex(bytes));
+        if slot.epoch != epoch {
+            return Err(Error::broken(format!("slot {epoch} of `_epochs` says it is slot {}", slot.epoch)));
+        }
+        Ok(slot)
+    }
+
+    /// Counts summed over all shards.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.shards().for_each(|(_, shard)| sum.add(&shard.counts));
+        sum
+    }
+
+    /// Every shard of every source.
+    pub fn shards(&self) -> impl Iterator<Item = (ShardKey, &ShardSlot)> {
+        self.sources.iter().flat_map(|(source, progress)| {
+            progress
+                .shards
+                .iter()
+                .map(|(shard, slot)| (ShardKey { source: source.clone(), shard: shard.clone() }, slot))
+        })
+    }
+
+    /// Progress of the shards of one source; empty when the source is new.
+    pub fn resume(&self, source: &str) -> BTreeMap<ShardId, ShardProgress> {
+        self.sources.get(source).map_or_else(BTreeMap::new, |s| {
+            s.shards.iter().map(|(id, shard)| (id.clone(), shard.progress.clone())).collect()
+        })
+    }
+}
+
+/// Lower-case hex of the SHA-256 of some bytes.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer() -> Writer {
+        Writer { id: Uuid::nil(), generation: 1, host: "a".into() }
+    }
+
+    fn slot() -> Slot {
+        Slot::first(&writer(), TokenKeyName { version: 1, fingerprint: "ab".into() }, 0)
+    }
+
+    #[test]
+    fn a_slot_survives_its_json() {
+        let mut slot = slot();
+        let progress = ShardProgress {
+            position: Position::After("00000000000000000042".to_string().try_into().unwrap()),
+            finished: true,
+            parents: ["p".into()].into(),
+            watermark: Some(7),
+        };
+        let shard = ShardSlot {
+            from: Position::TrimHorizon,
+            progress,
+            counts: Counts { read: 2, written: 2, ..Counts::default() },
+        };
+        slot.sources.entry("files".into()).or_default().shards.insert("a".into(), shard);
+        let bytes = slot.to_json().unwrap();
+        slot.stored_sha256 = Some(sha256_hex(&bytes));
+        assert_eq!(Slot::from_json(&bytes, 0).unwrap(), slot);
+    }
+
+    #[test]
+    fn the_next_slot_is_linked_and_has_read_nothing() {
+        let first = slot();
+        let next = first.next(&writer(), Kind::Epoch, 1).unwrap();
+        assert_eq!(next.epoch, 1);
+        assert_eq!(next.previous_sha256, sha256_hex(&first.to_json().unwrap()));
+        assert_ne!(next.nonce, first.nonce);
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_with_a_sentence() {
+        let mut value: serde_json::Value = serde_json::from_slice(&slot().to_json().unwrap()).unwrap();
+        value["version"] = 2.into();
+        let error = Slot::from_json(value.to_string().as_bytes(), 0).unwrap_err();
+        assert!(matches!(&error, Error::Usage(m) if m.contains("newer lakeward")), "{error}");
+    }
+}

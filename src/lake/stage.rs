@@ -1,0 +1,210 @@
+//! Staging: rows become Parquet files that nothing refers to yet.
+//!
+//! The one law: when [`Table::stage`] returns, every byte of the files it names is in the store, under names never used
+//! before. Whoever dies earlier leaves orphans, never half a table.
+//!
+//! Rows are split by partition, brought into the contract's order and encoded on the blocking pool, partitions in
+//! parallel. The partition column is in the folder's name, not in the file (Delta's and Hive's convention).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use super::encode::{Encoded, Source, split};
+use super::ranges::format_date;
+use super::{Add, Table};
+use crate::error::{Context, Error, Result};
+
+/// Partitions encoded at once. Each holds one file in memory; live there are one or two.
+const PARTITIONS_AT_ONCE: usize = 4;
+
+/// Files in the store that no commit names yet.
+#[derive(Clone, Debug, Default)]
+pub struct Staged {
+    /// One a file; this is what an epoch's slot holds.
+    pub adds: Vec<Add>,
+    pub rows: u64,
+    /// Of the files.
+    pub bytes: u64,
+}
+
+impl Table {
+    /// Writes rows into new files of the table and waits until the store has them. Batches have the table's schema.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] for batches of another schema or a null or unwritable date in the partition column;
+    /// [`Error::External`] if the store does not answer: stage again, the files written so far are orphans.
+    pub async fn stage(&self, batches: Vec<RecordBatch>, epoch: u64) -> Result<Staged> {
+        let layout = self.log().layout();
+        let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0);
+        let batches: Vec<_> = batches.map(|batch| self.declared(&batch)).collect::<Result<_>>()?;
+        let partitions = split(&batches, layout.partition);
+        let columns = layout.file_columns();
+        let files = batches.iter().map(|batch| batch.project(&columns)).collect::<Result<Vec<_>, _>>();
+        let source = Arc::new(Source {
+            rows: files.context(|| "cannot leave the partition column out of a batch")?,
+            batches,
+            layout: layout.clone(),
+            schema: layout.file_schema()?,
+        });
+        let staged = partitions.into_iter().map(|(date, rows)| {
+            let source = Arc::clone(&source);
+            async move {
+                let what = || format!("cannot encode rows of table `{}`", self.name());
+                let encode = tokio::task::spawn_blocking(move || source.encode(rows));
+                let mut adds = Vec::new();
+                for file in encode.await.context(what)?? {
+                    adds.push(self.put(date, epoch, file).await?);
+                }
+                Ok::<_, Error>(adds)
+            }
+        });
+        let adds: Vec<_> = futures::stream::iter(staged).buffered(PARTITIONS_AT_ONCE).try_collect().await?;
+        let mut staged = Staged::default();
+        for (add, rows) in adds.into_iter().flatten() {
+            staged.rows += rows;
+            staged.bytes += u64::try_from(add.size).unwrap_or(0);
+            staged.adds.push(add);
+        }
+        Ok(staged)
+    }
+
+    /// The batch under the table's own schema, which also proves that nothing NOT NULL is null.
+    fn declared(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let (schema, found) = (self.schema(), batch.schema());
+        let same = schema.fields().len() == found.fields().len()
+            && schema
+                .fields()
+                .iter()
+                .zip(found.fields())
+                .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+        if !same {
+            let list = |s: &SchemaRef| {
+                s.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect::<Vec<_>>().join(", ")
+            };
+            let (name, found, declared) = (self.name(), list(&found), list(&schema));
+            return Err(Error::broken(format!("rows for table `{name}` are ({found}), its contract is ({declared})")));
+        }
+        RecordBatch::try_new(schema, batch.columns().to_vec())
+            .map_err(|e| Error::broken(format!("rows for table `{}` break its contract: {e}", self.name())))
+    }
+
+    async fn put(&self, date: i32, epoch: u64, file: Encoded) -> Result<(Add, u64)> {
+        let column = self.partition_by();
+        let value = format_date(date).ok_or_else(|| {
+            Error::broken(format!("table `{}`: {date} days since 1970 in `{column}` is no date of a path", self.name()))
+        })?;
+        let path = format!("{column}={value}/part-{epoch:020}-{}.snappy.parquet", uuid::Uuid::new_v4());
+        let lake = self.lake();
+        let location = path.split('/').fold(lake.table_path(self.name()), Path::join);
+        let (rows, stats, size) = (file.stats.rows(), file.stats.to_json(), file.bytes.len());
+        // The name is new, so overwriting can only repeat this very write; creating could fail on its own retry.
+        lake.root
+            .put(&location, file.bytes.into())
+            .await
+            .context(|| format!("cannot write `{path}` of table `{}`", self.name()))?;
+        let add = Add {
+            path,
+            partition_values: HashMap::from([(column.to_owned(), Some(value))]),
+            size: i64::try_from(size).context(|| "a file is larger than a Delta log can say")?,
+            modification_time: lake.clock.now() / 1_000,
+            data_change: true,
+            stats: Some(stats),
+            tags: None,
+            deletion_vector: None,
+            base_row_id: None,
+            default_row_commit_version: None,
+            clustering_provider: None,
+        };
+        Ok((add, rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, TimestampMicrosecondType};
+
+    use super::super::testing;
+    use super::*;
+
+    async fn table() -> (tempfile::TempDir, Table) {
+        let (folder, lake) = testing::lake();
+        let table = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
+        (folder, table)
+    }
+
+    #[tokio::test]
+    async fn each_partition_gets_one_sorted_file_without_the_partition_column() {
+        let (folder, table) = table().await;
+        // Two batches whose times overlap; the first seconds lie before midnight.
+        let staged = table.stage(vec![testing::rows(50, 0), testing::rows(50, 1)], 3).await.unwrap();
+        assert_eq!((staged.adds.len(), staged.rows), (2, 100));
+        let mut rows = 0;
+        for (add, date) in staged.adds.iter().zip(["2026-11-22", "2026-11-23"]) {
+            let start = format!("event_date={date}/part-00000000000000000003-");
+            assert!(add.path.starts_with(&start) && add.path.ends_with(".snappy.parquet"), "{}", add.path);
+            assert_eq!(add.partition_values["event_date"].as_deref(), Some(date));
+            assert_eq!(add.modification_time, testing::NOW / 1_000);
+            let batch = testing::read_file(&folder.path().join("payments").join(&add.path));
+            assert!(batch.column_by_name("event_date").is_none());
+            let times = batch.column_by_name("event_time").unwrap().as_primitive::<TimestampMicrosecondType>();
+            assert!(times.values().is_sorted());
+            rows += batch.num_rows();
+        }
+        assert_eq!(rows, 100);
+        let on_disk: u64 = staged
+            .adds
+            .iter()
+            .map(|add| std::fs::metadata(folder.path().join("payments").join(&add.path)).unwrap().len())
+            .sum();
+        assert_eq!(staged.bytes, on_disk);
+    }
+
+    #[tokio::test]
+    async fn the_add_tells_the_bounds_and_survives_a_slot() {
+        let (_folder, table) = table().await;
+        let staged = table.stage(vec![testing::rows(100, 0)], 0).await.unwrap();
+        let stats: serde_json::Value = serde_json::from_str(staged.adds[0].stats.as_deref().unwrap()).unwrap();
+        // Before midnight: 2026-11-22T23:59:55Z to 23:59:59Z.
+        assert_eq!(stats["numRecords"], 5);
+        assert_eq!(stats["minValues"]["event_time"], "2026-11-22T23:59:55.000Z");
+        assert_eq!(stats["maxValues"]["event_time"], "2026-11-22T23:59:59.000Z");
+        assert_eq!(stats["nullCount"]["note"], 5);
+        assert!(stats["minValues"].get("event_date").is_none() && stats["nullCount"].get("event_date").is_none());
+        for add in &staged.adds {
+            let json = serde_json::to_string(add).unwrap();
+            let back: Add = serde_json::from_str(&json).unwrap();
+            assert_eq!(format!("{add:?}"), format!("{back:?}"));
+            assert_eq!(serde_json::to_string(&back).unwrap(), json);
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_that_break_the_contract_are_refused() {
+        let (_folder, table) = table().await;
+        let batch = testing::rows(10, 0);
+        let without = batch.project(&[0, 1, 2]).unwrap();
+        let error = table.stage(vec![without], 0).await.unwrap_err();
+        assert!(matches!(&error, Error::Broken(m) if m.contains("its contract is")), "{error}");
+        let mut columns = batch.columns().to_vec();
+        columns[0] = arrow::array::new_null_array(columns[0].data_type(), 10);
+        let fields: Vec<_> = batch.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let nulls = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns).unwrap();
+        let error = table.stage(vec![nulls], 0).await.unwrap_err();
+        assert!(matches!(&error, Error::Broken(m) if m.contains("event_time")), "{error}");
+        assert_eq!(batch.schema().field(1).data_type(), &DataType::Date32);
+    }
+
+    #[tokio::test]
+    async fn no_rows_are_no_files() {
+        let (_folder, table) = table().await;
+        let staged = table.stage(vec![testing::rows(0, 0)], 0).await.unwrap();
+        assert_eq!((staged.adds.len(), staged.rows, staged.bytes), (0, 0, 0));
+    }
+}
