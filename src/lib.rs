@@ -2,7 +2,7 @@
 //! lands once in Delta tables that Athena, Redshift Spectrum and Glue crawlers read directly.
 //!
 //! The modules stand in the order data takes, which is the order of dependency: each imports only from those above it,
-//! and `pipeline` is the only place that wires them together.
+//! and [`pipeline`] is the only place that wires them together.
 
 pub mod error;
 pub mod clock;
@@ -17,5 +17,10 @@ pub mod sql;
 pub mod window;
 pub mod lake;
 pub mod epoch;
+pub mod batch;
+pub mod audit;
+pub mod simulate;
+pub mod pipeline;
+pub mod cli;
 
 pub use error::{Error, Result};

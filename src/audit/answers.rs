@@ -1,0 +1,244 @@
+//! Standing queries against the rows they answer for (invariant 7): every closed window is recomputed as a batch job.
+//!
+//! The one law: the answer is computed from the stream's table by plain batch SQL over the rows that count, which a join
+//! with the slots' `closed_until` picks out. No code that folds or closes windows while streaming is called.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::dataframe::DataFrame;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::prelude::SessionContext;
+
+use super::compare::{Difference, Differences, Rules, compare};
+use super::finding::Kind as Found;
+use super::history::{History, Step};
+use super::report::{QueryBooks, Report, show_time};
+use super::rows::numbers;
+use super::scans::{Scans, for_each_batch, quoted};
+use super::standing::{Life, bounds};
+use crate::clock::Micros;
+use crate::contract::{TableContract, provenance};
+use crate::error::{Context, Result};
+use crate::sql::{StandingQuery, TimeRange, run_batch};
+
+/// The stream's table as it is, the list of epochs, and the query's table, as the audit's own statements call them.
+const ROWS: &str = "__rows";
+const BOUNDS: &str = "__bounds";
+const ANSWERS: &str = "__answers";
+
+/// Aggregates whose answer depends a little on how rows were cut into batches.
+const APPROXIMATE: [&str; 3] = ["approx_percentile_cont", "approx_percentile_cont_with_weight", "approx_median"];
+
+/// The lake as one query's check sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ground<'a> {
+    pub scans: &'a Scans,
+    pub history: &'a History,
+    pub published: Option<u64>,
+    pub stream: &'a TableContract,
+    pub float_tolerance: f64,
+}
+
+impl Ground<'_> {
+    /// Recomputes one query's table and compares.
+    pub(super) async fn check(&self, query: &StandingQuery, life: &Life, report: &mut Report) {
+        let name = &life.name;
+        if let Err(error) = self.prove(query, life, report).await {
+            report.find(Found::NotRecomputed, format!("table `{name}`"), error.to_string());
+        }
+    }
+
+    async fn prove(&self, query: &StandingQuery, life: &Life, report: &mut Report) -> Result<()> {
+        let name = &life.name;
+        let books = QueryBooks { closed_until: life.closed_until, ..QueryBooks::default() };
+        report.queries.insert(Arc::clone(name), books);
+        let (Some(rows), Some(answers)) = (self.scans.table(&self.stream.name), self.scans.table(name)) else {
+            report.find(Found::NotRecomputed, format!("table `{name}`"), "it or the stream's table cannot be read");
+            return Ok(());
+        };
+        if let Some(hole) = self.history.first_hole(self.published) {
+            let what = format!("which rows count is not known without slot {hole}");
+            report.find(Found::NotRecomputed, format!("table `{name}`"), what);
+            return Ok(());
+        }
+        let session = self.scans.session_with(ROWS, rows)?;
+        session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
+        self.register_stream(&session, life).await?;
+        let range = life.range();
+        let expected = run_batch(&session, query.batch_select(range)?).await?;
+        let answered = Answered::of(&session, life, report).await?;
+        let rules = Rules {
+            tolerance: self.float_tolerance,
+            missing_only: answered.has_older_rows,
+            words_only: is_approximate(expected.logical_plan())?,
+        };
+        if rules.words_only {
+            report.note(format!("`{name}`: its numbers were not compared, an aggregate of it is approximate"));
+        }
+        let expected = if life.has_nothing_closed() {
+            expected.limit(0, Some(0)).context(|| "comparing nothing")?
+        } else {
+            expected
+        };
+        let differences = compare(&session, expected, answered.rows, rules).await?;
+        tell(name, differences, report);
+        if let Some(books) = report.queries.get_mut(name) {
+            (books.windows_compared, books.rows_compared) = (answered.windows, answered.count);
+        }
+        Ok(())
+    }
+
+    /// Registers the rows that count for this query under the name of the stream's table.
+    async fn register_stream(&self, session: &SessionContext, life: &Life) -> Result<()> {
+        let what = || format!("picking out the rows that count for `{}`", life.name);
+        let wanted =
+            |epoch: u64, step: &Step| !step.reads.is_empty() && (life.window.is_some() || life.ran_in(epoch, step));
+        let until = |life: &Life, epoch: u64, _: &Step| life.closed_before_epoch(self.history, epoch);
+        let list = bounds(self.history, self.published, &[life], wanted, until)?;
+        let list = MemTable::try_new(list.schema(), vec![vec![list]]).context(what)?;
+        session.register_table(BOUNDS, Arc::new(list)).context(what)?;
+        let hidden = [provenance::EPOCH, provenance::LATE];
+        let columns = self.stream.columns.iter().filter(|column| !hidden.contains(&column.name.as_ref()));
+        let columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
+        let counts = match (life.window, &self.stream.stream) {
+            (Some(window), Some(stream)) => {
+                let end = window.end_sql(&format!("CAST(r.{} AS BIGINT)", quoted(&stream.event_time)));
+                format!(" WHERE b.until_0 IS NULL OR {end} > b.until_0")
+            }
+            _ => String::new(),
+        };
+        let statement = format!(
+            "SELECT {} FROM {ROWS} r JOIN {BOUNDS} b ON r.{} = b.epoch{counts}",
+            columns.join(", "),
+            quoted(provenance::EPOCH)
+        );
+        let counted = session.sql(&statement).await.context(what)?;
+        session.register_table(self.stream.name.as_ref(), counted.into_view()).context(what)?;
+        Ok(())
+    }
+}
+
+impl Life {
+    /// The windows closed under the present text; `None` for a stateless query.
+    fn range(&self) -> Option<TimeRange> {
+        let window = self.window?;
+        // The first window that ends after what had been closed is the one that holds this instant.
+        let from = self.closed_before.map_or(Micros::MIN, |until| window.start(until));
+        Some(TimeRange { from, to: self.closed_until.unwrap_or(Micros::MIN) })
+    }
+
+    fn has_nothing_closed(&self) -> bool {
+        self.window.is_some() && (self.closed_until.is_none() || self.closed_until <= self.closed_before)
+    }
+}
+
+/// The rows of a query's table that are compared.
+struct Answered {
+    rows: DataFrame,
+    count: u64,
+    windows: Option<u64>,
+    /// Rows of an earlier text are among them and cannot be told apart.
+    has_older_rows: bool,
+}
+
+impl Answered {
+    /// Picks the rows of closed windows under the present text; rows of windows that are not closed are findings.
+    async fn of(session: &SessionContext, life: &Life, report: &mut Report) -> Result<Self> {
+        let what = || format!("reading the table `{}`", life.name);
+        let table = session.table(ANSWERS).await.context(what)?;
+        let schema = Arc::new(table.schema().as_arrow().clone());
+        let end = life.window.and_then(|window| end_column(&schema, window.size()));
+        let mut condition = "true".to_owned();
+        if let Some(end) = &end {
+            let until = life.closed_until.unwrap_or(Micros::MIN);
+            check_open(session, life, &format!("{end} > {until}"), report).await?;
+            condition = format!("{end} <= {until}");
+            if let (true, Some(before)) = (life.edited, life.closed_before) {
+                condition = format!("{condition} AND {end} > {before}");
+                report.note(format!(
+                    "`{}`: windows closed until {} were answered by an earlier text and not compared",
+                    life.name,
+                    show_time(Some(before))
+                ));
+            }
+        }
+        let has_older_rows = life.edited && end.is_none();
+        if has_older_rows {
+            let name = &life.name;
+            report.note(format!(
+                "`{name}`: an earlier text wrote rows, too; only rows missing by the present one are told"
+            ));
+        }
+        let windows = end.as_ref().map_or_else(|| "0".to_owned(), |end| format!("count(DISTINCT {end})"));
+        let (mut count, mut distinct) = (0, 0);
+        for_each_batch(session, &format!("SELECT count(*), {windows} FROM {ANSWERS} WHERE {condition}"), |batch| {
+            count = numbers(batch, 0)?.iter().flatten().sum::<i64>();
+            distinct = numbers(batch, 1)?.iter().flatten().sum::<i64>();
+            Ok(())
+        })
+        .await?;
+        let rows = session.sql(&format!("SELECT * FROM {ANSWERS} WHERE {condition}")).await.context(what)?;
+        let windows = end.map(|_| distinct.unsigned_abs());
+        Ok(Self { rows, count: count.unsigned_abs(), windows, has_older_rows })
+    }
+}
+
+/// No window is answered before it is closed.
+async fn check_open(session: &SessionContext, life: &Life, is_open: &str, report: &mut Report) -> Result<()> {
+    for_each_batch(session, &format!("SELECT count(*) FROM {ANSWERS} WHERE {is_open}"), |batch| {
+        let rows: i64 = numbers(batch, 0)?.iter().flatten().sum();
+        if rows > 0 {
+            let what = format!(
+                "{rows} rows of windows that end after {}, up to which it has closed",
+                show_time(life.closed_until)
+            );
+            report.find(Found::OpenWindow, format!("table `{}`", life.name), what);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The end of a row's window as an SQL expression in microseconds, if the table's columns tell.
+fn end_column(schema: &SchemaRef, size: Micros) -> Option<String> {
+    let is_time =
+        |name: &str| schema.field_with_name(name).is_ok_and(|f| matches!(f.data_type(), DataType::Timestamp(..)));
+    if is_time("window_end") {
+        return Some("CAST(window_end AS BIGINT)".into());
+    }
+    is_time("window_start").then(|| format!("(CAST(window_start AS BIGINT) + {size})"))
+}
+
+fn tell(name: &str, differences: Differences, report: &mut Report) {
+    let place = |row: &str| format!("table `{name}`, {row}");
+    for difference in differences.listed {
+        match difference {
+            Difference::Missing { row, says } => {
+                report.find(Found::MissingRow, place(&row), format!("expected {says}"));
+            }
+            Difference::Surplus { row, says } => report.find(Found::SurplusRow, place(&row), format!("found {says}")),
+            Difference::Different { row, says } => report.find(Found::DifferentRow, place(&row), says),
+        }
+    }
+    report.count_more(Found::DifferentRow, differences.more);
+}
+
+/// Whether a plan calls an aggregate whose answer is approximate by nature.
+fn is_approximate(plan: &LogicalPlan) -> Result<bool> {
+    let mut approximate = false;
+    let walked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|inner| {
+                if let Expr::AggregateFunction(call) = inner {
+                    approximate |= APPROXIMATE.contains(&call.func.name());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    walked.context(|| "looking at a query's plan")?;
+    Ok(approximate)
+}

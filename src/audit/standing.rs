@@ -1,0 +1,262 @@
+//! What the slots say of one standing query over time: when it ran under its present text, and how far it had closed.
+//!
+//! The one law: a row counts in window `w` exactly if `w.end` is after what the query had closed by the slot before the
+//! row's epoch. Everything about windows here is plain arithmetic of its own, not the engine's.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+
+use super::history::{History, Step};
+use crate::clock::Micros;
+use crate::error::{Context, Result};
+use crate::sql::{StandingQuery, WindowedQuery};
+
+/// A window's size and offset, microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tumbling {
+    size: Micros,
+    offset: Micros,
+}
+
+impl Tumbling {
+    pub(super) fn of(query: &WindowedQuery) -> Self {
+        Self { size: query.window().size(), offset: query.window().offset() }
+    }
+
+    /// The end of the window of `time` (an SQL expression of microseconds) as an SQL expression.
+    pub(super) fn end_sql(self, time: &str) -> String {
+        let Self { size, offset } = self;
+        format!("({time} - ((({time} - {offset}) % {size}) + {size}) % {size} + {size})")
+    }
+
+    /// The start of the window a time falls into.
+    pub(super) fn start(self, time: Micros) -> Micros {
+        time.saturating_sub((time.saturating_sub(self.offset)).rem_euclid(self.size))
+    }
+
+    /// Length of a window.
+    pub(super) fn size(self) -> Micros {
+        self.size
+    }
+}
+
+/// The epochs a query ran in under its present text.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub name: Arc<str>,
+    fingerprint: String,
+    /// Of a query over windows.
+    pub window: Option<Tumbling>,
+    lateness: Micros,
+    /// The first slot that names the present text.
+    pub first_epoch: u64,
+    /// What had been closed before that.
+    pub closed_before: Option<Micros>,
+    /// What is closed at the end.
+    pub closed_until: Option<Micros>,
+    /// Another text ran before.
+    pub edited: bool,
+}
+
+/// Why a query's table is not compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Untold {
+    /// No slot names the query: it has not run yet.
+    NeverRan,
+    /// Its file was changed after it last ran.
+    EditedSince,
+}
+
+impl Life {
+    /// Follows a query through the slots up to an epoch.
+    pub(super) fn of(
+        query: &StandingQuery,
+        history: &History,
+        published: Option<u64>,
+    ) -> std::result::Result<Self, Untold> {
+        let (window, lateness) = match query {
+            StandingQuery::Windowed(query) => (Some(Tumbling::of(query)), query.allowed_lateness()),
+            StandingQuery::Stateless(_) => (None, 0),
+        };
+        let mut life = Self {
+            name: Arc::clone(query.name()),
+            fingerprint: query.fingerprint().to_owned(),
+            window,
+            lateness,
+            first_epoch: 0,
+            closed_before: None,
+            closed_until: None,
+            edited: false,
+        };
+        let (mut named, mut present) = (false, false);
+        for (epoch, step) in history.through(published) {
+            let Some(progress) = step.queries.get(&life.name) else { continue };
+            let same = progress.fingerprint == life.fingerprint;
+            if same && !present {
+                life.first_epoch = epoch;
+                life.edited = named;
+                life.closed_before = life.closed_before_epoch(history, epoch);
+            }
+            (named, present) = (true, same);
+            life.closed_until = progress.closed_until;
+        }
+        match (named, present) {
+            (false, _) => Err(Untold::NeverRan),
+            (true, false) => Err(Untold::EditedSince),
+            (true, true) => Ok(life),
+        }
+    }
+
+    /// Whether the query ran in an epoch, under its present text.
+    pub(super) fn ran_in(&self, epoch: u64, step: &Step) -> bool {
+        epoch >= self.first_epoch
+            && step.queries.get(&self.name).is_some_and(|q| q.running && q.fingerprint == self.fingerprint)
+    }
+
+    /// What the query had closed before an epoch's rows were read. A query met for the first time starts at its first
+    /// whole window: the one the watermark stands in.
+    pub(super) fn closed_before_epoch(&self, history: &History, epoch: u64) -> Option<Micros> {
+        let before = history.before(epoch)?;
+        match before.queries.get(&self.name) {
+            Some(progress) => progress.closed_until,
+            // Older rows count in whatever window was open when the query came.
+            None if epoch < self.first_epoch => None,
+            None => Some(self.window?.start(before.watermark?.saturating_sub(self.lateness))),
+        }
+    }
+}
+
+/// One row an epoch: its number, then for each query what it had closed before (null: nothing) as the columns
+/// `until_0`, `until_1`, …
+pub(super) fn bounds(
+    history: &History,
+    published: Option<u64>,
+    lives: &[&Life],
+    wanted: impl Fn(u64, &Step) -> bool,
+    until: impl Fn(&Life, u64, &Step) -> Option<Micros>,
+) -> Result<RecordBatch> {
+    let steps: Vec<(u64, &Step)> = history.through(published).filter(|(epoch, step)| wanted(*epoch, step)).collect();
+    let epochs = steps.iter().map(|(epoch, _)| i64::try_from(*epoch).unwrap_or(i64::MAX));
+    let mut columns: Vec<(String, ArrayRef, bool)> =
+        vec![("epoch".into(), Arc::new(Int64Array::from_iter_values(epochs)), false)];
+    for (index, life) in lives.iter().enumerate() {
+        let bounds = steps.iter().map(|(epoch, step)| until(life, *epoch, step));
+        columns.push((format!("until_{index}"), Arc::new(Int64Array::from_iter(bounds)), true));
+    }
+    RecordBatch::try_from_iter_with_nullable(columns).context(|| "listing what queries had closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::contract::TableContract;
+    use crate::epoch::{Kind, QueryProgress};
+    use crate::sql::{self, QueryFile};
+
+    async fn query() -> StandingQuery {
+        let text = "CREATE MATERIALIZED VIEW q WITH (allowed_lateness = '5 seconds') AS SELECT window_start, \
+                    CAST(window_start AS DATE) AS event_date, count(*) AS n \
+                    FROM TUMBLE(transactions, event_time, INTERVAL '10 seconds') GROUP BY window_start, window_end";
+        let file = QueryFile::parse(Path::new("q.sql"), text).unwrap();
+        let contract = std::fs::read_to_string("lake/transactions.sql").unwrap();
+        let stream = TableContract::parse("transactions.sql", &contract).unwrap();
+        StandingQuery::plan(&file, &stream, None).await.unwrap()
+    }
+
+    fn second(n: i64) -> Option<Micros> {
+        Some(n * 1_000_000)
+    }
+
+    /// The watermark, then the query's fingerprint and what it has closed.
+    type Told<'a> = (Option<Micros>, Option<(&'a str, Option<Micros>)>);
+
+    fn history(steps: &[Told<'_>]) -> History {
+        let step = |(watermark, query): &Told<'_>| Step {
+            kind: Kind::Epoch,
+            generation: 0,
+            written_at: 0,
+            watermark: *watermark,
+            queries: query
+                .iter()
+                .map(|(fingerprint, closed_until)| {
+                    let progress = QueryProgress {
+                        fingerprint: (*fingerprint).into(),
+                        closed_until: *closed_until,
+                        open_since: None,
+                        end_of_input: false,
+                        running: true,
+                    };
+                    ("q".into(), progress)
+                })
+                .collect(),
+            reads: Vec::new(),
+            tables: BTreeMap::new(),
+        };
+        History { steps: (0..).zip(steps.iter().map(step)).collect(), ..History::default() }
+    }
+
+    #[tokio::test]
+    async fn a_query_present_from_the_start_is_bound_by_the_slot_before() {
+        let query = query().await;
+        let f = query.fingerprint();
+        let history =
+            history(&[(None, None), (second(20), Some((f, second(10)))), (second(40), Some((f, second(30))))]);
+        let life = Life::of(&query, &history, Some(2)).unwrap();
+        assert_eq!((life.first_epoch, life.closed_before, life.closed_until), (1, None, second(30)));
+        let bounds: Vec<_> = (0..4).map(|epoch| life.closed_before_epoch(&history, epoch)).collect();
+        assert_eq!(bounds, [None, None, second(10), second(30)]);
+        // Only the audited epochs count.
+        assert_eq!(Life::of(&query, &history, Some(1)).unwrap().closed_until, second(10));
+    }
+
+    #[tokio::test]
+    async fn a_query_added_later_starts_at_the_window_of_the_watermark() {
+        let query = query().await;
+        let f = query.fingerprint();
+        // The watermark 47 less five seconds stands in the window that began at 40.
+        let history =
+            history(&[(second(47), None), (second(60), Some((f, second(50)))), (second(70), Some((f, second(60))))]);
+        let life = Life::of(&query, &history, Some(2)).unwrap();
+        assert_eq!((life.first_epoch, life.closed_before, life.edited), (1, second(40), false));
+        assert_eq!(life.closed_before_epoch(&history, 1), second(40));
+    }
+
+    #[tokio::test]
+    async fn an_edited_query_is_proved_from_its_edit_on() {
+        let query = query().await;
+        let f = query.fingerprint();
+        let history =
+            history(&[(None, None), (second(20), Some(("old", second(10)))), (second(40), Some((f, second(30))))]);
+        let life = Life::of(&query, &history, Some(2)).unwrap();
+        assert_eq!((life.first_epoch, life.closed_before, life.edited), (2, second(10), true));
+        assert!(life.ran_in(2, &history.steps[&2]) && !life.ran_in(1, &history.steps[&1]));
+        assert_eq!(Life::of(&query, &history, Some(1)).unwrap_err(), Untold::EditedSince);
+        assert_eq!(Life::of(&query, &history, Some(0)).unwrap_err(), Untold::NeverRan);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_window_in_sql_is_found_by_walking() {
+        for (size, offset) in [(10, 0), (7, 3), (60, 59)] {
+            let window = Tumbling { size, offset };
+            let text = format!("SELECT t, {} FROM (SELECT unnest(range(-150, 150)) AS t)", window.end_sql("t"));
+            let rows = sql::session().sql(&text).await.unwrap().collect().await.unwrap();
+            let mut seen = 0;
+            for batch in rows {
+                let (times, ends) = (super::super::rows::numbers(&batch, 0), super::super::rows::numbers(&batch, 1));
+                for (time, end) in times.unwrap().values().iter().zip(ends.unwrap().values()) {
+                    let mut expected = offset - 100 * size;
+                    while expected <= *time {
+                        expected += size;
+                    }
+                    assert_eq!((*end, window.start(*time)), (expected, expected - size), "{time} in {window:?}");
+                    seen += 1;
+                }
+            }
+            assert_eq!(seen, 300);
+        }
+    }
+}

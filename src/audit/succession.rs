@@ -1,0 +1,289 @@
+//! One slot alone, and one slot after another: what the resume state may and may not do.
+//!
+//! The one law: nothing here reads the lake. Each check compares two values that one or two slots state.
+
+use std::sync::Arc;
+
+use super::finding::Kind as Found;
+use super::history::place;
+use super::log::FileEntry;
+use super::positions;
+use super::report::{Report, show_time};
+use crate::epoch::{Counts, Kind, Slot};
+
+/// The table of what could not be taken in.
+const REJECTS: &str = "rejects";
+
+/// What a slot must be by itself: its counts balance, and its totals are those of its files (invariant 3).
+pub(super) fn check_slot(slot: &Slot, stream_table: &str, report: &mut Report) {
+    for (key, shard) in slot.shards() {
+        let at = || format!("{}, shard {key}", place(slot.epoch));
+        check_counts(&shard.counts, at(), report);
+        positions::check_interval(shard, at(), report);
+    }
+    let total = slot.counts();
+    for (name, files) in &slot.tables {
+        let entries: Vec<FileEntry> = files.adds.iter().map(FileEntry::of_slot).collect();
+        let rows: u64 = entries.iter().filter_map(|file| file.rows).sum();
+        let bytes: u64 = entries.iter().map(|file| file.bytes).sum();
+        if (files.rows, files.bytes) != (rows, bytes) {
+            report.find(
+                Found::WrongTotals,
+                format!("{}, table `{name}`", place(slot.epoch)),
+                format!("{} rows and {} bytes, its files say {rows} and {bytes}", files.rows, files.bytes),
+            );
+        }
+    }
+    let rows = |table: &str| slot.tables.get(table).map_or(0, |files| files.rows);
+    for (table, counted) in [(stream_table, total.written), (REJECTS, total.rejected)] {
+        if rows(table) != counted {
+            report.find(
+                Found::WrongTotals,
+                format!("{}, table `{table}`", place(slot.epoch)),
+                format!("{} rows, its shards counted {counted}", rows(table)),
+            );
+        }
+    }
+    if slot.kind != Kind::Epoch && !slot.tables.is_empty() {
+        report.find(Found::WrongTotals, place(slot.epoch), "a slot that is no epoch names files");
+    }
+}
+
+/// What must hold from one slot to the next (invariants 1, 2, 6, 9).
+pub(super) fn check_pair(before: &Slot, slot: &Slot, report: &mut Report) {
+    check_writer(before, slot, report);
+    positions::check(before, slot, report);
+    check_time(before, slot, report);
+}
+
+fn check_counts(counts: &Counts, at: String, report: &mut Report) {
+    let Counts { read, written, duplicates, rejected, late, late_by_query } = counts;
+    if !counts.balance() {
+        let what = format!(
+            "read {read} is not written {written} + duplicates {duplicates} + rejected {rejected}, or late {late} exceeds \
+             written"
+        );
+        report.find(Found::UnbalancedCounts, at, what);
+        return;
+    }
+    let (most, all) = (late_by_query.values().max().copied().unwrap_or(0), late_by_query.values().sum::<u64>());
+    if *late < most || *late > all {
+        let what = format!("{late} late rows, its queries refused {all} in all and {most} at most");
+        report.find(Found::UnbalancedCounts, at, what);
+    }
+}
+
+fn check_writer(before: &Slot, slot: &Slot, report: &mut Report) {
+    let (was, now) = (before.generation, slot.generation);
+    let what = if now < was {
+        format!("generation {now} follows generation {was}")
+    } else if now > was && slot.kind != Kind::Fence {
+        format!("generation {now} begins without a fence")
+    } else if now == was && slot.writer != before.writer {
+        format!("two writers, {} and {}, share generation {now}", before.writer, slot.writer)
+    } else {
+        check_token_key(before, slot, report);
+        return;
+    };
+    report.find(Found::BrokenGeneration, place(slot.epoch), what);
+}
+
+fn check_token_key(before: &Slot, slot: &Slot, report: &mut Report) {
+    let (was, now) = (&before.token_key, &slot.token_key);
+    if now.version < was.version || (now.version == was.version && now.fingerprint != was.fingerprint) {
+        let what = format!(
+            "version {} `{}` follows version {} `{}`",
+            now.version, now.fingerprint, was.version, was.fingerprint
+        );
+        report.find(Found::TokenKeyChanged, place(slot.epoch), what);
+    }
+}
+
+fn check_time(before: &Slot, slot: &Slot, report: &mut Report) {
+    for (name, was, now) in [
+        ("watermark", before.watermark, slot.watermark),
+        ("event_time_max", before.event_time_max, slot.event_time_max),
+    ] {
+        if now < was {
+            let what = format!("{name} {} follows {}", show_time(now), show_time(was));
+            report.find(Found::WatermarkFell, place(slot.epoch), what);
+        }
+    }
+    for (name, was) in &before.queries {
+        let now = slot.queries.get(name);
+        let until = now.and_then(|now| now.closed_until);
+        if now.is_none() || until < was.closed_until {
+            let what = format!("closed_until {} follows {}", show_time(until), show_time(was.closed_until));
+            report.find(Found::ClosedUntilFell, query_place(slot.epoch, name), what);
+        }
+    }
+    for (name, now) in &slot.queries {
+        if now.closed_until > slot.watermark && !now.end_of_input {
+            let what = format!(
+                "closed until {}, beyond the watermark {} and not at the end of an input",
+                show_time(now.closed_until),
+                show_time(slot.watermark)
+            );
+            report.find(Found::ClosedEarly, query_place(slot.epoch, name), what);
+        }
+    }
+}
+
+fn query_place(epoch: u64, query: &Arc<str>) -> String {
+    format!("{}, query `{query}`", place(epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::epoch::{QueryProgress, ShardSlot, SourceProgress, TokenKeyName, Writer};
+    use crate::stream::{Position, SequenceNumber, ShardProgress};
+
+    fn after(offset: u64) -> Position {
+        Position::After(SequenceNumber::Offset(offset))
+    }
+
+    fn shard(from: Position, to: Position, read: u64, parents: &[&str]) -> ShardSlot {
+        let parents = parents.iter().map(|parent| (*parent).into()).collect();
+        let progress = ShardProgress { position: to, finished: false, parents, watermark: None };
+        ShardSlot { from, progress, counts: Counts { read, rejected: read, ..Counts::default() } }
+    }
+
+    fn writer(generation: u64) -> Writer {
+        Writer { id: Uuid::from_u128(generation.into()), generation, host: "a".into() }
+    }
+
+    /// A slot that has read one shard up to 10 and closed one query until 60.
+    fn first() -> Slot {
+        let mut slot = Slot::first(&writer(1), TokenKeyName { version: 1, fingerprint: "k".into() }, 0);
+        slot.watermark = Some(70);
+        let progress = QueryProgress {
+            fingerprint: "f".into(),
+            closed_until: Some(60),
+            open_since: None,
+            end_of_input: false,
+            running: true,
+        };
+        slot.queries.insert("q".into(), progress);
+        let shards = &mut slot.sources.entry("s".into()).or_default().shards;
+        shards.insert("a".into(), shard(Position::TrimHorizon, after(10), 0, &[]));
+        slot
+    }
+
+    fn found(change: impl FnOnce(&mut Slot)) -> Vec<Found> {
+        let before = first();
+        let mut slot = before.next(&writer(1), Kind::Epoch, 0).unwrap();
+        change(&mut slot);
+        let mut report = Report::default();
+        check_pair(&before, &slot, &mut report);
+        report.findings.iter().map(|finding| finding.kind).collect()
+    }
+
+    fn put(slot: &mut Slot, id: &str, shard: ShardSlot) {
+        slot.sources.entry("s".into()).or_default().shards.insert(id.into(), shard);
+    }
+
+    #[test]
+    fn going_on_where_the_slot_before_stood_is_clean() {
+        assert!(found(|_| {}).is_empty());
+        assert!(found(|slot| put(slot, "a", shard(after(10), after(25), 3, &[]))).is_empty());
+        assert!(found(|slot| put(slot, "b", shard(Position::TrimHorizon, after(5), 1, &[]))).is_empty());
+    }
+
+    #[test]
+    fn gaps_overlaps_and_vanished_shards_are_position_gaps() {
+        for from in [9, 11] {
+            assert_eq!(found(|slot| put(slot, "a", shard(after(from), after(25), 3, &[]))), [Found::PositionGap]);
+        }
+        assert_eq!(found(|slot| put(slot, "b", shard(after(5), after(5), 0, &[]))), [Found::PositionGap]);
+        assert_eq!(found(|slot| slot.sources.clear()), [Found::PositionGap]);
+        assert_eq!(
+            found(|slot| slot.sources.get_mut("s").unwrap().incarnation = "other".into()).first(),
+            Some(&Found::PositionGap)
+        );
+    }
+
+    #[test]
+    fn a_stream_made_anew_starts_over_in_a_slot_that_says_so() {
+        let anew = |slot: &mut Slot| {
+            slot.kind = Kind::NewStream;
+            let anew = SourceProgress { incarnation: "other".into(), shards: BTreeMap::new() };
+            slot.sources.insert("s".into(), anew);
+        };
+        assert!(found(anew).is_empty());
+    }
+
+    #[test]
+    fn a_child_waits_for_its_parents() {
+        let child = |parent: &str| shard(Position::TrimHorizon, after(5), 1, &[parent]);
+        assert_eq!(found(|slot| put(slot, "b", child("a"))), [Found::EarlyChild]);
+        // A parent no slot has ever seen expired before the lake began.
+        assert!(found(|slot| put(slot, "b", child("expired"))).is_empty());
+        let mut before = first();
+        before.sources.get_mut("s").unwrap().shards.get_mut("a").unwrap().progress.finished = true;
+        let mut slot = before.next(&writer(1), Kind::Epoch, 0).unwrap();
+        put(&mut slot, "b", child("a"));
+        let mut report = Report::default();
+        check_pair(&before, &slot, &mut report);
+        assert!(report.is_clean(), "{report}");
+    }
+
+    #[test]
+    fn time_never_falls_and_windows_close_behind_the_watermark() {
+        assert_eq!(found(|slot| slot.watermark = Some(69)), [Found::WatermarkFell]);
+        let until = |slot: &mut Slot, until| slot.queries.get_mut("q").unwrap().closed_until = until;
+        assert_eq!(found(|slot| until(slot, Some(59))), [Found::ClosedUntilFell]);
+        assert_eq!(found(|slot| slot.queries.clear()), [Found::ClosedUntilFell]);
+        assert_eq!(found(|slot| until(slot, Some(71))), [Found::ClosedEarly]);
+    }
+
+    #[test]
+    fn generations_rise_by_fences_only() {
+        let by = |generation: u64, kind: Kind| {
+            let mut before = first();
+            before.generation = 2;
+            let slot = before.next(&writer(generation), kind, 0).unwrap();
+            let mut report = Report::default();
+            check_pair(&before, &slot, &mut report);
+            report.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(by(1, Kind::Epoch), [Found::BrokenGeneration]);
+        assert_eq!(by(3, Kind::Epoch), [Found::BrokenGeneration]);
+        assert!(by(3, Kind::Fence).is_empty());
+        // Slot `first` was written by writer 1: generation 2 is another's.
+        assert_eq!(by(2, Kind::Epoch), [Found::BrokenGeneration]);
+    }
+
+    #[test]
+    fn counts_balance_and_totals_are_those_of_the_files() {
+        let of = |change: fn(&mut Slot)| {
+            let mut slot = first();
+            slot.kind = Kind::Epoch;
+            change(&mut slot);
+            let mut report = Report::default();
+            check_slot(&slot, "transactions", &mut report);
+            report.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>()
+        };
+        assert!(of(|_| {}).is_empty());
+        assert_eq!(
+            of(|slot| {
+                let mut read = shard(after(10), after(25), 0, &[]);
+                read.counts = Counts { read: 3, duplicates: 2, ..Counts::default() };
+                put(slot, "a", read);
+            }),
+            [Found::UnbalancedCounts]
+        );
+        // One record rejected, but no file of `rejects`.
+        assert_eq!(of(|slot| put(slot, "a", shard(after(10), after(25), 1, &[]))), [Found::WrongTotals]);
+        assert_eq!(
+            of(|slot| drop(
+                slot.tables.insert("t".into(), crate::epoch::TableAdds { adds: Vec::new(), rows: 1, bytes: 0 })
+            )),
+            [Found::WrongTotals]
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! SQL over the lake: any statement, any file, the windows of standing queries included.
+//!
+//! The one law: a statement sees every table at one published epoch, so that it never reads half of a commit. Nothing
+//! here writes to the tables of the stream.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::prelude::SessionContext;
+
+use crate::config::Config;
+use crate::epoch::{SlotLog, published_epoch};
+use crate::error::{Context, Error, Result};
+use crate::lake::{Lake, Table};
+use crate::sql::{BatchStatement, Params, QueryFile, StandingQuery, TimeRange, run_batch, session};
+
+/// The lake's tables as of one published epoch.
+pub struct LakeView {
+    session: SessionContext,
+    tables: BTreeMap<Arc<str>, Arc<Table>>,
+    epoch: Option<u64>,
+}
+
+impl std::fmt::Debug for LakeView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LakeView").field("tables", &self.tables.keys()).field("epoch", &self.epoch).finish()
+    }
+}
+
+impl LakeView {
+    /// Opens every table of the lake at the newest epoch all of them hold.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is no lake yet; [`Error::External`] when it does not answer.
+    pub async fn open(config: &Config) -> Result<Self> {
+        let lake = Lake::open(&config.lake.url)?;
+        let mut tables = BTreeMap::new();
+        for name in lake.tables().await? {
+            if let Some(table) = Table::open_existing(&lake, &name).await? {
+                tables.insert(Arc::from(name), Arc::new(table));
+            }
+        }
+        if tables.is_empty() {
+            return Err(Error::usage(format!(
+                "no tables in the lake {}: start one with `lakeward run`, or name another with `--set lake.url=…`",
+                lake.url()
+            )));
+        }
+        let epoch = published_epoch(&SlotLog::new(lake.store()), &tables, &config.lake.app_id).await?;
+        let session = session();
+        lake.register(&session);
+        for (name, table) in &tables {
+            let version = match epoch {
+                Some(epoch) => Some(table.version_of_epoch(&config.lake.app_id, epoch).await?),
+                None => None,
+            };
+            let provider = table.provider(version).await?;
+            session.register_table(name.as_ref(), provider).context(|| format!("opening the table `{name}`"))?;
+        }
+        Ok(Self { session, tables, epoch })
+    }
+
+    /// The epoch every table is read at; `None` in a lake without epochs.
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+
+    /// Tables by name.
+    pub fn tables(&self) -> &BTreeMap<Arc<str>, Arc<Table>> {
+        &self.tables
+    }
+
+    /// The session in which every table is registered.
+    pub fn session(&self) -> &SessionContext {
+        &self.session
+    }
+
+    /// Runs one statement given on the command line; returns its rows (at least one batch, so that columns are known).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with line and column for a statement that does not plan; [`Error::External`] when it fails.
+    pub async fn sql(&self, text: &str, params: Params) -> Result<Vec<RecordBatch>> {
+        self.rows(BatchStatement::parse("statement", text, params)?).await
+    }
+
+    /// Runs a file: a batch job, or a standing query over the whole of the lake.
+    ///
+    /// # Errors
+    /// As [`LakeView::sql`].
+    pub async fn file(&self, path: &Path, params: Params) -> Result<Vec<RecordBatch>> {
+        self.rows(BatchStatement::of_file(&QueryFile::read(path)?, params)?).await
+    }
+
+    /// Runs the backfill of a standing query: its windows in `range`, a stateless query's rows of that time.
+    ///
+    /// # Errors
+    /// As [`LakeView::sql`].
+    pub async fn backfill(&self, query: &StandingQuery, range: TimeRange) -> Result<Vec<RecordBatch>> {
+        self.rows(query.batch_select(Some(range))?).await
+    }
+
+    async fn rows(&self, statement: BatchStatement) -> Result<Vec<RecordBatch>> {
+        let frame = run_batch(&self.session, statement).await?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let mut rows = frame.collect().await.context(|| "running the statement")?;
+        if rows.is_empty() {
+            rows.push(RecordBatch::new_empty(schema));
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,226 @@
+//! The command line: what others script against.
+//!
+//! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
+//! everything said on the way to standard error.
+
+mod live;
+mod output;
+mod run;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// Stack of a worker thread: planning deep SQL recurses.
+const WORKER_STACK_BYTES: usize = 8 << 20;
+
+/// Kinesis micro-batches, windowed SQL, Delta tables every AWS reader accepts.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+struct Cli {
+    /// A file of settings over the defaults (see `config.toml`).
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting over all others.
+    #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The streaming job. Without options: an embedded Kinesis, simulated card holders, a local lake.
+    Run(RunArgs),
+    /// Validate the configuration and plan every query; writes nothing.
+    Check,
+    /// Serve the embedded Kinesis as a process of its own.
+    Stream(StreamArgs),
+    /// Write a file of simulated transactions in the data set's own format.
+    Simulate(SimulateArgs),
+    /// Send a file to the configured stream.
+    Replay(ReplayArgs),
+    /// Run a file of SQL over the lake.
+    Batch(BatchArgs),
+    /// Run one SQL statement over the lake.
+    Sql(SqlArgs),
+    /// Prove the books of a lake at rest.
+    Audit(AuditArgs),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct RunArgs {
+    /// Send this file through the stream (csv, csv.gz, ndjson, ndjson.gz).
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
+    replay: Option<PathBuf>,
+    /// Read these files directly, each as one shard.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    source: Vec<PathBuf>,
+    /// End with exit code 0 once all input is committed.
+    #[arg(long)]
+    until_caught_up: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Accept a file that lies wholly before what the lake has closed.
+    #[arg(long)]
+    allow_late: bool,
+    /// Go on with a stream that was made anew under the same name, from its first record.
+    #[arg(long)]
+    accept_new_stream: bool,
+    /// Rows a second read from each file of `--source`; unlimited by default.
+    #[arg(long, value_name = "ROWS_PER_SECOND")]
+    pace: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct StreamArgs {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
+    listen: String,
+}
+
+#[derive(Debug, Args)]
+struct SimulateArgs {
+    /// Transactions to write.
+    #[arg(long, value_name = "N")]
+    rows: u64,
+    /// Where to (csv, csv.gz, ndjson, ndjson.gz).
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// The file (csv, csv.gz, ndjson, ndjson.gz).
+    file: PathBuf,
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum OutputFormat {
+    #[default]
+    Table,
+    Csv,
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct BatchArgs {
+    /// The SQL file; a standing query's prints its backfill.
+    file: PathBuf,
+    /// A value for `$name` in the file.
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    params: Vec<String>,
+    /// Windows from this time on (a standing query's file), e.g. 2026-11-23T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Windows before this time.
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    format: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+struct SqlArgs {
+    /// The statement.
+    statement: String,
+    /// A value for `$name` in the statement.
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    params: Vec<String>,
+    #[arg(long, value_enum, default_value_t)]
+    format: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+struct AuditArgs {
+    /// Print the findings and the books as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses the command line, runs it, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(settings_last(std::env::args().collect()));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// Moves every `--set` behind all else: clap keeps only the last place of a global option that is given both before and
+/// after the subcommand, and would drop the others without a word.
+fn settings_last(arguments: Vec<String>) -> Vec<String> {
+    let mut settings = Vec::new();
+    let mut others = Vec::with_capacity(arguments.len());
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--set" {
+            settings.push(argument);
+            settings.extend(arguments.next());
+        } else if argument.starts_with("--set=") {
+            settings.push(argument);
+        } else {
+            others.push(argument);
+        }
+    }
+    others.extend(settings);
+    others
+}
+
+fn start(cli: Cli) -> Result<ExitCode> {
+    let config = Config::load(cli.config.as_deref(), &cli.overrides)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(WORKER_STACK_BYTES)
+        .build()
+        .map_err(|e| Error::external("starting the runtime", e))?;
+    // On a worker thread: the main thread's stack is not ours to size.
+    let ended = runtime.block_on(async move { tokio::spawn(dispatch(cli.command, config)).await });
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|panic| Err(Error::external("a bug in lakeward", panic)))
+}
+
+async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> {
+    match command.unwrap_or_else(|| Command::Run(RunArgs::default())) {
+        Command::Run(args) => run::run(config, args).await,
+        Command::Check => tools::check(&config).await,
+        Command::Stream(args) => tools::stream(&config, &args).await,
+        Command::Simulate(args) => tools::simulate(&config, &args).await,
+        Command::Replay(args) => tools::replay(&config, &args).await,
+        Command::Batch(args) => tools::batch(&config, args).await,
+        Command::Sql(args) => tools::sql(&config, args).await,
+        Command::Audit(args) => tools::audit(&config, &args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_before_and_after_the_command_all_count() {
+        let arguments = ["lakeward", "--set", "a.b=1", "run", "--json", "--set=c.d=2", "--set", "e.f=3"];
+        let cli = Cli::parse_from(settings_last(arguments.map(str::to_owned).to_vec()));
+        assert_eq!(cli.overrides, ["a.b=1", "c.d=2", "e.f=3"]);
+        assert!(matches!(cli.command, Some(Command::Run(RunArgs { json: true, .. }))));
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,94 @@
+//! Results on standard output, everything else on standard error.
+
+use std::io::{IsTerminal, Write};
+
+use arrow::array::RecordBatch;
+use arrow::util::pretty::pretty_format_batches;
+
+use super::OutputFormat;
+use crate::clock::Micros;
+use crate::error::{Context, Error, Result};
+
+/// Prints an error the way it is meant to be read: one line of what, where, and what to try.
+pub(super) fn complain(error: &Error) {
+    let mark = if std::io::stderr().is_terminal() { "\x1b[31merror:\x1b[0m" } else { "error:" };
+    say(&format!("{mark} {error}"));
+}
+
+/// One line on standard error. (A closed standard error is nobody's loss.)
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// One result line on standard output.
+///
+/// # Errors
+/// [`Error::External`] when standard output is closed.
+pub(super) fn answer(line: &str) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}").context(|| "writing to standard output")
+}
+
+/// Prints rows in the asked form; an empty result still shows its columns.
+///
+/// # Errors
+/// [`Error::External`] when standard output is closed or a value cannot be shown.
+pub(super) fn print_rows(rows: &[RecordBatch], format: OutputFormat) -> Result<()> {
+    let out = std::io::stdout().lock();
+    match format {
+        OutputFormat::Table => {
+            let table = pretty_format_batches(rows).context(|| "formatting rows")?;
+            return answer_locked(out, &table.to_string());
+        }
+        OutputFormat::Csv => {
+            let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(out);
+            for batch in rows {
+                writer.write(batch).context(|| "writing rows as csv")?;
+            }
+        }
+        OutputFormat::Json => {
+            let mut writer = arrow::json::LineDelimitedWriter::new(out);
+            for batch in rows {
+                writer.write(batch).context(|| "writing rows as json")?;
+            }
+            writer.finish().context(|| "writing rows as json")?;
+        }
+    }
+    Ok(())
+}
+
+fn answer_locked(mut out: impl Write, text: &str) -> Result<()> {
+    writeln!(out, "{text}").context(|| "writing to standard output")
+}
+
+/// A whole number, `12345678`, as `12,345,678`.
+pub(super) fn thousands(number: impl std::fmt::Display) -> String {
+    let digits = format!("{number:.0}");
+    let mut shown = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// A time as people read it, to the second, UTC.
+pub(super) fn time(micros: Option<Micros>) -> String {
+    micros
+        .and_then(chrono::DateTime::from_timestamp_micros)
+        .map_or_else(|| "-".into(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_000), "1,000");
+        assert_eq!(thousands(12_345_678), "12,345,678");
+    }
+}

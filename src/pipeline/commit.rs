@@ -1,0 +1,175 @@
+//! From a draft to tables: stage, decide, publish.
+//!
+//! Two tasks, so that the files of one epoch are staged while the one before is published and the next is read. The one
+//! law: publish only what is decided, in order, and never decide what is not staged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use futures::future::try_join_all;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::epoch::{Decided, Slot, SlotLog, TableAdds};
+use crate::error::{Error, Result};
+use crate::lake::Table;
+
+/// Decided epochs that may wait for their publication before the reader pauses: enough to ride over a slow log, few
+/// enough that a restart rolls forward at once.
+pub(super) const UNPUBLISHED_EPOCHS_MAX: usize = 4;
+
+/// Tables by name.
+pub(super) type Tables = BTreeMap<Arc<str>, Arc<Table>>;
+
+/// An epoch as the engine leaves it: the slot without files, and the rows of every table.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub slot: Slot,
+    pub tables: BTreeMap<Arc<str>, Vec<RecordBatch>>,
+    /// Windows this epoch closes, for the commit's line.
+    pub windows_closed: u64,
+}
+
+/// What the engine and the screen hear of a commit.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub epoch: u64,
+    pub rows: u64,
+    pub files: u64,
+    pub bytes: u64,
+    pub windows_closed: u64,
+    pub millis: u64,
+}
+
+/// What the committing tasks tell the engine.
+#[derive(Debug)]
+pub(super) enum Committed {
+    /// The slot exists: its positions are final.
+    Decided(Box<Slot>),
+    /// Every table holds it.
+    Published(Commit),
+}
+
+/// The highest published epoch, shared by the two tasks; -1 before the first.
+type PublishedThrough = Arc<AtomicI64>;
+
+/// Stages and decides drafts until the engine drops its end.
+///
+/// # Errors
+/// [`Error::Fenced`] when another writer owns the next slot; whatever staging or the store say.
+pub(super) async fn stage_and_decide(
+    tables: Tables,
+    slots: SlotLog,
+    mut last: Slot,
+    mut drafts: mpsc::Receiver<Draft>,
+    decided: mpsc::Sender<(Slot, Commit, Instant)>,
+    engine: mpsc::UnboundedSender<Committed>,
+    published_through: PublishedThrough,
+) -> Result<()> {
+    while let Some(draft) = drafts.recv().await {
+        let begun = Instant::now();
+        let mut slot = draft.slot;
+        slot.follow(&last)?;
+        slot.published_through = u64::try_from(published_through.load(Ordering::Acquire)).ok();
+        slot.tables = stage(&tables, slot.epoch, draft.tables).await?;
+        // Room to publish comes first: what is decided must not wait behind more than it may.
+        let Ok(room) = decided.reserve().await else { return Ok(()) };
+        match slots.decide(&slot).await? {
+            Decided::Ours => {}
+            Decided::Taken(other) => {
+                return Err(Error::Fenced(format!(
+                    "another writer took this lake over (slot {}, generation {}); nothing of this process was lost: \
+                     what it had not decided will be read again",
+                    other.epoch, other.generation
+                )));
+            }
+        }
+        slots.write_hint(slot.epoch).await;
+        let commit = Commit {
+            epoch: slot.epoch,
+            rows: slot.counts().written,
+            files: slot.tables.values().map(|t| t.adds.len() as u64).sum(),
+            bytes: slot.tables.values().map(|t| t.bytes).sum(),
+            windows_closed: draft.windows_closed,
+            millis: 0,
+        };
+        last = slot.clone();
+        // The engine or the publisher may be gone when the job fails; their own error tells why.
+        let _ = engine.send(Committed::Decided(Box::new(slot.clone())));
+        room.send((slot, commit, begun));
+    }
+    Ok(())
+}
+
+/// Stages every table's rows; tables without rows get no entry.
+async fn stage(
+    tables: &Tables,
+    epoch: u64,
+    rows: BTreeMap<Arc<str>, Vec<RecordBatch>>,
+) -> Result<BTreeMap<Arc<str>, TableAdds>> {
+    let staged = rows.into_iter().filter(|(_, batches)| batches.iter().any(|b| b.num_rows() > 0)).map(
+        |(name, batches)| async move {
+            let table = tables.get(&name).ok_or_else(|| Error::broken(format!("no table `{name}` is open")))?;
+            let staged = table.stage(batches, epoch).await?;
+            Ok::<_, Error>((name, TableAdds { adds: staged.adds, rows: staged.rows, bytes: staged.bytes }))
+        },
+    );
+    Ok(try_join_all(staged).await?.into_iter().collect())
+}
+
+/// Publishes decided slots in order until the stager drops its end.
+///
+/// # Errors
+/// Whatever [`Table::publish`] says after its own retries.
+pub(super) async fn publish(
+    tables: Tables,
+    app_id: String,
+    checkpoint_every: u64,
+    mut decided: mpsc::Receiver<(Slot, Commit, Instant)>,
+    engine: mpsc::UnboundedSender<Committed>,
+    published_through: PublishedThrough,
+) -> Result<()> {
+    let mut checkpoints = JoinSet::new();
+    while let Some((slot, mut commit, begun)) = decided.recv().await {
+        publish_slot(&tables, &app_id, &slot).await?;
+        published_through.store(i64::try_from(slot.epoch).unwrap_or(i64::MAX), Ordering::Release);
+        commit.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let _ = engine.send(Committed::Published(commit));
+        while checkpoints.try_join_next().is_some() {}
+        checkpoint_due(&tables, &slot, checkpoint_every, &mut checkpoints);
+    }
+    // A checkpoint under way is let finish: cut off, it would only leave a warning.
+    checkpoints.join_all().await;
+    Ok(())
+}
+
+/// Brings one decided slot into every table it names; tables in parallel.
+///
+/// # Errors
+/// [`Error::Broken`] for a table that is not open; whatever [`Table::publish`] says.
+pub(super) async fn publish_slot(tables: &Tables, app_id: &str, slot: &Slot) -> Result<()> {
+    let commits = slot.tables.iter().map(|(name, files)| async move {
+        let table = tables.get(name).ok_or_else(|| {
+            Error::usage(format!("slot {} wrote to the table `{name}`, which is gone: restore its folder", slot.epoch))
+        })?;
+        table.publish(app_id, slot.epoch, &files.adds).await
+    });
+    try_join_all(commits).await.map(drop)
+}
+
+/// Checkpoints the logs that have grown enough, beside the stream: a slow or failed one costs only log length.
+fn checkpoint_due(tables: &Tables, slot: &Slot, every: u64, checkpoints: &mut JoinSet<()>) {
+    for name in slot.tables.keys() {
+        let Some(table) = tables.get(name).cloned() else { continue };
+        let name = name.clone();
+        checkpoints.spawn(async move {
+            let due = table.version().await.is_ok_and(|version| version > 0 && version.is_multiple_of(every));
+            if due && let Err(error) = table.checkpoint().await {
+                tracing::warn!(table = %name, %error, "no checkpoint of the Delta log; the next one is tried later");
+            }
+        });
+    }
+}

@@ -1,0 +1,54 @@
+//! One task a shard: pages become micro-batches, in the shard's order, on the threads for heavy work.
+
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Result};
+use crate::micro_batch::{Decoder, MicroBatch};
+use crate::stream::{OpenedShard, ShardEvent, ShardKey};
+
+/// What the engine hears of a shard, in order.
+#[derive(Debug)]
+pub(super) enum Decoded {
+    Batch(MicroBatch),
+    /// The reader stands at the shard's tip.
+    CaughtUp(ShardKey),
+    /// Nothing will ever follow.
+    Finished(ShardKey),
+    Failed(Error),
+}
+
+/// Decodes a shard until it ends, its reader stops, or the engine has gone.
+pub(super) async fn decode_shard(mut shard: OpenedShard, mut decoder: Decoder, engine: mpsc::Sender<Decoded>) {
+    while let Some(event) = shard.events.recv().await {
+        let decoded = match event {
+            ShardEvent::Page(page) => {
+                let task = tokio::task::spawn_blocking(move || {
+                    let batch = decoder.decode(&page);
+                    (decoder, batch)
+                });
+                match task.await {
+                    Ok((back, batch)) => {
+                        decoder = back;
+                        batch.map_or_else(Decoded::Failed, Decoded::Batch)
+                    }
+                    Err(panic) => {
+                        let _ = engine.send(Decoded::Failed(Error::external("decoding a page", panic))).await;
+                        return;
+                    }
+                }
+            }
+            ShardEvent::CaughtUp => Decoded::CaughtUp(shard.key.clone()),
+            ShardEvent::Finished => Decoded::Finished(shard.key.clone()),
+            ShardEvent::Failed(error) => Decoded::Failed(error),
+        };
+        let last = matches!(decoded, Decoded::Failed(_));
+        if engine.send(decoded).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Turns a task's end into a result: a panic is a failure like any other.
+pub(super) fn joined<T>(end: std::result::Result<Result<T>, tokio::task::JoinError>, what: &str) -> Result<T> {
+    end.unwrap_or_else(|panic| Err(Error::external(what, panic)))
+}

@@ -1,0 +1,335 @@
+//! The loop: what happens when, from the first page to the last commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::commit::{Commit, Committed, Draft, UNPUBLISHED_EPOCHS_MAX, publish, stage_and_decide};
+use super::decode::{Decoded, decode_shard, joined};
+use super::engine::Engine;
+use super::input::{Opened, Positions, Producing};
+use super::lookup::look_up;
+use super::recover::{LakeState, Recovered};
+use super::summary::{Snapshot, Summary};
+use super::{Feed, Input, Job};
+use crate::config::micros;
+use crate::epoch::Slot;
+use crate::error::{Error, Result};
+use crate::stream::{OpenedShard, Position, ShardId};
+
+/// Micro-batches that wait for the engine: a few for each core that decodes, about a megabyte each.
+const DECODED_MAX: usize = 8;
+
+/// Why the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Reading,
+    /// Producers were told to stop; what they had acknowledged is still to be read.
+    Stopping,
+}
+
+/// How reading has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The input is bounded and has been read to its end: nothing will ever follow.
+    OfInput,
+    /// All there was has been read; more may come.
+    CaughtUp,
+    /// The job was told to stop.
+    Stopped,
+}
+
+/// Everything the loop owns.
+pub(super) struct Drive {
+    job: Job,
+    engine: Engine,
+    lake: LakeState,
+    source: Opened,
+    opened_all: bool,
+    decoded: mpsc::Receiver<Decoded>,
+    decoded_sender: mpsc::Sender<Decoded>,
+    decoders: JoinSet<()>,
+    committed: mpsc::UnboundedReceiver<Committed>,
+    drafts: mpsc::Sender<Draft>,
+    committers: JoinSet<Result<()>>,
+    commit_lines: mpsc::Sender<Commit>,
+    requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
+    /// Decided, not yet published: what of an embedded stream may be freed once they are.
+    unpublished: BTreeMap<u64, Slot>,
+    /// Shards of whose decided end the reader was told: once each.
+    ends_told: BTreeSet<ShardId>,
+    phase: Phase,
+    nothing_drafted: bool,
+    summary: Summary,
+    begun: Instant,
+}
+
+impl Drive {
+    /// Starts the committing tasks; nothing is read before [`Drive::run`].
+    pub(super) fn new(
+        job: Job,
+        recovered: Recovered,
+        source: Opened,
+        commit_lines: mpsc::Sender<Commit>,
+        requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
+    ) -> Self {
+        let Recovered { engine, lake, base, .. } = recovered;
+        let (decoded_sender, decoded) = mpsc::channel(DECODED_MAX);
+        let (drafts, draft_queue) = mpsc::channel(1);
+        // One of them is being published.
+        let (decided_sender, decided) = mpsc::channel(UNPUBLISHED_EPOCHS_MAX - 1);
+        let (reports, committed) = mpsc::unbounded_channel();
+        let published_through = Arc::new(AtomicI64::new(i64::try_from(base.epoch).unwrap_or(i64::MAX)));
+        let mut committers = JoinSet::new();
+        committers.spawn(stage_and_decide(
+            lake.tables.clone(),
+            lake.slots.clone(),
+            base,
+            draft_queue,
+            decided_sender,
+            reports.clone(),
+            published_through.clone(),
+        ));
+        committers.spawn(publish(
+            lake.tables.clone(),
+            job.config.lake.app_id.clone(),
+            job.config.commit.checkpoint_every,
+            decided,
+            reports,
+            published_through,
+        ));
+        Self {
+            job,
+            engine,
+            lake,
+            source,
+            opened_all: false,
+            decoded,
+            decoded_sender,
+            decoders: JoinSet::new(),
+            committed,
+            drafts,
+            committers,
+            commit_lines,
+            requests,
+            unpublished: BTreeMap::new(),
+            ends_told: BTreeSet::new(),
+            phase: Phase::Reading,
+            nothing_drafted: true,
+            summary: Summary::default(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Reads, folds and commits until the input ends, the job is stopped, or something fails.
+    pub(super) async fn run(mut self) -> Result<Summary> {
+        let ended = self.read_to_the_end().await;
+        self.source.stop();
+        self.decoders.abort_all();
+        let result = match ended {
+            Ok(()) => self.finish().await,
+            Err(error) => Err(error),
+        };
+        self.source.close().await;
+        result
+    }
+
+    async fn read_to_the_end(&mut self) -> Result<()> {
+        let mut tick = interval(self.job.config.tick.interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut commit = interval(self.job.config.commit.interval);
+        commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        commit.reset();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.job.stop.cancelled(), if self.phase == Phase::Reading => {
+                    self.source.stop_producing();
+                    self.phase = Phase::Stopping;
+                }
+                Some(report) = self.committed.recv() => self.on_committed(report).await,
+                Some(ended) = self.committers.join_next() => {
+                    joined(ended, "committing")?;
+                    return self.committers_end().await;
+                }
+                Some(reply) = self.requests.recv() => self.answer(reply).await?,
+                shard = self.source.shards.recv(), if !self.opened_all => match shard {
+                    Some(shard) => self.open_shard(shard)?,
+                    None => self.opened_all = true,
+                },
+                // It announces its last shard long before it has read it.
+                ended = self.source.reader.ended(), if self.opened_all && !self.source.reader.has_ended() => ended?,
+                produced = self.source.producing.ended(), if !self.source.producing.has_ended() => {
+                    produced?;
+                }
+                _ = commit.tick() => self.commit(false).await?,
+                _ = tick.tick() => {
+                    self.engine.fold().await?;
+                    self.bound_watermark();
+                }
+                Some(decoded) = self.decoded.recv() => {
+                    self.on_decoded(decoded).await?;
+                    if self.engine.is_full() {
+                        self.commit(false).await?;
+                        commit.reset();
+                    }
+                }
+            }
+            if let Some(end) = self.end() {
+                self.summary.complete = end != End::Stopped;
+                return self.commit(end == End::OfInput).await;
+            }
+        }
+    }
+
+    /// Whether, and how, reading has ended.
+    fn end(&self) -> Option<End> {
+        let is_stopping = self.phase == Phase::Stopping;
+        match &self.job.input {
+            // Files are still there at the next start: nothing needs draining.
+            Input::Files { .. } if is_stopping => Some(End::Stopped),
+            Input::Files { .. } => {
+                (self.opened_all && self.engine.all_finished()).then(|| match self.engine.reads_any() {
+                    true => End::OfInput,
+                    // Every file had been read before: no input, so no end of it.
+                    false => End::CaughtUp,
+                })
+            }
+            Input::Stream(feed) => {
+                let produced = self.source.producing.has_ended();
+                let is_drained = produced && self.source.producing.is_drained(&self.source_positions());
+                match feed {
+                    Feed::Replay(_) if is_drained && !is_stopping => Some(End::OfInput),
+                    // Others go on writing: what was read is what is committed.
+                    _ if is_stopping => is_drained.then_some(End::Stopped),
+                    Feed::Others if self.job.until_caught_up => self.engine.all_caught_up().then_some(End::CaughtUp),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    fn open_shard(&mut self, shard: OpenedShard) -> Result<()> {
+        self.engine.open_shard(&shard);
+        self.decoders.spawn(decode_shard(shard, self.lake.decoder()?, self.decoded_sender.clone()));
+        Ok(())
+    }
+
+    async fn on_decoded(&mut self, decoded: Decoded) -> Result<()> {
+        match decoded {
+            Decoded::Batch(batch) => {
+                self.engine.take(batch)?;
+                self.engine.fold_if_many().await
+            }
+            Decoded::CaughtUp(shard) => {
+                self.engine.caught_up(&shard, self.job.clock.now());
+                Ok(())
+            }
+            Decoded::Finished(shard) => {
+                self.engine.finished(&shard);
+                Ok(())
+            }
+            Decoded::Failed(error) => Err(error),
+        }
+    }
+
+    /// In a replay the watermark follows the replayer's low mark.
+    fn bound_watermark(&mut self) {
+        match &self.source.producing {
+            Producing::Replaying { progress, .. } => {
+                let low_mark = progress.low_mark(&self.source_positions());
+                self.engine.follow_low_mark(low_mark, micros(self.job.config.watermark.out_of_orderness));
+            }
+            Producing::Nothing | Producing::Simulating { .. } => {}
+        }
+    }
+
+    /// How far the engine has come in the source's shards.
+    fn source_positions(&self) -> Positions {
+        let read = self.engine.positions().filter_map(|(key, position)| match position {
+            Position::After(sequence) => Some((key.shard.clone(), sequence.clone())),
+            Position::TrimHorizon | Position::AtTimestamp(_) => None,
+        });
+        read.collect()
+    }
+
+    /// Ends the epoch being built and hands it to the committing tasks.
+    async fn commit(&mut self, end_of_input: bool) -> Result<()> {
+        self.engine.fold().await?;
+        self.bound_watermark();
+        let known = look_up(&self.lake, self.engine.parked()).await?;
+        self.engine.settle(&known).await?;
+        let bounded = matches!(self.job.input, Input::Files { .. } | Input::Stream(Feed::Replay(_)));
+        if self.nothing_drafted && bounded && !self.job.allow_late {
+            let complete = self.source.producing.has_ended();
+            self.engine.refuse_input_before_the_lake(matches!(self.job.input, Input::Stream(_)), complete)?;
+        }
+        let Some(draft) = self.engine.draft(self.job.clock.now(), end_of_input).await? else { return Ok(()) };
+        self.nothing_drafted = false;
+        self.summary.note(&draft);
+        match self.drafts.send(draft).await {
+            Ok(()) => Ok(()),
+            // Both committing tasks are ending: their error says why.
+            Err(_) => {
+                Err(self.committers_end().await.err().unwrap_or_else(|| Error::broken("the committing tasks ended")))
+            }
+        }
+    }
+
+    async fn on_committed(&mut self, report: Committed) {
+        match report {
+            Committed::Decided(slot) => {
+                for (key, _) in slot.shards().filter(|(_, shard)| shard.progress.finished) {
+                    if self.engine.reads(&key) && self.ends_told.insert(key.shard.clone()) {
+                        // The reader is gone when it has nothing left to start.
+                        let _ = self.source.decided_finished.send(key.shard);
+                    }
+                }
+                self.unpublished.insert(slot.epoch, *slot);
+            }
+            Committed::Published(commit) => {
+                self.engine.published(commit.epoch);
+                if let Some(slot) = self.unpublished.remove(&commit.epoch) {
+                    self.source.free(&slot).await;
+                }
+                self.summary.published(&commit);
+                let _ = self.commit_lines.try_send(commit);
+            }
+        }
+    }
+
+    async fn answer(&mut self, reply: oneshot::Sender<Snapshot>) -> Result<()> {
+        let _ = reply.send(self.engine.snapshot(self.job.clock.now()).await?);
+        Ok(())
+    }
+
+    /// Lets the committing tasks finish what they were given.
+    async fn finish(&mut self) -> Result<Summary> {
+        self.committers_end().await?;
+        while let Ok(report) = self.committed.try_recv() {
+            self.on_committed(report).await;
+        }
+        let mut summary = std::mem::take(&mut self.summary);
+        summary.close(&self.engine, self.begun.elapsed());
+        Ok(summary)
+    }
+
+    /// Closes the queue to the committing tasks and waits for both. Being fenced explains every other error.
+    async fn committers_end(&mut self) -> Result<()> {
+        let (closed, _) = mpsc::channel(1);
+        self.drafts = closed;
+        let mut result = Ok(());
+        while let Some(ended) = self.committers.join_next().await {
+            match (joined(ended, "committing"), &result) {
+                (Err(fenced @ Error::Fenced(_)), _) => result = Err(fenced),
+                (Err(error), Ok(())) => result = Err(error),
+                _ => {}
+            }
+        }
+        result
+    }
+}

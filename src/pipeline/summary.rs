@@ -1,0 +1,79 @@
+//! What a run did: the summary at its end, and a snapshot on the way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use serde::Serialize;
+
+use super::commit::{Commit, Draft};
+use super::engine::Engine;
+use crate::clock::Micros;
+use crate::epoch::Counts;
+
+/// What a run did. `read = written + duplicates + rejected`; `late` is part of `written`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    #[serde(flatten)]
+    pub counts: Counts,
+    pub windows_closed: u64,
+    /// Rows committed, by table.
+    pub tables: BTreeMap<Arc<str>, u64>,
+    /// Epochs decided by this run.
+    pub epochs: u64,
+    /// Bytes of data files.
+    pub bytes: u64,
+    pub seconds: f64,
+    pub rows_per_second: f64,
+    pub watermark: Option<Micros>,
+    /// Whether the run ended because its input had, and not because it was stopped.
+    pub complete: bool,
+    /// Most resident memory the process has had; `None` where the system does not tell.
+    pub memory_peak_bytes: Option<u64>,
+}
+
+/// What the job looks like at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub totals: Counts,
+    pub watermark: Option<Micros>,
+    pub event_time_max: Option<Micros>,
+    /// Over all queries.
+    pub open_windows: u64,
+    /// What each windowed query would answer if its open windows closed now.
+    pub open: BTreeMap<Arc<str>, Vec<RecordBatch>>,
+    /// Rows each stateless query has given in this run, and its last few.
+    pub alerts: BTreeMap<Arc<str>, (u64, Vec<RecordBatch>)>,
+}
+
+impl Summary {
+    /// Adds what an epoch is about to commit.
+    pub(super) fn note(&mut self, draft: &Draft) {
+        self.epochs += 1;
+        self.windows_closed += draft.windows_closed;
+        for (table, batches) in &draft.tables {
+            *self.tables.entry(table.clone()).or_default() += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
+        }
+    }
+
+    pub(super) fn published(&mut self, commit: &Commit) {
+        self.bytes += commit.bytes;
+    }
+
+    pub(super) fn close(&mut self, engine: &Engine, elapsed: Duration) {
+        self.counts = engine.totals.clone();
+        self.watermark = engine.watermark();
+        self.seconds = elapsed.as_secs_f64();
+        self.rows_per_second = self.counts.read as f64 / self.seconds.max(f64::EPSILON);
+        self.memory_peak_bytes = memory_peak_bytes();
+    }
+}
+
+/// Linux tells in `/proc/self/status`, in kibibytes.
+fn memory_peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -1,0 +1,243 @@
+//! The demo's producer: a history as fast as it goes, then transactions as they happen.
+//!
+//! The one law: what this has sent and the stream has acknowledged is exactly what it reports, and no card number
+//! leaves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::live::Simulator;
+use super::row::SimulatedRow;
+use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
+use crate::error::Result;
+use crate::kinesis::producer::{Acknowledged, Producer, PutRecord};
+use crate::stream::{SequenceNumber, ShardId};
+use crate::token::Tokenizer;
+
+/// Records handed to the producer at once: what one PutRecords request may hold.
+pub(super) const PUT_RECORDS: usize = 500;
+
+/// How often the present is caught up with: a page that shows transactions a tenth of a second late is live.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Event time of one step through the history: memory holds the rows of one step.
+const HISTORY_STEP: Micros = 60 * MICROS_PER_SECOND;
+
+/// The present is never further behind: after a pause (a laptop that slept) what lies before is left out, not sent
+/// late.
+const BEHIND_MAX: Micros = 10 * MICROS_PER_SECOND;
+
+/// When and how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// End of the history and begin of the present, microseconds UTC. The history begins where the simulator stands.
+    pub live_from: Micros,
+    /// Transactions a second of the history.
+    pub history_rate: f64,
+    /// Transactions a second from then on.
+    pub rate: f64,
+}
+
+/// What is known while it goes on.
+#[derive(Debug, Default)]
+pub struct FeedStats {
+    /// Records acknowledged.
+    pub records: AtomicU64,
+    /// Whether the whole history is.
+    pub history_done: AtomicBool,
+}
+
+/// What was sent, when it has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fed {
+    /// Records acknowledged.
+    pub records: u64,
+    /// The last acknowledged record of each shard: a reader that has got there has all of them.
+    pub last: BTreeMap<ShardId, SequenceNumber>,
+}
+
+/// Sends the history and then the present until it is stopped; a request under way is finished first.
+///
+/// # Errors
+/// Whatever [`Producer::put`] gives up on.
+pub async fn feed(
+    producer: Producer,
+    simulator: Simulator,
+    tokenizer: Tokenizer,
+    plan: Plan,
+    clock: Clock,
+    stop: CancellationToken,
+    stats: Arc<FeedStats>,
+) -> Result<Fed> {
+    let tokens = tokens(&simulator, tokenizer);
+    let put = put_by(producer);
+    Feed { simulator, tokens, fed: Fed::default(), stats: &stats }.run(put, plan, &clock, &stop).await
+}
+
+/// Sending as a function: what is done with the answers is then testable without a stream.
+pub(super) fn put_by(producer: Producer) -> impl Fn(Vec<PutRecord>) -> BoxFuture<'static, Result<Vec<Acknowledged>>> {
+    move |records| {
+        let producer = producer.clone();
+        async move { producer.put(&records).await }.boxed()
+    }
+}
+
+/// The token of each customer's card.
+fn tokens(simulator: &Simulator, mut tokenizer: Tokenizer) -> Vec<String> {
+    (0..simulator.customers()).map(|customer| tokenizer.token(simulator.card(customer)).to_owned()).collect()
+}
+
+/// A feed under way.
+struct Feed<'a> {
+    simulator: Simulator,
+    tokens: Vec<String>,
+    fed: Fed,
+    stats: &'a FeedStats,
+}
+
+impl Feed<'_> {
+    async fn run<A: Future<Output = Result<Vec<Acknowledged>>>>(
+        mut self,
+        put: impl Fn(Vec<PutRecord>) -> A,
+        plan: Plan,
+        clock: &Clock,
+        stop: &CancellationToken,
+    ) -> Result<Fed> {
+        let mut rows = Vec::new();
+        while self.simulator.now() < plan.live_from && !stop.is_cancelled() {
+            let to = (self.simulator.now() + HISTORY_STEP).min(plan.live_from);
+            self.simulator.advance(to, plan.history_rate, &mut rows);
+            self.send(&put, &mut rows, stop).await?;
+        }
+        self.stats.history_done.store(!stop.is_cancelled(), Ordering::Relaxed);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(self.fed),
+                _ = ticks.tick() => {}
+            }
+            let now = clock.now();
+            self.simulator.skip_to(now - BEHIND_MAX);
+            self.simulator.advance(now, plan.rate, &mut rows);
+            self.send(&put, &mut rows, stop).await?;
+        }
+    }
+
+    /// Sends the rows in their order, a request at a time, until stopped.
+    async fn send<A: Future<Output = Result<Vec<Acknowledged>>>>(
+        &mut self,
+        put: &impl Fn(Vec<PutRecord>) -> A,
+        rows: &mut Vec<SimulatedRow>,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        for rows in rows.chunks(PUT_RECORDS) {
+            if stop.is_cancelled() {
+                break;
+            }
+            let records: Vec<PutRecord> = rows.iter().map(|row| self.record(row)).collect();
+            for Acknowledged { shard, sequence } in put(records).await? {
+                advance(&mut self.fed.last, shard, sequence);
+            }
+            self.fed.records += rows.len() as u64;
+            self.stats.records.store(self.fed.records, Ordering::Relaxed);
+        }
+        rows.clear();
+        Ok(())
+    }
+
+    fn record(&self, row: &SimulatedRow) -> PutRecord {
+        let token = &self.tokens[row.purchase.customer];
+        PutRecord { partition_key: token.clone(), data: Bytes::from(self.simulator.json(row, token)) }
+    }
+}
+
+/// Keeps the greatest sequence number of a shard.
+pub(super) fn advance(last: &mut BTreeMap<ShardId, SequenceNumber>, shard: ShardId, sequence: SequenceNumber) {
+    match last.get_mut(&shard) {
+        Some(known) if *known >= sequence => {}
+        Some(known) => *known = sequence,
+        None => {
+            last.insert(shard, sequence);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    const START: Micros = 1_763_856_000 * MICROS_PER_SECOND;
+
+    fn feed_of(stats: &FeedStats) -> Feed<'_> {
+        let simulator = Simulator::new(7, 100, START - 600 * MICROS_PER_SECOND).unwrap();
+        let tokens = (0..100).map(|customer| format!("tok_1_{customer}")).collect();
+        Feed { simulator, tokens, fed: Fed::default(), stats }
+    }
+
+    #[tokio::test]
+    async fn history_comes_first_and_what_is_reported_was_acknowledged() {
+        let (stats, stop, clock) = (FeedStats::default(), CancellationToken::new(), Clock::fixed(START));
+        let sent = Mutex::new(Vec::new());
+        // The second put after the history asks it to stop, and is finished.
+        let put = |records: Vec<PutRecord>| {
+            let mut sent = sent.lock().unwrap();
+            if stats.history_done.load(Ordering::Relaxed) {
+                stop.cancel();
+            }
+            if let Clock::Fixed(now) = &clock {
+                now.fetch_add(MICROS_PER_SECOND, Ordering::Relaxed);
+            }
+            let landed = records.into_iter().map(|record| {
+                sent.push(record);
+                let sequence = SequenceNumber::Kinesis(sent.len().to_string().into());
+                Acknowledged { shard: format!("shard-{}", sent.len() % 2).into(), sequence }
+            });
+            std::future::ready(Ok(landed.collect()))
+        };
+        let plan = Plan { live_from: START, history_rate: 10.0, rate: 100.0 };
+        let fed = feed_of(&stats).run(put, plan, &clock, &stop).await.unwrap();
+        let sent = sent.into_inner().unwrap();
+        assert_eq!((fed.records, stats.records.load(Ordering::Relaxed)), (sent.len() as u64, sent.len() as u64));
+        let last: BTreeSet<String> = fed.last.values().map(ToString::to_string).collect();
+        assert_eq!(last, BTreeSet::from([sent.len().to_string(), (sent.len() - 1).to_string()]));
+        let mut times = Vec::new();
+        for record in &sent {
+            let json: serde_json::Value = serde_json::from_slice(&record.data).unwrap();
+            assert_eq!(json["cc_num"], record.partition_key.as_str());
+            times.push(json["trans_date_trans_time"].as_str().unwrap().to_owned());
+        }
+        assert!(times.is_sorted());
+        let history = times.iter().filter(|time| time.as_str() < "2025-11-23").count();
+        assert!((5_400..6_600).contains(&history), "ten minutes at 10 a second: {history}");
+        assert!(times.len() > history);
+    }
+
+    #[tokio::test]
+    async fn a_failed_put_ends_it() {
+        let (stats, stop, clock) = (FeedStats::default(), CancellationToken::new(), Clock::fixed(START));
+        let put = |_: Vec<PutRecord>| std::future::ready(Err(crate::Error::broken("no answer")));
+        let plan = Plan { live_from: START, history_rate: 10.0, rate: 100.0 };
+        assert!(feed_of(&stats).run(put, plan, &clock, &stop).await.is_err());
+    }
+
+    #[test]
+    fn it_can_run_on_any_thread() {
+        fn can_be_sent<T: Send>(_: impl FnOnce(Producer, Simulator, Tokenizer, Plan, Clock) -> T) {}
+        can_be_sent(|producer, simulator, tokenizer, plan, clock| {
+            feed(producer, simulator, tokenizer, plan, clock, CancellationToken::new(), Arc::default())
+        });
+    }
+}
