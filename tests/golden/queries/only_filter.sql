@@ -1,0 +1,6 @@
+-- An aggregate over some rows alone.
+CREATE MATERIALIZED VIEW only_filter
+WITH (partition_by = 'event_date', allowed_lateness = '5 seconds')
+AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, category, count(*) FILTER (WHERE is_fraud) AS frauds
+   FROM TUMBLE(transactions, event_time, INTERVAL '1 minute')
+   GROUP BY window_start, window_end, category;

@@ -1,0 +1,7 @@
+-- HAVING decides at the close, not before.
+CREATE MATERIALIZED VIEW only_having
+WITH (partition_by = 'event_date', allowed_lateness = '5 seconds')
+AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, state, count(*) AS n
+   FROM TUMBLE(transactions, event_time, INTERVAL '1 minute')
+   GROUP BY window_start, window_end, state
+   HAVING count(*) > 25;

@@ -1,0 +1,6 @@
+-- stddev of a float alone.
+CREATE MATERIALIZED VIEW only_stddev
+WITH (partition_by = 'event_date', allowed_lateness = '5 seconds')
+AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, state, stddev(latitude) AS spread
+   FROM TUMBLE(transactions, event_time, INTERVAL '1 minute')
+   GROUP BY window_start, window_end, state;

@@ -1,0 +1,145 @@
+//! What the tests share: a lake of one's own, the real binary, and readers nobody here wrote.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The token key of every test, in hex.
+pub const TOKEN_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// A lake in a folder of its own, and the real binary set up to use it.
+pub struct Scratch {
+    folder: TempDir,
+    settings: Vec<String>,
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), settings: Vec::new() }
+    }
+
+    /// One more `--set` for every command.
+    pub fn set(mut self, assignment: &str) -> Self {
+        self.settings.push(assignment.to_owned());
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn lake(&self) -> PathBuf {
+        self.path("lake")
+    }
+
+    /// The lake's table as DuckDB's own Delta reader sees it.
+    pub fn delta(&self, table: &str) -> String {
+        format!("delta_scan('file://{}')", self.lake().join(table).display())
+    }
+
+    /// `lakeward <args>`, not started yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lakeward"));
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.env("LAKEWARD_TOKEN_KEY", TOKEN_KEY).env("RUST_BACKTRACE", "1");
+        command.arg("--set").arg(format!("lake.url={}", self.lake().display()));
+        for setting in &self.settings {
+            command.arg("--set").arg(setting);
+        }
+        command.args(args);
+        command
+    }
+
+    /// Runs `lakeward <args>` to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the binary starts")
+    }
+
+    /// Runs `lakeward <args>`, which must succeed; returns its standard output.
+    pub fn must(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "lakeward {args:?} ended with {}:\n{out}\n{err}", output.status);
+        out
+    }
+
+    /// Runs `lakeward run … --json`, which must succeed; returns the summary.
+    pub fn summary(&self, args: &[&str]) -> Value {
+        let mut all = vec!["run"];
+        all.extend(args);
+        all.extend(["--until-caught-up", "--json"]);
+        let out = self.must(&all);
+        serde_json::from_str(out.trim()).unwrap_or_else(|e| panic!("no summary in {out:?}: {e}"))
+    }
+
+    /// Starts `lakeward <args>` in the background, its output in files of the scratch folder.
+    pub fn spawn(&self, name: &str, args: &[&str]) -> Child {
+        let file = |kind: &str| fs::File::create(self.path(&format!("{name}.{kind}"))).expect("a log file");
+        self.command(args)
+            .stdin(Stdio::null())
+            .stdout(file("out"))
+            .stderr(file("err"))
+            .spawn()
+            .expect("the binary starts")
+    }
+
+    /// A file of simulated transactions in the data set's own format.
+    pub fn simulated(&self, name: &str, rows: u32) -> PathBuf {
+        let path = self.path(name);
+        self.must(&["simulate", "--rows", &rows.to_string(), "--out", path.to_str().expect("a UTF-8 path")]);
+        path
+    }
+}
+
+/// Says something although the test passes: what is printed by `eprintln!` would be kept back.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Rows of a query in DuckDB: an engine, a CSV reader and a Delta reader that share no code with ours.
+pub fn duckdb(sql: &str) -> Vec<Vec<Value>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/duck.py");
+    let mut child = Command::new(readers())
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python starts");
+    child.stdin.take().expect("a pipe").write_all(sql.as_bytes()).expect("python reads");
+    let output = child.wait_with_output().expect("python ends");
+    assert!(output.status.success(), "DuckDB refused\n{sql}\n{}", text(&output.stderr));
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("a JSON row")).collect()
+}
+
+/// The Python that has the readers; installs them (pinned) on first use.
+fn readers() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readers");
+        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/requirements.txt");
+        let wanted = fs::read_to_string(&requirements).expect("the list of readers");
+        let stamp = folder.join("installed.txt");
+        let python = folder.join("bin/python");
+        if fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
+            must(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
+            must(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements));
+            fs::write(&stamp, wanted).expect("the stamp is written");
+        }
+        python
+    })
+}
+
+fn must(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+}
