@@ -13,6 +13,12 @@ pub type Micros = i64;
 /// Microseconds in a second.
 pub const MICROS_PER_SECOND: Micros = 1_000_000;
 
+/// A time as messages and reports show it: `2026-11-23T14:05:00Z`, with decimals of the second where it has any.
+pub fn show_time(micros: Micros) -> String {
+    chrono::DateTime::from_timestamp_micros(micros)
+        .map_or_else(|| format!("{micros} µs"), |time| time.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string())
+}
+
 /// Where "now" comes from.
 #[derive(Clone, Debug)]
 pub enum Clock {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::finding::{Finding, Kind};
-use crate::clock::Micros;
+use crate::clock::{self, Micros};
 use crate::epoch::Counts;
 
 /// Findings of one kind that are told one by one: enough to see a pattern, few enough to read.
@@ -115,11 +115,7 @@ impl Report {
 
 /// A time as the report shows it.
 pub(super) fn show_time(micros: Option<Micros>) -> String {
-    match micros {
-        None => "-".into(),
-        Some(micros) => chrono::DateTime::from_timestamp_micros(micros)
-            .map_or_else(|| format!("{micros} µs"), |time| time.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string()),
-    }
+    micros.map_or_else(|| "-".into(), clock::show_time)
 }
 
 fn show_epoch(epoch: Option<u64>) -> String {

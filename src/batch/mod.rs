@@ -19,13 +19,11 @@ use crate::sql::{BatchStatement, Params, QueryFile, StandingQuery, TimeRange, ru
 /// The lake's tables as of one published epoch.
 pub struct LakeView {
     session: SessionContext,
-    tables: BTreeMap<Arc<str>, Arc<Table>>,
-    epoch: Option<u64>,
 }
 
 impl std::fmt::Debug for LakeView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LakeView").field("tables", &self.tables.keys()).field("epoch", &self.epoch).finish()
+        f.debug_struct("LakeView").finish_non_exhaustive()
     }
 }
 
@@ -59,22 +57,7 @@ impl LakeView {
             let provider = table.provider(version).await?;
             session.register_table(name.as_ref(), provider).context(|| format!("opening the table `{name}`"))?;
         }
-        Ok(Self { session, tables, epoch })
-    }
-
-    /// The epoch every table is read at; `None` in a lake without epochs.
-    pub fn epoch(&self) -> Option<u64> {
-        self.epoch
-    }
-
-    /// Tables by name.
-    pub fn tables(&self) -> &BTreeMap<Arc<str>, Arc<Table>> {
-        &self.tables
-    }
-
-    /// The session in which every table is registered.
-    pub fn session(&self) -> &SessionContext {
-        &self.session
+        Ok(Self { session })
     }
 
     /// Runs one statement given on the command line; returns its rows (at least one batch, so that columns are known).

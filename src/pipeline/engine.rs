@@ -17,7 +17,7 @@ use super::gathered::Gathered;
 use super::queries::{Late, Queries, event_times};
 use super::shard::{FirstRows, Shard};
 use super::summary::Snapshot;
-use crate::clock::Micros;
+use crate::clock::{Micros, show_time};
 use crate::config::Commit as CommitConfig;
 use crate::contract::TableContract;
 use crate::epoch::{Counts, Kind, Slot, Writer, books_batch};
@@ -455,9 +455,4 @@ fn before_the_lake(input: &str, newest: Option<Micros>, closed_until: Micros) ->
         show_time(newest.unwrap_or(Micros::MIN)),
         show_time(closed_until)
     ))
-}
-
-fn show_time(micros: Micros) -> String {
-    chrono::DateTime::from_timestamp_micros(micros)
-        .map_or_else(|| format!("{micros} µs"), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }

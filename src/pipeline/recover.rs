@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
@@ -256,8 +258,9 @@ async fn rebuild(
     let mut count = 0;
     while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
         count += batch.num_rows();
-        let times = event_times(&batch, &lake.stream)?.values().to_vec();
-        duplicates.restore(&lake.hasher.identities(&lake.stream, &batch)?, &times, horizon);
+        let recent = since(&batch, &lake.stream, horizon)?;
+        let times = event_times(&recent, &lake.stream)?.values().to_vec();
+        duplicates.restore(&lake.hasher.identities(&lake.stream, &recent)?, &times, horizon);
         for windowed in &mut queries.windowed {
             windowed.refold(&batch, &lake.stream).await?;
         }
@@ -267,6 +270,13 @@ async fn rebuild(
         facts.notes.push(format!("rebuilt open windows from {count} rows of the lake"));
     }
     Ok(())
+}
+
+/// The rows with an event time at or after `horizon`: older ones may be hours of an open window, and their identities are
+/// looked up in the lake anyway.
+fn since(batch: &RecordBatch, stream: &TableContract, horizon: Micros) -> Result<RecordBatch> {
+    let recent = BooleanArray::from_unary(event_times(batch, stream)?, |time| time >= horizon);
+    filter_record_batch(batch, &recent).context(|| "remembering identities")
 }
 
 /// Watermarks of the shards this run reads; another source's shards do not hold them back.

@@ -37,7 +37,7 @@ pub use spec::WindowSpec;
 pub use standing::{StandingQuery, input_schema};
 pub use stateless::StatelessQuery;
 pub use windowed::WindowedQuery;
-pub use windows::{TimeRange, rewrite_windows};
+pub use windows::TimeRange;
 
 #[cfg(test)]
 mod equality;

@@ -40,14 +40,6 @@ pub struct TimeRange {
     pub to: Micros,
 }
 
-/// Rewrites every window function of a batch statement; `path` names the text in messages.
-///
-/// # Errors
-/// [`crate::Error::Usage`] with the position of a call that is malformed or not supported yet.
-pub fn rewrite_windows(path: &str, statement: &mut Statement) -> Result<()> {
-    rewrite(statement).map_err(|refusal| refusal.in_file(path))
-}
-
 /// A `TUMBLE(…)` as written.
 #[derive(Clone, Debug)]
 pub(super) struct WindowCall {
