@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::catalog::{Catalog, Driver, Time, ViewDriver, ViewKind, ViewSource, single};
 use super::file::normal;
 use super::place::{Refusal, did_you_mean};
-use super::windows::{WINDOW_END, WINDOW_START, WindowCall, window_call};
+use super::windows::{WINDOW_END, WINDOW_START, WindowCall, hidden_in, window_call};
 use crate::contract::TableContract;
 
 /// Where a standing query's rows come from.
@@ -54,8 +54,9 @@ pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refus
         let message = "more than one source: joins are not supported yet; write a batch query over the lake's tables";
         return Err(Refusal::new(at, message));
     }
-    if let Some(call) = window_call(&first.relation)? {
+    if let Some(mut call) = window_call(&first.relation)? {
         let relation = relation(&call.table, catalog)?;
+        call.hidden = hidden_in(&relation.contract.schema());
         let time = check_time(&call.time, &relation)?;
         let driver = relation.driver(Some(&time));
         let inlined = relation.inlined();
