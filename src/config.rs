@@ -31,6 +31,7 @@ pub struct Config {
     pub commit: Commit,
     pub watermark: Watermark,
     pub event_time: EventTime,
+    pub reconcile: Reconcile,
     pub simulate: Simulate,
     pub audit: Audit,
 }
@@ -151,6 +152,14 @@ pub struct EventTime {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Reconcile {
+    pub enabled: bool,
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Simulate {
     pub seed: u64,
     pub cards: usize,
@@ -198,6 +207,7 @@ impl Config {
             ("commit.partitions_max", self.commit.partitions_max == 0),
             ("commit.groups_max", self.commit.groups_max == 0),
             ("commit.checkpoint_every", self.commit.checkpoint_every == 0),
+            ("reconcile.interval", self.reconcile.interval.is_zero()),
             ("stream.shards", self.stream.shards == 0),
             ("simulate.cards", self.simulate.cards == 0),
         ];

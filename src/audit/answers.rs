@@ -16,6 +16,7 @@ use super::compare::{Difference, Differences, Rules, compare};
 use super::finding::Kind as Found;
 use super::history::{History, Step};
 use super::report::{QueryBooks, Report, show_time};
+use super::restated::RESTATED;
 use super::rows::numbers;
 use super::scans::{Scans, for_each_batch, quoted};
 use super::standing::{Life, bounds};
@@ -113,10 +114,18 @@ impl Ground<'_> {
         let hidden = [provenance::EPOCH, provenance::LATE];
         let columns = self.stream.columns.iter().filter(|column| !hidden.contains(&column.name.as_ref()));
         let columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
+        session.register_udf(life.restated.function());
         let counts = match (life.window, &self.stream.stream) {
             (Some(window), Some(stream)) => {
                 let end = window.end_sql(&format!("CAST(r.{} AS BIGINT)", quoted(&stream.event_time)));
-                format!(" WHERE b.until_0 IS NULL OR {end} > b.until_0")
+                let start = format!("({end} - {})", window.size());
+                // Windows before the query came are its answer only where they were restated.
+                let since = life.joined_at().map_or_else(String::new, |joined| format!(" AND {start} >= {joined}"));
+                let on_time = format!("(b.until_0 IS NULL OR {end} > b.until_0){since}");
+                match life.restated.is_empty() {
+                    true => format!(" WHERE {on_time}"),
+                    false => format!(" WHERE ({on_time}) OR {RESTATED}({start}, b.epoch)"),
+                }
             }
             _ => String::new(),
         };
@@ -132,22 +141,29 @@ impl Ground<'_> {
 }
 
 impl Life {
-    /// The windows closed under the present text, its own or those of the view it reads; `None` for a stateless query over
-    /// the stream.
+    /// The windows closed under the present text, its own or those of the view it reads, and those restated; `None` for a
+    /// stateless query over the stream.
     fn range(&self, history: &History) -> Option<TimeRange> {
-        let Some(window) = self.window else {
+        if self.window.is_none() {
             let (_, parent) = self.parent.as_ref()?;
             let before = parent.closed_before_epoch(history, self.first_epoch);
             let from = before.map_or(Micros::MIN, |until| parent.window.map_or(until, |window| window.start(until)));
             return Some(TimeRange { from, to: parent.closed_until.unwrap_or(Micros::MIN) });
-        };
-        // The first window that ends after what had been closed is the one that holds this instant.
-        let from = self.closed_before.map_or(Micros::MIN, |until| window.start(until));
+        }
+        let joined = self.joined_at().unwrap_or(Micros::MIN);
+        let from = self.restated.first().map_or(joined, |first| first.min(joined));
         Some(TimeRange { from, to: self.closed_until.unwrap_or(Micros::MIN) })
     }
 
+    /// Start of the first window that is the present text's without being restated; `None`: all are.
+    fn joined_at(&self) -> Option<Micros> {
+        // The first window that ends after what had been closed is the one that holds this instant.
+        Some(self.window?.start(self.closed_before?))
+    }
+
     fn has_nothing_closed(&self) -> bool {
-        self.window.is_some() && (self.closed_until.is_none() || self.closed_until <= self.closed_before)
+        let nothing = self.closed_until.is_none() || self.closed_until <= self.closed_before;
+        self.window.is_some() && nothing && self.restated.is_empty()
     }
 }
 
@@ -173,9 +189,14 @@ impl Answered {
             check_open(session, life, &format!("{end} > {until}"), report).await?;
             condition = format!("{end} <= {until}");
             if let (true, Some(before)) = (life.edited, life.closed_before) {
-                condition = format!("{condition} AND {end} > {before}");
+                let restated = if life.restated.is_empty() {
+                    String::new()
+                } else {
+                    format!(" OR {RESTATED}({}, CAST(-1 AS BIGINT))", start_column(end, &schema, life))
+                };
+                condition = format!("{condition} AND ({end} > {before}{restated})");
                 report.note(format!(
-                    "`{}`: windows closed until {} were answered by an earlier text and not compared",
+                    "`{}`: windows closed until {} were answered by an earlier text and not compared, but those restated",
                     life.name,
                     show_time(Some(before))
                 ));
@@ -226,6 +247,14 @@ fn end_column(schema: &SchemaRef, size: Micros) -> Option<String> {
         return Some("CAST(window_end AS BIGINT)".into());
     }
     is_time("window_start").then(|| format!("(CAST(window_start AS BIGINT) + {size})"))
+}
+
+/// The start of a row's window as an SQL expression in microseconds.
+fn start_column(end: &str, schema: &SchemaRef, life: &Life) -> String {
+    match schema.field_with_name("window_start") {
+        Ok(_) => "CAST(window_start AS BIGINT)".into(),
+        Err(_) => format!("({end} - {})", life.window.map_or(0, |window| window.size())),
+    }
 }
 
 fn tell(name: &str, differences: Differences, report: &mut Report) {

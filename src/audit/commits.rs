@@ -127,8 +127,13 @@ fn check_epoch(history: &History, table: &Arc<str>, commit: &Commit, epoch: i64,
         report.find(Found::ForeignCommit, at(), format!("slot {epoch} decided nothing for this table"));
         return;
     };
-    if !commit.removed.is_empty() {
-        report.find(Found::CommitDiffers, at(), format!("epoch {epoch} takes {} files out", commit.removed.len()));
+    let out: BTreeSet<&String> = step.removes.get(table).into_iter().flatten().collect();
+    let removed: BTreeSet<&String> = commit.removed.iter().collect();
+    for path in removed.difference(&out) {
+        report.find(Found::CommitDiffers, at(), format!("it takes `{path}` out, slot {epoch} does not"));
+    }
+    for path in out.difference(&removed) {
+        report.find(Found::CommitDiffers, at(), format!("it leaves `{path}` in, slot {epoch} takes it out"));
     }
     let found: HashMap<&str, &FileEntry> = commit.adds.iter().map(|file| (file.path.as_str(), file)).collect();
     for file in decided {
@@ -151,10 +156,24 @@ fn check_epoch(history: &History, table: &Arc<str>, commit: &Commit, epoch: i64,
     }
 }
 
-/// No file is decided twice.
+/// No file is decided twice, and none is taken out that is not there.
 fn check_files_once(history: &History, report: &mut Report) {
     let mut seen: HashMap<(&str, &str), u64> = HashMap::new();
+    let mut gone: BTreeSet<(&str, &str)> = BTreeSet::new();
+    // A slot that is missing may have named anything.
+    let complete = history.first_hole(history.head).is_none();
     for (epoch, step) in &history.steps {
+        for (table, path) in step.removes.iter().flat_map(|(table, paths)| paths.iter().map(move |path| (table, path)))
+        {
+            let what = match (seen.contains_key(&(table.as_ref(), path.as_str())), gone.insert((table, path))) {
+                (true, true) => continue,
+                (_, false) => "an earlier slot had taken it out",
+                (false, true) if !complete => continue,
+                (false, true) => "no slot before it had added it",
+            };
+            let place = format!("{}, `{table}/{path}`", slot_place(*epoch));
+            report.find(Found::WrongRestatement, place, format!("it takes the file out, but {what}"));
+        }
         for (table, files) in &step.tables {
             for file in files {
                 if let Some(first) = seen.insert((table, &file.path), *epoch) {
@@ -193,6 +212,8 @@ mod tests {
             queries: BTreeMap::new(),
             reads: Vec::new(),
             tables: BTreeMap::from([("t".into(), vec![file(&format!("f{epoch}"))])]),
+            removes: BTreeMap::new(),
+            restated: BTreeMap::new(),
         };
         History { steps: (0..3).map(|epoch| (epoch, step(epoch))).collect(), head: Some(2), ..History::default() }
     }
@@ -235,6 +256,27 @@ mod tests {
         assert_eq!(found(other.clone()).1, [Found::CommitDiffers]);
         other[2].adds[0] = file("other");
         assert_eq!(found(other).1, [Found::CommitDiffers, Found::CommitDiffers]);
+    }
+
+    #[test]
+    fn a_commit_takes_out_what_its_slot_does_and_nothing_else() {
+        let replacing = |path: &str| Commit { removed: vec![path.to_owned()], ..commit(3, Some(2), &["f2"]) };
+        let found = |last: Commit, decided: &[&str]| {
+            let mut history = history();
+            let out = decided.iter().map(|path| (*path).to_owned()).collect();
+            history.steps.get_mut(&2).unwrap().removes.insert("t".into(), out);
+            let commits = [&as_decided()[..3], &[last]].concat();
+            let logs = Logs::from([("t".into(), TableLog { commits, cleaned: false })]);
+            let mut report = Report::default();
+            check(&history, &logs, APP, Some(2), &mut report);
+            report.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(found(replacing("f0"), &["f0"]), []);
+        assert_eq!(found(replacing("f0"), &[]), [Found::CommitDiffers]);
+        assert_eq!(found(commit(3, Some(2), &["f2"]), &["f0"]), [Found::CommitDiffers]);
+        // Decided, but never there to be taken out; or gone already.
+        assert_eq!(found(replacing("f9"), &["f9"]), [Found::WrongRestatement]);
+        assert_eq!(found(replacing("f0"), &["f0", "f0"]), [Found::WrongRestatement]);
     }
 
     #[test]

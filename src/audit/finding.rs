@@ -50,6 +50,7 @@ pub enum Kind {
     SurplusRow,
     DifferentRow,
     OpenWindow,
+    WrongRestatement,
     NotRecomputed,
     WatermarkFell,
     ClosedUntilFell,
@@ -73,7 +74,8 @@ const fn words(invariant: u8, name: &'static str, meaning: &'static str, remedy:
 
 const RESTORE_SLOTS: &str = "restore `_epochs` from a copy of the lake";
 const RESTORE_TABLE: &str = "restore the table's folder from a copy of the lake";
-const REBUILD_TABLE: &str = "`lakeward batch` with the query's file prints the right rows; replace those of the table";
+const REBUILD_TABLE: &str =
+    "`lakeward batch` with the query's file and `--from`, `--to`, `--write` puts the right rows there";
 const READ_AGAIN: &str = "keep the lake, and read the input into a new one to see which rows differ";
 const STOP_THE_OTHER: &str = "stop whoever writes to this table, and take its commit back";
 
@@ -132,6 +134,9 @@ impl Kind {
             Self::DifferentRow => words(7, "different row", "a closed window's answer is wrong", REBUILD_TABLE),
             Self::OpenWindow => {
                 words(7, "open window", "a window that is not closed was answered, and will be again", REBUILD_TABLE)
+            }
+            Self::WrongRestatement => {
+                words(7, "wrong restatement", "rows of closed windows were replaced as nobody may", RESTORE_SLOTS)
             }
             Self::NotRecomputed => {
                 words(7, "not recomputed", "a query's table is not proved", "mend what the other lines name first")

@@ -16,7 +16,7 @@ use super::log::FileEntry;
 use super::report::Report;
 use super::succession;
 use crate::clock::Micros;
-use crate::epoch::{Kind, QueryProgress, ShardSlot, Slot, SlotLog};
+use crate::epoch::{Kind, QueryProgress, Restated, ShardSlot, Slot, SlotLog};
 use crate::error::{Context, Error, Result};
 use crate::stream::ShardKey;
 
@@ -47,6 +47,10 @@ pub(super) struct Step {
     /// Shards this epoch read.
     pub reads: Vec<(ShardKey, ShardSlot)>,
     pub tables: BTreeMap<Arc<str>, Vec<FileEntry>>,
+    /// Paths of files it takes out, by table.
+    pub removes: BTreeMap<Arc<str>, Vec<String>>,
+    /// Windows it restates, by query.
+    pub restated: BTreeMap<Arc<str>, Restated>,
 }
 
 /// The slot before the one being looked at: its bytes' hash, and itself if it could be read.
@@ -169,6 +173,12 @@ impl Step {
                 .iter()
                 .map(|(name, files)| (Arc::clone(name), files.adds.iter().map(FileEntry::of_slot).collect()))
                 .collect(),
+            removes: slot
+                .tables
+                .iter()
+                .map(|(name, files)| (Arc::clone(name), files.removes.iter().map(|r| r.path.clone()).collect()))
+                .collect(),
+            restated: slot.restated.clone(),
         }
     }
 }

@@ -27,6 +27,7 @@ mod late;
 mod log;
 mod positions;
 mod report;
+mod restated;
 mod rows;
 mod scans;
 mod standing;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
 use super::history::{History, Step};
+use super::restated::Restatements;
 use crate::clock::Micros;
 use crate::error::{Context, Result};
 use crate::sql::{Driver, StandingQuery, ViewDriver, WindowedQuery};
@@ -59,6 +60,8 @@ pub(super) struct Life {
     pub closed_until: Option<Micros>,
     /// Another text ran before.
     pub edited: bool,
+    /// What was restated under the present text.
+    pub restated: Restatements,
 }
 
 /// Why a query's table is not compared.
@@ -100,6 +103,7 @@ impl Life {
             closed_before: None,
             closed_until: None,
             edited: false,
+            restated: Restatements::default(),
         };
         let (mut named, mut present) = (false, false);
         for (epoch, step) in history.through(published) {
@@ -111,6 +115,9 @@ impl Life {
                 life.closed_before = life.closed_before_epoch(history, epoch);
             }
             (named, present) = (true, same);
+            if let Some(restated) = step.restated.get(&life.name).filter(|_| same) {
+                life.restated.add(restated);
+            }
             life.closed_until = progress.closed_until;
         }
         match (named, present) {
@@ -207,12 +214,16 @@ mod tests {
                         open_since: None,
                         end_of_input: false,
                         running: true,
+                        answers_after: None,
+                        reconciled_through: None,
                     };
                     ("q".into(), progress)
                 })
                 .collect(),
             reads: Vec::new(),
             tables: BTreeMap::new(),
+            removes: BTreeMap::new(),
+            restated: BTreeMap::new(),
         };
         History { steps: (0..).zip(steps.iter().map(step)).collect(), ..History::default() }
     }

@@ -44,8 +44,40 @@ pub(super) fn check_slot(slot: &Slot, stream_table: &str, report: &mut Report) {
             );
         }
     }
-    if slot.kind != Kind::Epoch && !slot.tables.is_empty() {
-        report.find(Found::WrongTotals, place(slot.epoch), "a slot that is no epoch names files");
+    if slot.kind != Kind::Epoch && !(slot.tables.is_empty() && slot.restated.is_empty()) {
+        report.find(Found::WrongTotals, place(slot.epoch), "a slot that is no epoch names files or windows");
+    }
+    check_restated(slot, report);
+}
+
+/// Files are taken out only where windows are restated, and only closed windows are, by rows of epochs before.
+fn check_restated(slot: &Slot, report: &mut Report) {
+    for (name, files) in
+        slot.tables.iter().filter(|(name, files)| !files.removes.is_empty() && !slot.restated.contains_key(*name))
+    {
+        let what = format!("it takes {} files out and restates no window", files.removes.len());
+        report.find(Found::WrongRestatement, format!("{}, table `{name}`", place(slot.epoch)), what);
+    }
+    for (name, restated) in &slot.restated {
+        let until = slot.queries.get(name).and_then(|query| query.closed_until);
+        let mut after = None;
+        for &(from, to) in &restated.ranges {
+            if from >= to || after >= Some(from) || Some(to) > until {
+                let what = format!(
+                    "it restates windows from {} to {}, the query has closed until {}",
+                    show_time(Some(from)),
+                    show_time(Some(to)),
+                    show_time(until)
+                );
+                report.find(Found::WrongRestatement, query_place(slot.epoch, name), what);
+            }
+            after = Some(to);
+        }
+        if restated.through >= slot.epoch {
+            let what =
+                format!("it restates windows by the rows up to epoch {}, which it cannot know", restated.through);
+            report.find(Found::WrongRestatement, query_place(slot.epoch, name), what);
+        }
     }
 }
 
@@ -167,11 +199,36 @@ mod tests {
             open_since: None,
             end_of_input: false,
             running: true,
+            answers_after: None,
+            reconciled_through: None,
         };
         slot.queries.insert("q".into(), progress);
         let shards = &mut slot.sources.entry("s".into()).or_default().shards;
         shards.insert("a".into(), shard(Position::TrimHorizon, after(10), 0, &[]));
         slot
+    }
+
+    #[test]
+    fn a_restatement_is_of_closed_windows_and_earlier_rows() {
+        use crate::epoch::{Restated, TableAdds};
+        use crate::lake::Remove;
+        let found = |ranges: Vec<(i64, i64)>, through, restates: bool| {
+            let mut slot = first().next(&writer(1), Kind::Epoch, 0).unwrap();
+            slot.tables.insert("q".into(), TableAdds { removes: vec![Remove::default()], ..TableAdds::default() });
+            if restates {
+                slot.restated.insert("q".into(), Restated { ranges, through });
+            }
+            let mut report = Report::default();
+            check_slot(&slot, "transactions", &mut report);
+            report.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(found(vec![(0, 10), (20, 60)], 0, true), []);
+        for (ranges, through) in
+            [(vec![(0, 61)], 0), (vec![(10, 10)], 0), (vec![(20, 30), (10, 15)], 0), (vec![(0, 10)], 1)]
+        {
+            assert_eq!(found(ranges, through, true), [Found::WrongRestatement]);
+        }
+        assert_eq!(found(Vec::new(), 0, false), [Found::WrongRestatement]);
     }
 
     fn found(change: impl FnOnce(&mut Slot)) -> Vec<Found> {
@@ -280,9 +337,7 @@ mod tests {
         // One record rejected, but no file of `rejects`.
         assert_eq!(of(|slot| put(slot, "a", shard(after(10), after(25), 1, &[]))), [Found::WrongTotals]);
         assert_eq!(
-            of(|slot| drop(
-                slot.tables.insert("t".into(), crate::epoch::TableAdds { adds: Vec::new(), rows: 1, bytes: 0 })
-            )),
+            of(|slot| drop(slot.tables.insert("t".into(), crate::epoch::TableAdds { rows: 1, ..Default::default() }))),
             [Found::WrongTotals]
         );
     }

@@ -5,6 +5,7 @@
 
 mod live;
 mod output;
+mod restate;
 mod run;
 mod tools;
 
@@ -52,6 +53,15 @@ enum Command {
     Sql(SqlArgs),
     /// Prove the books of a lake at rest.
     Audit(AuditArgs),
+    /// Mend a lake at rest.
+    #[command(subcommand)]
+    Lake(LakeCommand),
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum LakeCommand {
+    /// Recompute the closed windows that late rows belong to. A running job does so by itself.
+    Reconcile,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -74,6 +84,10 @@ struct RunArgs {
     /// Go on with a stream that was made anew under the same name, from its first record.
     #[arg(long)]
     accept_new_stream: bool,
+    /// Answer the history of queries that are new or were edited, beside the stream: from this time on, e.g.
+    /// 2026-11-23T00:00:00Z, or all there is.
+    #[arg(long, value_name = "FROM", num_args = 0..=1, require_equals = true)]
+    backfill: Option<Option<String>>,
     /// Rows a second read from each file of `--source`; unlimited by default.
     #[arg(long, value_name = "ROWS_PER_SECOND")]
     pace: Option<u32>,
@@ -124,6 +138,9 @@ struct BatchArgs {
     /// Windows before this time.
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
+    /// Replace these windows of the query's table, as far as they have closed, instead of printing them.
+    #[arg(long)]
+    write: bool,
     #[arg(long, value_enum, default_value_t)]
     format: OutputFormat,
 }
@@ -203,6 +220,7 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
         Command::Batch(args) => tools::batch(&config, args).await,
         Command::Sql(args) => tools::sql(&config, args).await,
         Command::Audit(args) => tools::audit(&config, &args).await,
+        Command::Lake(LakeCommand::Reconcile) => restate::reconcile(config).await,
     }
 }
 

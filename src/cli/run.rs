@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 use super::RunArgs;
 use super::live::Live;
 use super::output::{answer, say, thousands, time};
+use super::tools::given_time;
 use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
 use crate::error::{Error, Result};
-use crate::pipeline::{Facts, Feed, Input, Job, Summary, start};
+use crate::pipeline::{Backfill, Facts, Feed, Input, Job, Summary, start};
 use crate::token::{KeyOrigin, TokenKey};
 
 /// Runs the job until its input ends or Ctrl-C.
@@ -31,6 +32,7 @@ pub(super) async fn run(config: Config, args: RunArgs) -> Result<ExitCode> {
         until_caught_up: args.until_caught_up,
         allow_late: args.allow_late,
         accept_new_stream: args.accept_new_stream,
+        backfill: backfill(&args)?,
         clock: Clock::System,
         token_key,
         host: host(),
@@ -76,8 +78,17 @@ fn input(config: &Config, args: &RunArgs) -> Result<Input> {
     })
 }
 
+/// The history `--backfill` asks for.
+fn backfill(args: &RunArgs) -> Result<Option<Backfill>> {
+    Ok(match &args.backfill {
+        None => None,
+        Some(None) => Some(Backfill::All),
+        Some(Some(from)) => Some(Backfill::From(given_time(from, "--backfill")?)),
+    })
+}
+
 /// The machine's name, for the slots.
-fn host() -> Arc<str> {
+pub(super) fn host() -> Arc<str> {
     let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "unknown".into() } else { name.into() }
@@ -147,6 +158,7 @@ fn report(summary: &Summary) -> String {
         ("rejected", thousands(counts.rejected)),
         ("late", thousands(counts.late)),
         ("windows closed", thousands(summary.windows_closed)),
+        ("restated", thousands(summary.windows_restated)),
         ("fraud", thousands(fraud)),
         ("epochs", thousands(summary.epochs)),
         ("bytes", thousands(summary.bytes)),

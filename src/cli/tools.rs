@@ -91,6 +91,9 @@ pub(super) async fn replay(config: &Config, args: &ReplayArgs) -> Result<ExitCod
 /// `lakeward batch FILE`.
 pub(super) async fn batch(config: &Config, args: BatchArgs) -> Result<ExitCode> {
     let params = parse_params(&args.params)?;
+    if args.write {
+        return super::restate::write(config, &args).await;
+    }
     let view = LakeView::open(config).await?;
     let rows = match (&args.from, &args.to) {
         (None, None) => view.file(&args.file, params).await?,
@@ -100,10 +103,9 @@ pub(super) async fn batch(config: &Config, args: BatchArgs) -> Result<ExitCode> 
             ));
         }
         (from, to) => {
-            let from = from.as_deref().map_or(Ok(Micros::MIN), |text| time(text, "--from"))?;
-            let to = to.as_deref().map_or(Ok(Micros::MAX), |text| time(text, "--to"))?;
+            let range = given_range(from.as_deref(), to.as_deref())?;
             let query = plan_file(config, &args.file).await?;
-            view.backfill(&query, TimeRange { from, to }).await?
+            view.backfill(&query, range).await?
         }
     };
     print_rows(&rows, args.format)?;
@@ -129,8 +131,15 @@ pub(super) async fn audit(config: &Config, args: &AuditArgs) -> Result<ExitCode>
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// `--from` and `--to`; what is not given is open.
+pub(super) fn given_range(from: Option<&str>, to: Option<&str>) -> Result<TimeRange> {
+    let from = from.map_or(Ok(Micros::MIN), |text| given_time(text, "--from"))?;
+    let to = to.map_or(Ok(Micros::MAX), |text| given_time(text, "--to"))?;
+    Ok(TimeRange { from, to })
+}
+
 /// A time of the command line, microseconds UTC.
-fn time(text: &str, option: &str) -> Result<Micros> {
+pub(super) fn given_time(text: &str, option: &str) -> Result<Micros> {
     chrono::DateTime::parse_from_rfc3339(text)
         .map(|time| time.timestamp_micros())
         .map_err(|_| Error::usage(format!("`{option} {text}`: expected a time like `2026-11-23T00:00:00Z`")))

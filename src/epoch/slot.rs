@@ -12,11 +12,12 @@ use uuid::Uuid;
 
 use crate::clock::Micros;
 use crate::error::{Error, Result};
-use crate::lake::Add;
+use crate::lake::{Add, Remove, Staged};
 use crate::stream::{Position, ShardId, ShardKey, ShardProgress, SourceId};
 
-/// The newest form of a slot this binary writes and understands.
-pub const SLOT_VERSION: u32 = 1;
+/// The newest form of a slot this binary writes and understands. Version 2 may take files out and restate windows: a
+/// lakeward that does not know that would publish the new files beside the old ones, so it must refuse the slot.
+pub const SLOT_VERSION: u32 = 2;
 
 /// One decided step of the pipeline. Serialised as JSON under `_epochs/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,9 @@ pub struct Slot {
     pub token_key: TokenKeyName,
     /// Data files by table folder.
     pub tables: BTreeMap<Arc<str>, TableAdds>,
+    /// Windows restated by this epoch, by query.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub restated: BTreeMap<Arc<str>, Restated>,
     /// Every table any slot so far has written to: their folders must exist.
     #[serde(default)]
     pub tables_known: BTreeSet<Arc<str>>,
@@ -61,7 +65,7 @@ pub struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Rows were read, or windows closed.
+    /// Rows were read, windows closed, or closed windows restated.
     Epoch,
     /// A writer took the lake over.
     Fence,
@@ -142,6 +146,13 @@ pub struct QueryProgress {
     /// it nothing, which only this tells an audit.
     #[serde(default = "yes")]
     pub running: bool,
+    /// Its table answers the windows that end after this by the present text; `None`: all there are. A query that came
+    /// later, or was edited, answers from where it joined the stream, until its history is backfilled.
+    #[serde(default)]
+    pub answers_after: Option<Micros>,
+    /// The epoch up to which late rows were looked at and the windows they belong to restated; `None`: never yet.
+    #[serde(default)]
+    pub reconciled_through: Option<u64>,
 }
 
 /// Slots written before this was recorded only ever knew queries that ran.
@@ -160,8 +171,44 @@ pub struct TokenKeyName {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TableAdds {
     pub adds: Vec<Add>,
+    /// Files the epoch takes out, because others among `adds` hold their rows, or better ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removes: Vec<Remove>,
+    /// Of the files added.
     pub rows: u64,
+    /// Of the files added.
     pub bytes: u64,
+}
+
+impl TableAdds {
+    /// What a slot says of staged files.
+    pub fn of(staged: Staged) -> Self {
+        let Staged { adds, removes, rows, bytes } = staged;
+        Self { adds, removes, rows, bytes }
+    }
+
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.adds.is_empty() && self.removes.is_empty()
+    }
+
+    /// Adds further files of the same epoch.
+    pub fn extend(&mut self, other: Self) {
+        self.adds.extend(other.adds);
+        self.removes.extend(other.removes);
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Closed windows of one query whose rows this epoch replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restated {
+    /// Half-open ranges of `window_start`, microseconds UTC, in order and apart.
+    pub ranges: Vec<(Micros, Micros)>,
+    /// Every row of the stream up to this epoch counts in these windows, late or not; of later rows only those that are
+    /// not late.
+    pub through: u64,
 }
 
 /// Who writes slots: one process, one generation.
@@ -192,6 +239,7 @@ impl Slot {
             queries: BTreeMap::new(),
             token_key,
             tables: BTreeMap::new(),
+            restated: BTreeMap::new(),
             tables_known: BTreeSet::new(),
             stored_sha256: None,
         }
@@ -203,6 +251,7 @@ impl Slot {
     /// [`Error::Broken`] when this slot cannot be serialised.
     pub fn next(&self, writer: &Writer, kind: Kind, now: Micros) -> Result<Self> {
         let mut next = self.clone();
+        next.version = SLOT_VERSION;
         next.epoch += 1;
         next.generation = writer.generation;
         next.writer = writer.id;
@@ -212,6 +261,7 @@ impl Slot {
         next.kind = kind;
         next.follow(self)?;
         next.tables.clear();
+        next.restated.clear();
         for source in next.sources.values_mut() {
             for shard in source.shards.values_mut() {
                 shard.from = shard.progress.position.clone();
@@ -342,9 +392,34 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_of_the_first_version_is_understood_and_followed_by_one_of_this() {
+        let mut value: serde_json::Value = serde_json::from_slice(&slot().to_json().unwrap()).unwrap();
+        value["version"] = 1.into();
+        value["tables"] = serde_json::json!({"t": {"adds": [], "rows": 0, "bytes": 0}});
+        value["queries"] = serde_json::json!({"q": {"fingerprint": "f", "closed_until": 7, "open_since": null}});
+        let old = Slot::from_json(value.to_string().as_bytes(), 0).unwrap();
+        assert!(old.tables["t"].removes.is_empty() && old.restated.is_empty());
+        assert_eq!((old.queries["q"].answers_after, old.queries["q"].reconciled_through), (None, None));
+        assert_eq!(old.next(&writer(), Kind::Epoch, 1).unwrap().version, SLOT_VERSION);
+    }
+
+    #[test]
+    fn files_taken_out_and_windows_restated_are_of_one_slot_only() {
+        let mut slot = slot();
+        let remove = Remove { path: "d=1/a.parquet".into(), data_change: true, size: Some(7), ..Remove::default() };
+        slot.tables.insert("t".into(), TableAdds { removes: vec![remove], ..TableAdds::default() });
+        slot.restated.insert("t".into(), Restated { ranges: vec![(0, 60)], through: 0 });
+        let back = Slot::from_json(&slot.to_json().unwrap(), 0).unwrap();
+        assert_eq!((&back.tables, &back.restated), (&slot.tables, &slot.restated));
+        assert_eq!(back.tables["t"].removes[0].size, Some(7));
+        let next = slot.next(&writer(), Kind::Epoch, 1).unwrap();
+        assert!(next.tables.is_empty() && next.restated.is_empty());
+    }
+
+    #[test]
     fn a_newer_version_is_refused_with_a_sentence() {
         let mut value: serde_json::Value = serde_json::from_slice(&slot().to_json().unwrap()).unwrap();
-        value["version"] = 2.into();
+        value["version"] = (SLOT_VERSION + 1).into();
         let error = Slot::from_json(value.to_string().as_bytes(), 0).unwrap_err();
         assert!(matches!(&error, Error::Usage(m) if m.contains("newer lakeward")), "{error}");
     }

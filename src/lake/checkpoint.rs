@@ -97,7 +97,7 @@ mod tests {
         let table = Table::create_or_open(&lake, &contract).await.unwrap();
         for epoch in 0..3 {
             let adds = table.stage(vec![testing::rows(10, epoch)], epoch).await.unwrap().adds;
-            table.publish("app", epoch, &adds).await.unwrap();
+            table.publish("app", epoch, &adds, &[]).await.unwrap();
         }
         assert_eq!(table.checkpoint().await.unwrap(), 3);
         let before = testing::read(&lake, &table, None).await;
@@ -110,8 +110,8 @@ mod tests {
         assert_eq!(reopened.txn_version("app").await.unwrap(), Some(2));
         assert_eq!(reopened.live_files().await.unwrap().len(), table.live_files().await.unwrap().len());
         let adds = reopened.stage(vec![testing::rows(10, 3)], 3).await.unwrap().adds;
-        assert_eq!(reopened.publish("app", 2, &adds).await.unwrap(), Publish::AlreadyThere);
-        assert_eq!(reopened.publish("app", 3, &adds).await.unwrap(), Publish::Committed(4));
+        assert_eq!(reopened.publish("app", 2, &adds, &[]).await.unwrap(), Publish::AlreadyThere);
+        assert_eq!(reopened.publish("app", 3, &adds, &[]).await.unwrap(), Publish::Committed(4));
         assert_eq!(testing::read(&lake, &reopened, None).await.num_rows(), 40);
     }
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deltalake::kernel::transaction::CommitData;
-use deltalake::kernel::{Action, Add, Transaction};
+use deltalake::kernel::{Action, Add, Metadata, Remove, StructField, Transaction};
 use deltalake::logstore::{
     CommitOrBytes, LogStoreRef, StorageConfig, commit_uri_from_version, default_logstore, get_actions,
 };
@@ -113,22 +113,49 @@ impl Log {
         Ok(state)
     }
 
-    /// Commits `adds` as the version after `state`, naming the epoch they belong to. After an error nobody knows whether
-    /// it happened: look again.
-    pub(super) async fn append(&self, state: &mut State, app_id: &str, epoch: i64, adds: &[Add]) -> Result<u64> {
+    /// Commits `adds` and `removes` as the version after `state`, naming the epoch they belong to. After an error nobody
+    /// knows whether it happened: look again.
+    pub(super) async fn append(
+        &self,
+        state: &mut State,
+        app_id: &str,
+        epoch: i64,
+        adds: &[Add],
+        removes: &[Remove],
+    ) -> Result<u64> {
         let version = state.version + 1;
         let what = || format!("cannot commit version {version} of table `{}`", self.name);
-        let operation = DeltaOperation::Write {
-            mode: SaveMode::Append,
-            partition_by: Some(vec![self.layout.partition_name().to_owned()]),
-            predicate: None,
+        // What it is called tells people; readers go by the actions.
+        let operation = match removes.is_empty() {
+            true => DeltaOperation::Write {
+                mode: SaveMode::Append,
+                partition_by: Some(vec![self.layout.partition_name().to_owned()]),
+                predicate: None,
+            },
+            false => DeltaOperation::Update { predicate: None },
         };
-        let actions = adds.iter().cloned().map(Action::Add).collect();
+        let removes = removes.iter().cloned().map(Action::Remove);
+        let actions = removes.chain(adds.iter().cloned().map(Action::Add)).collect();
         let commit = CommitData::new(actions, operation, HashMap::new(), vec![Transaction::new(app_id, epoch)]);
         let bytes = CommitOrBytes::LogBytes(commit.get_bytes().context(what)?);
         self.delta.write_commit_entry(version, bytes, uuid::Uuid::new_v4()).await.context(what)?;
         state.follow(&self.name, &self.layout, &commit.actions)?;
         Ok(version)
+    }
+
+    /// Commits other columns as the version after the newest. After an error nobody knows whether it happened: look again.
+    pub(super) async fn replace_metadata(
+        &self,
+        version: u64,
+        metadata: Metadata,
+        added: Vec<StructField>,
+    ) -> Result<()> {
+        let what = || format!("cannot add columns to table `{}`", self.name);
+        let operation = DeltaOperation::AddColumn { fields: added };
+        let commit = CommitData::new(vec![Action::Metadata(metadata)], operation, HashMap::new(), Vec::new());
+        let bytes = CommitOrBytes::LogBytes(commit.get_bytes().context(what)?);
+        self.delta.write_commit_entry(version + 1, bytes, uuid::Uuid::new_v4()).await.context(what)?;
+        Ok(())
     }
 
     /// The files live at a version, newest if none is given.

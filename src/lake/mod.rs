@@ -16,10 +16,12 @@
 
 mod checkpoint;
 mod encode;
+mod evolve;
 mod lock;
 mod log;
 mod publish;
 mod ranges;
+mod replace;
 mod scan;
 mod schema;
 mod stage;
@@ -43,9 +45,10 @@ use url::{Position, Url};
 use crate::clock::Clock;
 use crate::error::{Context, Error, Result};
 
-pub use deltalake::kernel::Add;
+pub use deltalake::kernel::{Add, Remove};
 pub use lock::LakeLock;
 pub use publish::Publish;
+pub use replace::{Replaced, Replacement};
 pub use stage::Staged;
 pub use state::{Commit, DataFile};
 pub use table::Table;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tracing::warn;
 
-use super::{Add, Table};
+use super::{Add, Remove, Table};
 use crate::error::{Error, Result};
 
 /// Looks again after an error so often, then gives up and leaves the epoch to the next start. With the delays below that
@@ -30,15 +30,15 @@ pub enum Publish {
 }
 
 impl Table {
-    /// Makes the files of a decided epoch visible, once, however often it is called. Epochs of one table are published
-    /// in order. Without files there is no commit.
+    /// Makes the files of a decided epoch visible and takes out those it replaces, in one commit, once, however often it
+    /// is called. Epochs of one table are published in order. Without files there is no commit.
     ///
     /// # Errors
-    /// [`Error::Broken`] if the table has vanished (it is never created anew here), [`Error::Usage`] if somebody changed
-    /// its schema or protocol, [`Error::External`] if the store did not answer for long; the epoch may then be published
-    /// or not: call again.
-    pub async fn publish(&self, app_id: &str, epoch: u64, adds: &[Add]) -> Result<Publish> {
-        if adds.is_empty() {
+    /// [`Error::Broken`] if the table has vanished (it is never created anew here) or a file to take out is no longer in
+    /// it, [`Error::Usage`] if somebody changed its schema or protocol, [`Error::External`] if the store did not answer
+    /// for long; the epoch may then be published or not: call again.
+    pub async fn publish(&self, app_id: &str, epoch: u64, adds: &[Add], removes: &[Remove]) -> Result<Publish> {
+        if adds.is_empty() && removes.is_empty() {
             return Ok(Publish::AlreadyThere);
         }
         let version = epoch_version(epoch)?;
@@ -49,7 +49,7 @@ impl Table {
             .with_max_times(RETRIES_MAX)
             .build();
         loop {
-            match (self.publish_once(app_id, version, adds).await, delays.next()) {
+            match (self.publish_once(app_id, version, adds, removes).await, delays.next()) {
                 (Err(error @ Error::External { .. }), Some(delay)) => {
                     warn!(table = self.name(), epoch, %error, "publishing is uncertain, looking again");
                     tokio::time::sleep(delay).await;
@@ -67,12 +67,21 @@ impl Table {
         Ok(self.log().newest_knowing(app_id).await?.published(app_id))
     }
 
-    async fn publish_once(&self, app_id: &str, epoch: i64, adds: &[Add]) -> Result<Publish> {
+    async fn publish_once(&self, app_id: &str, epoch: i64, adds: &[Add], removes: &[Remove]) -> Result<Publish> {
         let mut state = self.log().newest_knowing(app_id).await?;
         if state.published(app_id).is_some_and(|published| published >= epoch) {
             return Ok(Publish::AlreadyThere);
         }
-        self.log().append(&mut state, app_id, epoch, adds).await.map(Publish::Committed)
+        // Its rows would come back beside those that replace them, or be lost: neither is ours to choose.
+        if let Some(gone) = removes.iter().find(|remove| !state.files.contains_key(&remove.path)) {
+            let (name, path, version) = (self.name(), &gone.path, state.version);
+            return Err(Error::broken(format!(
+                "table `{name}`: epoch {epoch} replaces rows of `{path}`, which is not in the table any more (version \
+                 {version}): another writer has rewritten or deleted it; stop that writer and put the table back to the \
+                 version before its commit, then start again"
+            )));
+        }
+        self.log().append(&mut state, app_id, epoch, adds, removes).await.map(Publish::Committed)
     }
 }
 
@@ -99,12 +108,12 @@ mod tests {
         let table = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
         assert_eq!(table.txn_version("app").await.unwrap(), None);
         let adds = staged(&table, 7).await.adds;
-        assert_eq!(table.publish("app", 7, &adds).await.unwrap(), Publish::Committed(1));
-        assert_eq!(table.publish("app", 7, &adds).await.unwrap(), Publish::AlreadyThere);
-        assert_eq!(table.publish("app", 6, &adds).await.unwrap(), Publish::AlreadyThere);
+        assert_eq!(table.publish("app", 7, &adds, &[]).await.unwrap(), Publish::Committed(1));
+        assert_eq!(table.publish("app", 7, &adds, &[]).await.unwrap(), Publish::AlreadyThere);
+        assert_eq!(table.publish("app", 6, &adds, &[]).await.unwrap(), Publish::AlreadyThere);
         // So does another process that comes later.
         let other = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
-        assert_eq!(other.publish("app", 7, &adds).await.unwrap(), Publish::AlreadyThere);
+        assert_eq!(other.publish("app", 7, &adds, &[]).await.unwrap(), Publish::AlreadyThere);
         assert_eq!(other.txn_version("app").await.unwrap(), Some(7));
         assert_eq!(testing::read(&lake, &table, None).await.num_rows(), 10);
     }
@@ -115,7 +124,7 @@ mod tests {
         let one = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
         let two = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
         let adds = staged(&one, 0).await.adds;
-        let (a, b) = tokio::join!(one.publish("app", 0, &adds), two.publish("app", 0, &adds));
+        let (a, b) = tokio::join!(one.publish("app", 0, &adds, &[]), two.publish("app", 0, &adds, &[]));
         let committed = [a.unwrap(), b.unwrap()].iter().filter(|p| matches!(p, Publish::Committed(_))).count();
         assert_eq!(committed, 1);
         assert_eq!(testing::read(&lake, &one, None).await.num_rows(), 10);
@@ -126,8 +135,8 @@ mod tests {
         let (_folder, lake) = testing::lake();
         let table = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
         let (a, b) = (staged(&table, 5).await.adds, staged(&table, 3).await.adds);
-        assert_eq!(table.publish("a", 5, &a).await.unwrap(), Publish::Committed(1));
-        assert_eq!(table.publish("b", 3, &b).await.unwrap(), Publish::Committed(2));
+        assert_eq!(table.publish("a", 5, &a, &[]).await.unwrap(), Publish::Committed(1));
+        assert_eq!(table.publish("b", 3, &b, &[]).await.unwrap(), Publish::Committed(2));
         let other = Table::open_existing(&lake, "payments").await.unwrap().unwrap();
         assert_eq!(other.txn_version("a").await.unwrap(), Some(5));
         assert_eq!(other.txn_version("b").await.unwrap(), Some(3));
@@ -144,7 +153,7 @@ mod tests {
         let table = Table::open_existing(&lake, "payments").await.unwrap().unwrap();
         assert_eq!(testing::read(&lake, &table, None).await.num_rows(), 0);
         let adds: Vec<Add> = serde_json::from_str(&slot).unwrap();
-        assert_eq!(table.publish("app", 0, &adds).await.unwrap(), Publish::Committed(1));
+        assert_eq!(table.publish("app", 0, &adds, &[]).await.unwrap(), Publish::Committed(1));
         assert_eq!(testing::read(&lake, &table, None).await.num_rows(), 10);
     }
 
@@ -159,7 +168,7 @@ mod tests {
             let lossy = Lake::with_wrapped_store(lake.clone(), |_| Arc::new(faulty));
             let table = Table::open_existing(&lossy, "payments").await.unwrap().unwrap();
             let adds = staged(&table, epoch).await.adds;
-            assert_eq!(table.publish("app", epoch, &adds).await.unwrap(), Publish::AlreadyThere);
+            assert_eq!(table.publish("app", epoch, &adds, &[]).await.unwrap(), Publish::AlreadyThere);
             assert_eq!(faults.load(std::sync::atomic::Ordering::Relaxed), 0, "the fault did not happen");
         }
         let table = Table::open_existing(&lake, "payments").await.unwrap().unwrap();
@@ -172,10 +181,10 @@ mod tests {
         let (folder, lake) = testing::lake();
         let table = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
         let first = staged(&table, 0).await.adds;
-        table.publish("app", 0, &first).await.unwrap();
+        table.publish("app", 0, &first, &[]).await.unwrap();
         let adds = staged(&table, 1).await.adds;
         std::fs::remove_dir_all(folder.path().join("payments")).unwrap();
-        let error = table.publish("app", 1, &adds).await.unwrap_err();
+        let error = table.publish("app", 1, &adds, &[]).await.unwrap_err();
         assert!(matches!(&error, Error::Broken(m) if m.contains("vanished")), "{error}");
         assert!(!folder.path().join("payments/_delta_log").exists());
     }
@@ -184,7 +193,7 @@ mod tests {
     async fn nothing_to_publish_is_no_commit() {
         let (_folder, lake) = testing::lake();
         let table = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
-        assert_eq!(table.publish("app", 0, &[]).await.unwrap(), Publish::AlreadyThere);
+        assert_eq!(table.publish("app", 0, &[], &[]).await.unwrap(), Publish::AlreadyThere);
         assert_eq!(table.version().await.unwrap(), 0);
     }
 }

@@ -232,7 +232,7 @@ mod tests {
         let table = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
         for epoch in 0..epochs {
             let adds = table.stage(vec![testing::rows(100, epoch)], epoch).await.unwrap().adds;
-            table.publish("app", epoch, &adds).await.unwrap();
+            table.publish("app", epoch, &adds, &[]).await.unwrap();
         }
         (folder, lake, table)
     }

@@ -1,7 +1,7 @@
 //! What a contract means in Delta, and back: types, comments, partitioning; and the refusal of a table that differs.
 //!
 //! The one law: reader version 1, writer version 2, no table feature, and only the types listed here, because that is
-//! what Athena, Spectrum and Glue all read. Nothing here migrates a table.
+//! what Athena, Spectrum and Glue all read. Nothing here changes a table (see `evolve`).
 
 use std::sync::Arc;
 
@@ -130,6 +130,15 @@ pub(super) fn check_readable(name: &str, protocol: &Protocol, metadata: &Metadat
     Ok(())
 }
 
+/// The nullable columns that are declared and not in the lake, if these are the only difference; else none.
+pub(super) fn added_columns(declared: &Layout, found: &Layout) -> Vec<String> {
+    let known = |name: &str| found.schema.field_with_name(name).is_ok();
+    let (kept, added): (Vec<_>, Vec<_>) = declared.schema.fields().iter().partition(|field| known(field.name()));
+    let same = kept.iter().map(|field| field.as_ref()).eq(found.schema.fields().iter().map(|field| field.as_ref()));
+    let allowed = same && declared.partition_name() == found.partition_name() && added.iter().all(|f| f.is_nullable());
+    if allowed { added.iter().map(|field| field.name().clone()).collect() } else { Vec::new() }
+}
+
 /// Refuses a table whose columns or partitioning differ from what is declared, naming every difference.
 pub(super) fn check_same(name: &str, declared: &Layout, found: &Layout) -> Result<()> {
     let mut differences = Vec::new();
@@ -166,7 +175,8 @@ pub(super) fn check_same(name: &str, declared: &Layout, found: &Layout) -> Resul
         return Ok(());
     }
     Err(Error::usage(format!(
-        "table `{name}` differs from its contract: {}; put the contract back, or use another `lake.url`",
+        "table `{name}` differs from its contract: {}; put the contract back, or use another `lake.url` (a query's table \
+         takes in added columns that may be NULL, nothing else)",
         differences.join("; ")
     )))
 }

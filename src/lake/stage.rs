@@ -17,7 +17,7 @@ use object_store::path::Path;
 
 use super::encode::{Encoded, Source, split};
 use super::ranges::format_date;
-use super::{Add, Table};
+use super::{Add, Remove, Table};
 use crate::error::{Context, Error, Result};
 
 /// Partitions encoded at once. Each holds one file in memory; live there are one or two.
@@ -28,9 +28,21 @@ const PARTITIONS_AT_ONCE: usize = 4;
 pub struct Staged {
     /// One a file; this is what an epoch's slot holds.
     pub adds: Vec<Add>,
+    /// Files these replace, of a replacement; the slot holds them, too.
+    pub removes: Vec<Remove>,
     pub rows: u64,
     /// Of the files.
     pub bytes: u64,
+}
+
+impl Staged {
+    /// Adds the files of another call.
+    pub fn extend(&mut self, other: Self) {
+        self.adds.extend(other.adds);
+        self.removes.extend(other.removes);
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
 }
 
 impl Table {

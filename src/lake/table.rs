@@ -182,7 +182,7 @@ mod tests {
         let table = Table::create_or_open(lake, &testing::contract("payments")).await.unwrap();
         for epoch in 0..epochs {
             let adds = table.stage(vec![testing::rows(10, epoch)], epoch).await.unwrap().adds;
-            table.publish("app", epoch, &adds).await.unwrap();
+            table.publish("app", epoch, &adds, &[]).await.unwrap();
         }
         table
     }
@@ -230,7 +230,7 @@ mod tests {
         let run = |table: Table| async move {
             for epoch in 0..5 {
                 let adds = table.stage(vec![testing::rows(10, epoch)], epoch).await.unwrap().adds;
-                table.publish("app", epoch, &adds).await.unwrap();
+                table.publish("app", epoch, &adds, &[]).await.unwrap();
             }
         };
         tokio::join!(run(a.clone()), run(b.clone()));
@@ -335,15 +335,15 @@ mod tests {
         let awake = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
         for epoch in 1..4 {
             let adds = awake.stage(vec![testing::rows(10, epoch)], epoch).await.unwrap().adds;
-            awake.publish("app", epoch, &adds).await.unwrap();
+            awake.publish("app", epoch, &adds, &[]).await.unwrap();
         }
         assert_eq!(awake.checkpoint().await.unwrap(), 4);
         for version in 0..4 {
             std::fs::remove_file(folder.path().join(format!("payments/_delta_log/{version:020}.json"))).unwrap();
         }
         let adds = sleeper.stage(vec![testing::rows(10, 4)], 4).await.unwrap().adds;
-        assert_eq!(sleeper.publish("app", 3, &adds).await.unwrap(), Publish::AlreadyThere);
-        assert_eq!(sleeper.publish("app", 4, &adds).await.unwrap(), Publish::Committed(5));
+        assert_eq!(sleeper.publish("app", 3, &adds, &[]).await.unwrap(), Publish::AlreadyThere);
+        assert_eq!(sleeper.publish("app", 4, &adds, &[]).await.unwrap(), Publish::Committed(5));
         assert_eq!(testing::read(&lake, &awake, None).await.num_rows(), 50);
     }
 }

@@ -29,8 +29,12 @@ pub(super) type Tables = BTreeMap<Arc<str>, Arc<Table>>;
 pub(super) struct Draft {
     pub slot: Slot,
     pub tables: BTreeMap<Arc<str>, Vec<RecordBatch>>,
+    /// Files of restated windows, by table, staged already.
+    pub restated: BTreeMap<Arc<str>, TableAdds>,
     /// Windows this epoch closes, for the commit's line.
     pub windows_closed: u64,
+    /// Windows this epoch restates.
+    pub windows_restated: u64,
 }
 
 /// What the engine and the screen hear of a commit.
@@ -75,6 +79,9 @@ pub(super) async fn stage_and_decide(
         slot.follow(&last)?;
         slot.published_through = u64::try_from(published_through.load(Ordering::Acquire)).ok();
         slot.tables = stage(&tables, slot.epoch, draft.tables).await?;
+        for (name, files) in draft.restated.into_iter().filter(|(_, files)| !files.is_empty()) {
+            slot.tables.entry(name).or_default().extend(files);
+        }
         // Room to publish comes first: what is decided must not wait behind more than it may.
         let Ok(room) = decided.reserve().await else { return Ok(()) };
         match slots.decide(&slot).await? {
@@ -114,7 +121,7 @@ async fn stage(
         |(name, batches)| async move {
             let table = tables.get(&name).ok_or_else(|| Error::broken(format!("no table `{name}` is open")))?;
             let staged = table.stage(batches, epoch).await?;
-            Ok::<_, Error>((name, TableAdds { adds: staged.adds, rows: staged.rows, bytes: staged.bytes }))
+            Ok::<_, Error>((name, TableAdds::of(staged)))
         },
     );
     Ok(try_join_all(staged).await?.into_iter().collect())
@@ -155,7 +162,7 @@ pub(super) async fn publish_slot(tables: &Tables, app_id: &str, slot: &Slot) -> 
         let table = tables.get(name).ok_or_else(|| {
             Error::usage(format!("slot {} wrote to the table `{name}`, which is gone: restore its folder", slot.epoch))
         })?;
-        table.publish(app_id, slot.epoch, &files.adds).await
+        table.publish(app_id, slot.epoch, &files.adds, &files.removes).await
     });
     try_join_all(commits).await.map(drop)
 }

@@ -14,10 +14,11 @@ use super::engine::Engine;
 use super::input::{Opened, Positions, Producing};
 use super::lookup::look_up;
 use super::recover::{LakeState, Recovered};
+use super::restate::{Ground, Restater};
 use super::summary::{Snapshot, Summary};
 use super::{Feed, Input, Job};
 use crate::config::micros;
-use crate::epoch::Slot;
+use crate::epoch::{QueryProgress, Slot};
 use crate::error::{Error, Result};
 use crate::stream::{OpenedShard, Position, ShardId};
 
@@ -62,6 +63,12 @@ pub(super) struct Drive {
     unpublished: BTreeMap<u64, Slot>,
     /// Shards of whose decided end the reader was told: once each.
     ends_told: BTreeSet<ShardId>,
+    restater: Restater,
+    /// The newest epoch that is in every table, and how far the queries had closed in it.
+    published: (u64, BTreeMap<Arc<str>, QueryProgress>),
+    /// The newest epoch handed to the committing tasks, and the one of them that holds a restatement.
+    drafted: u64,
+    restated_in: Option<u64>,
     phase: Phase,
     nothing_drafted: bool,
     summary: Summary,
@@ -78,6 +85,8 @@ impl Drive {
         requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     ) -> Self {
         let Recovered { engine, lake, base, .. } = recovered;
+        let restater = Restater::new(job.backfill);
+        let drafted = base.epoch;
         let (decoded_sender, decoded) = mpsc::channel(DECODED_MAX);
         let (drafts, draft_queue) = mpsc::channel(1);
         // One of them is being published.
@@ -118,6 +127,10 @@ impl Drive {
             requests,
             unpublished: BTreeMap::new(),
             ends_told: BTreeSet::new(),
+            restater,
+            published: (drafted, BTreeMap::new()),
+            drafted,
+            restated_in: None,
             phase: Phase::Reading,
             nothing_drafted: true,
             summary: Summary::default(),
@@ -130,6 +143,10 @@ impl Drive {
         let ended = self.read_to_the_end().await;
         self.source.stop();
         self.decoders.abort_all();
+        let ended = match ended {
+            Ok(()) if self.phase == Phase::Reading => self.finish_backfill().await,
+            ended => ended,
+        };
         let result = match ended {
             Ok(()) => self.finish().await,
             Err(error) => Err(error),
@@ -144,6 +161,12 @@ impl Drive {
         let mut commit = interval(self.job.config.commit.interval);
         commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
         commit.reset();
+        let mut reconcile = interval(self.job.config.reconcile.interval);
+        reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        reconcile.reset();
+        // Nothing was read yet: the queries stand as the newest slot, which every table holds, left them.
+        self.published.1 = self.engine.progress()?;
+        self.restate();
         loop {
             tokio::select! {
                 biased;
@@ -165,6 +188,11 @@ impl Drive {
                 ended = self.source.reader.ended(), if self.opened_all && !self.source.reader.has_ended() => ended?,
                 produced = self.source.producing.ended(), if !self.source.producing.has_ended() => {
                     produced?;
+                }
+                Some(step) = self.restater.ended() => self.engine.restated(step?),
+                _ = reconcile.tick(), if self.job.config.reconcile.enabled => {
+                    self.restater.late_rows_due();
+                    self.restate();
                 }
                 _ = commit.tick() => self.commit(false).await?,
                 _ = tick.tick() => {
@@ -270,6 +298,10 @@ impl Drive {
         }
         let Some(draft) = self.engine.draft(self.job.clock.now(), end_of_input).await? else { return Ok(()) };
         self.nothing_drafted = false;
+        self.drafted = draft.slot.epoch;
+        if !draft.slot.restated.is_empty() {
+            self.restated_in = Some(draft.slot.epoch);
+        }
         self.summary.note(&draft);
         match self.drafts.send(draft).await {
             Ok(()) => Ok(()),
@@ -295,11 +327,44 @@ impl Drive {
                 self.engine.published(commit.epoch);
                 if let Some(slot) = self.unpublished.remove(&commit.epoch) {
                     self.source.free(&slot).await;
+                    self.published = (slot.epoch, slot.queries);
                 }
+                if self.restated_in.is_some_and(|epoch| epoch <= commit.epoch) {
+                    self.restated_in = None;
+                    self.restater.published();
+                }
+                self.restate();
                 self.summary.published(&commit);
                 let _ = self.commit_lines.try_send(commit);
             }
         }
+    }
+
+    /// Begins the next restatement, if one is due and none is under way.
+    fn restate(&mut self) {
+        if self.restater.may_begin() {
+            let (epoch, progress) = &self.published;
+            let ground = Ground::new(&self.lake, &self.job.config.lake.app_id, *epoch);
+            self.restater.begin(ground, self.engine.subjects(progress));
+        }
+    }
+
+    /// The input has ended, but not the history that was asked for: round after round, each in an epoch of its own.
+    async fn finish_backfill(&mut self) -> Result<()> {
+        while self.restater.is_backfilling() {
+            while self.published.0 < self.drafted {
+                tokio::select! {
+                    biased;
+                    Some(report) = self.committed.recv() => self.on_committed(report).await,
+                    else => return self.committers_end().await,
+                }
+            }
+            self.restate();
+            let Some(step) = self.restater.ended().await else { continue };
+            self.engine.restated(step?);
+            self.commit(false).await?;
+        }
+        Ok(())
     }
 
     async fn answer(&mut self, reply: oneshot::Sender<Snapshot>) -> Result<()> {

@@ -15,12 +15,13 @@ use arrow::datatypes::SchemaRef;
 use super::commit::Draft;
 use super::gathered::Gathered;
 use super::queries::{Late, Queries, event_times};
+use super::restate::{Restatement, Step, Subject};
 use super::shard::{FirstRows, Shard};
 use super::summary::Snapshot;
 use crate::clock::{Micros, show_time};
 use crate::config::Commit as CommitConfig;
 use crate::contract::TableContract;
-use crate::epoch::{Counts, Kind, Slot, Writer, books_batch};
+use crate::epoch::{Counts, Kind, QueryProgress, Slot, TableAdds, Writer, books_batch};
 use crate::error::{Error, Result};
 use crate::micro_batch::{Admitted, Duplicates, MicroBatch, Published};
 use crate::stream::{OpenedShard, Position, ShardKey};
@@ -60,6 +61,8 @@ pub(super) struct Engine {
     parked: Vec<Parked>,
     parked_rows: usize,
     gathered: Gathered,
+    /// Windows restated beside the stream, for the next epoch.
+    restated: Vec<Restatement>,
     /// Open groups the last draft could not close: they do not fill the next epoch.
     groups_at_draft: usize,
     /// Counts of all epochs of this run.
@@ -111,6 +114,7 @@ impl Engine {
             parked: Vec::new(),
             parked_rows: 0,
             gathered: Gathered::default(),
+            restated: Vec::new(),
             groups_at_draft: 0,
             totals: Counts::default(),
             windows_closed: 0,
@@ -251,7 +255,7 @@ impl Engine {
         let idle = self.shards.iter().all(|(key, shard)| {
             shard.is_unchanged() && (!matches!(shard.position(), Position::AtTimestamp(_)) || known(key))
         });
-        if idle && !closed.advanced && self.gathered.tables.is_empty() {
+        if idle && !closed.advanced && self.gathered.tables.is_empty() && self.restated.is_empty() {
             return Ok(None);
         }
         let mut slot = self.base.next(&self.writer, Kind::Epoch, now)?;
@@ -269,9 +273,40 @@ impl Engine {
         let mut tables = std::mem::take(&mut self.gathered).tables;
         tables.insert(self.contracts.epochs.name.clone(), vec![books_batch(&self.contracts.epochs, &slot, &notes)?]);
         slot.tables_known.extend(tables.keys().cloned());
+        let (mut restated, mut windows_restated) = (BTreeMap::new(), 0);
+        for restatement in std::mem::take(&mut self.restated) {
+            slot.tables_known.insert(restatement.query.clone());
+            slot.restated.insert(restatement.query.clone(), restatement.restated);
+            windows_restated += restatement.windows;
+            restated.insert(restatement.query, TableAdds::of(restatement.replaced.staged));
+        }
         self.windows_closed += closed.windows;
         self.base = slot.clone();
-        Ok(Some(Draft { slot, tables, windows_closed: closed.windows }))
+        Ok(Some(Draft { slot, tables, restated, windows_closed: closed.windows, windows_restated }))
+    }
+
+    /// Takes in what was restated beside the stream: the next epoch decides it.
+    pub(super) fn restated(&mut self, step: Step) {
+        for (query, mark) in step.marks {
+            self.queries.mark(&query, mark);
+        }
+        if let Some(restatement) = step.restatement {
+            self.queries.mark(&restatement.query, restatement.mark);
+            self.restated.push(restatement);
+        }
+    }
+
+    /// The windowed queries as a restatement sees them; `progress` is what the slot says that it is computed as of.
+    pub(super) fn subjects(&self, progress: &BTreeMap<Arc<str>, QueryProgress>) -> Vec<Subject> {
+        self.queries.subjects(progress)
+    }
+
+    /// What a slot would say of the queries now.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] for state without window times.
+    pub(super) fn progress(&self) -> Result<BTreeMap<Arc<str>, QueryProgress>> {
+        self.queries.progress(&self.base.queries)
     }
 
     /// An epoch is in every table: identities it holds may be forgotten once the watermark has passed them.

@@ -4,6 +4,8 @@
 //! source ─▶ events (a shard: 2 pages) ─▶ decode, one task a shard ─▶ decoded (8) ─▶ engine ─▶ drafts (1)
 //!        ─▶ stage and decide ─▶ decided (3) ─▶ publish ─▶ tables
 //! ```
+//! Beside it, one task at a time recomputes closed windows ([`restate`]); what it stages joins the next draft.
+//!
 //! Every queue is bounded, so a slow lake slows the reader and nothing else. [`start`] recovers the lake, begins to read,
 //! and returns; [`Running::wait`] ends when the input has, when the job is stopped, or with the first error.
 
@@ -16,6 +18,7 @@ mod input;
 mod lookup;
 mod queries;
 mod recover;
+mod restate;
 mod shard;
 mod summary;
 
@@ -32,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::token::TokenKey;
 
 pub use commit::Commit;
+pub use restate::{AtRest, Backfill, RestatedTable, reconcile, write_windows};
 pub use summary::{Snapshot, Summary};
 
 /// Commits a screen may be behind before it misses one: it reads several times a second.
@@ -68,6 +72,8 @@ pub struct Job {
     pub allow_late: bool,
     /// Go on when the stream was made anew since the lake last read it.
     pub accept_new_stream: bool,
+    /// Answer the history of queries that are new or were edited.
+    pub backfill: Option<Backfill>,
     pub clock: Clock,
     pub token_key: TokenKey,
     pub host: Arc<str>,

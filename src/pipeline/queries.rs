@@ -9,6 +9,7 @@ use arrow::compute::or;
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::future::try_join_all;
 
+use super::restate::{Mark, Subject};
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::epoch::QueryProgress;
@@ -24,6 +25,10 @@ pub(super) struct Windowed {
     /// End of the last window closed; rows of windows up to here are late.
     pub closed_until: Option<Micros>,
     pub end_of_input: bool,
+    /// Its table answers windows that end after this by the present text; `None`: all.
+    pub answers_after: Option<Micros>,
+    /// The epoch up to which late rows were looked at.
+    pub reconciled_through: Option<u64>,
 }
 
 /// All standing queries of the job.
@@ -166,6 +171,8 @@ impl Queries {
                 open_since: windowed.open.open_since()?,
                 end_of_input: windowed.end_of_input,
                 running: true,
+                answers_after: windowed.answers_after,
+                reconciled_through: windowed.reconciled_through,
             };
             progress.insert(windowed.query.name().clone(), now);
         }
@@ -176,10 +183,39 @@ impl Queries {
                 open_since: None,
                 end_of_input: false,
                 running: true,
+                answers_after: None,
+                reconciled_through: None,
             };
             progress.insert(query.name().clone(), now);
         }
         Ok(progress)
+    }
+
+    /// The windowed queries as a restatement sees them, closed as far as `progress` says; queries it does not name are left
+    /// out.
+    pub(super) fn subjects(&self, progress: &BTreeMap<Arc<str>, QueryProgress>) -> Vec<Subject> {
+        let subject = |windowed: &Windowed| {
+            let said = progress.get(windowed.query.name())?;
+            Some(Subject {
+                query: windowed.query.clone(),
+                closed_until: said.closed_until,
+                answers_after: windowed.answers_after,
+                reconciled_through: windowed.reconciled_through,
+            })
+        };
+        self.windowed.iter().filter_map(subject).collect()
+    }
+
+    /// Notes how far a query's table was restated; the next slot says so.
+    pub(super) fn mark(&mut self, query: &str, mark: Mark) {
+        let Some(windowed) = self.windowed.iter_mut().find(|windowed| windowed.query.name().as_ref() == query) else {
+            return;
+        };
+        match mark {
+            Mark::Nothing => {}
+            Mark::Reconciled(through) => windowed.reconciled_through = Some(through),
+            Mark::AnswersAfter(after) => windowed.answers_after = after,
+        }
     }
 
     /// What each windowed query would answer if its open windows closed now.

@@ -17,8 +17,8 @@ use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
 use super::queries::{Queries, Windowed, event_times};
 use super::{Facts, Feed, Input, Job, input};
-use crate::clock::{MICROS_PER_SECOND, Micros};
-use crate::config::micros;
+use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
+use crate::config::{Config, micros};
 use crate::contract::{TableContract, provenance};
 use crate::epoch::{Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
 use crate::error::{Context, Error, Result};
@@ -26,11 +26,12 @@ use crate::lake::{Lake, LakeLock, Table};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
 use crate::plans::Plans;
 use crate::sql::{Driver, StandingQuery, session};
-use crate::token::Tokenizer;
+use crate::token::{TokenKey, Tokenizer};
 use crate::window::{Idleness, OpenWindows, Watermarks};
 
 /// The lake as the job holds it open.
 pub(super) struct LakeState {
+    pub lake: Lake,
     pub tables: Tables,
     pub slots: SlotLog,
     pub stream: Arc<TableContract>,
@@ -52,12 +53,39 @@ pub(super) struct Recovered {
     pub facts: Facts,
 }
 
+/// A lake taken over: fenced, and with every decided epoch in its tables.
+pub(super) struct Taken {
+    pub lake: LakeState,
+    /// The newest decided slot.
+    pub base: Slot,
+    pub writer: Writer,
+    pub contracts: Contracts,
+    pub queries: Vec<StandingQuery>,
+    facts: Facts,
+}
+
 /// Takes the lake over and brings everything to the newest decided slot.
 ///
 /// # Errors
 /// See [`super::start`].
 pub(super) async fn recover(job: &Job) -> Result<Recovered> {
     let config = &job.config;
+    let taken = take(config, &job.token_key, &job.host, &job.clock).await?;
+    let Taken { lake, base, writer, contracts, queries: planned, mut facts } = taken;
+    let mut duplicates = Duplicates::new(&contracts.stream, &contracts.rejects, lake.tokenizer.clone())?;
+    let mut queries = resume_queries(planned, &base, &mut facts);
+    rebuild(&lake, &base, &mut queries, &mut duplicates, &mut facts).await?;
+    let watermarks = restore_watermarks(job, &base);
+    let engine =
+        Engine::new(contracts, config.commit.clone(), writer.clone(), base.clone(), queries, watermarks, duplicates);
+    Ok(Recovered { engine, lake, base, writer, facts })
+}
+
+/// Locks and fences the lake, opens its tables, and publishes what was decided.
+///
+/// # Errors
+/// See [`super::start`].
+pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>, clock: &Clock) -> Result<Taken> {
     let plans = Plans::read(config).await?;
     let contracts =
         Contracts { stream: plans.stream.clone(), rejects: plans.rejects.clone(), epochs: plans.epochs.clone() };
@@ -65,43 +93,44 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
     let lock = lake.lock()?;
     lake.probe().await?;
     let slots = SlotLog::new(lake.store());
-    let key = TokenKeyName { version: job.token_key.version(), fingerprint: job.token_key.fingerprint() };
-    let (writer, base) = take_over(&slots, &key, &job.host, job.clock.now()).await?;
+    let key = TokenKeyName { version: token_key.version(), fingerprint: token_key.fingerprint() };
+    let (writer, base) = take_over(&slots, &key, host, clock.now()).await?;
     let mut facts = Facts { lake: lake.url().to_string(), watermark: base.watermark, ..Facts::default() };
 
-    let outputs = plans.queries.iter().map(|query| query.output().clone());
     let wanted = [&contracts.stream, &contracts.rejects, &contracts.epochs].map(|c| c.as_ref().clone());
-    let tables = open_tables(&lake, &base, wanted.into_iter().chain(outputs)).await?;
+    let outputs = plans.queries.iter().map(|query| query.output().clone()).collect();
+    let tables = open_tables(&lake, &base, wanted.into(), outputs, &mut facts).await?;
     roll_forward(&slots, &base, &tables, &config.lake.app_id, &mut facts).await?;
 
-    let hasher = IdentityHasher::new(rand::random());
-    let tokenizer = Tokenizer::new(job.token_key.clone());
     let session = session();
     lake.register(&session);
     let state = LakeState {
+        lake,
         tables,
         slots,
         stream: contracts.stream.clone(),
         rejects: contracts.rejects.clone(),
-        hasher,
-        tokenizer: tokenizer.clone(),
+        hasher: IdentityHasher::new(rand::random()),
+        tokenizer: Tokenizer::new(token_key.clone()),
         max_ahead: micros(config.event_time.max_ahead),
         session,
         _lock: lock,
     };
-    let mut duplicates = Duplicates::new(&contracts.stream, &contracts.rejects, tokenizer)?;
-    let mut queries = resume_queries(plans.queries, &base, &mut facts);
-    rebuild(&state, &base, &mut queries, &mut duplicates, &mut facts).await?;
-    let watermarks = restore_watermarks(job, &base);
-    let engine =
-        Engine::new(contracts, config.commit.clone(), writer.clone(), base.clone(), queries, watermarks, duplicates);
-    Ok(Recovered { engine, lake: state, base, writer, facts })
+    Ok(Taken { lake: state, base, writer, contracts, queries: plans.queries, facts })
 }
 
-/// Opens every table, creating those that never were; one that vanished stops the start.
-async fn open_tables(lake: &Lake, base: &Slot, wanted: impl Iterator<Item = TableContract>) -> Result<Tables> {
+/// Opens every table, creating those that never were; one that vanished stops the start. Tables of queries (`outputs`)
+/// take in added columns.
+async fn open_tables(
+    lake: &Lake,
+    base: &Slot,
+    wanted: Vec<TableContract>,
+    outputs: Vec<TableContract>,
+    facts: &mut Facts,
+) -> Result<Tables> {
     let mut tables = Tables::new();
-    for contract in wanted {
+    let wanted = wanted.into_iter().map(|contract| (contract, false));
+    for (contract, evolves) in wanted.chain(outputs.into_iter().map(|contract| (contract, true))) {
         if base.tables_known.contains(&contract.name) && Table::open_existing(lake, &contract.name).await?.is_none() {
             return Err(Error::usage(format!(
                 "the lake's epochs name files of the table `{0}`, but its folder is gone from {1}: restore it, or start a \
@@ -110,7 +139,17 @@ async fn open_tables(lake: &Lake, base: &Slot, wanted: impl Iterator<Item = Tabl
                 lake.url()
             )));
         }
-        let table = Table::create_or_open(lake, &contract).await?;
+        let table = match evolves {
+            false => Table::create_or_open(lake, &contract).await?,
+            true => {
+                let (table, added) = Table::create_or_evolve(lake, &contract).await?;
+                if !added.is_empty() {
+                    let (name, added) = (&contract.name, added.join("`, `"));
+                    facts.notes.push(format!("the table `{name}` got the columns `{added}`: NULL in older rows"));
+                }
+                table
+            }
+        };
         tables.insert(contract.name.clone(), Arc::new(table));
     }
     // Tables of queries that were removed are still published to when their last epochs were not.
@@ -148,7 +187,8 @@ fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -
         let before = base.queries.get(query.name());
         match before {
             Some(before) if before.fingerprint != query.fingerprint() => facts.notes.push(format!(
-                "the query `{}` was edited: its open windows are rebuilt by the new text, closed rows stay as they are",
+                "the query `{}` was edited: its open windows are rebuilt by the new text, closed rows stay as they are \
+                 (`--backfill` restates them)",
                 query.name()
             )),
             Some(before) if before.end_of_input => facts.notes.push(format!(
@@ -166,12 +206,19 @@ fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -
                     None => queries.closable_until(&query, base.watermark),
                 };
                 let end_of_input = before.is_some_and(|b| b.end_of_input);
+                // What was closed before this text came is not its answer.
+                let answers_after = match before {
+                    Some(before) if before.fingerprint == query.fingerprint() => before.answers_after,
+                    _ => closed_until,
+                };
                 let query = Arc::new(query);
                 queries.windowed.push(Windowed {
                     open: OpenWindows::new(query.clone()),
                     query,
                     closed_until,
                     end_of_input,
+                    answers_after,
+                    reconciled_through: before.and_then(|before| before.reconciled_through),
                 });
             }
         }

@@ -18,7 +18,9 @@ pub struct Summary {
     #[serde(flatten)]
     pub counts: Counts,
     pub windows_closed: u64,
-    /// Rows committed, by table.
+    /// Closed windows that were recomputed: late rows belong to them, or their history was asked for.
+    pub windows_restated: u64,
+    /// Rows committed, by table; rows that replace others are not among them.
     pub tables: BTreeMap<Arc<str>, u64>,
     /// Epochs decided by this run.
     pub epochs: u64,
@@ -52,6 +54,7 @@ impl Summary {
     pub(super) fn note(&mut self, draft: &Draft) {
         self.epochs += 1;
         self.windows_closed += draft.windows_closed;
+        self.windows_restated += draft.windows_restated;
         for (table, batches) in &draft.tables {
             *self.tables.entry(table.clone()).or_default() += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
         }

@@ -40,7 +40,7 @@ pub use spec::WindowSpec;
 pub use standing::{StandingQuery, input_schema};
 pub use stateless::StatelessQuery;
 pub use windowed::WindowedQuery;
-pub use windows::TimeRange;
+pub use windows::{TimeRange, WINDOW_START};
 
 #[cfg(test)]
 mod equality;

@@ -79,6 +79,14 @@ impl WindowedQuery {
         self.definition.batch_select(range)
     }
 
+    /// Rows of [`WindowedQuery::batch_select`] as rows of the query's table.
+    ///
+    /// # Errors
+    /// A value that does not fit the output table's types, as [`WindowedQuery::finish`].
+    pub fn as_output(&self, answer: &RecordBatch) -> Result<RecordBatch> {
+        self.output.cast(answer)
+    }
+
     /// Partial rows of these rows of the stream's table (its schema without `_epoch` and `_late`).
     ///
     /// # Errors

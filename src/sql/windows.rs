@@ -23,8 +23,9 @@ use super::tumble::TUMBLE_START;
 use crate::clock::Micros;
 use crate::error::Result;
 
-/// Columns a window adds.
-pub(super) const WINDOW_START: &str = "window_start";
+/// The column a window adds that tells its start.
+pub const WINDOW_START: &str = "window_start";
+/// The column a window adds that tells its end.
 pub(super) const WINDOW_END: &str = "window_end";
 
 /// The windows SQL knows and this engine does not compute yet.

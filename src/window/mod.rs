@@ -10,9 +10,11 @@
 
 mod late;
 mod open;
+mod touched;
 mod watermark;
 
 pub use crate::sql::WindowSpec;
 pub use late::{LateSplit, split_late};
 pub use open::OpenWindows;
+pub use touched::{closed_windows_of, end_before, first_start_from, joined, times_of};
 pub use watermark::{Idleness, Watermarks};

@@ -1,0 +1,313 @@
+//! What is to be restated, cut into rounds: one round is one restatement of one query.
+//!
+//! The one law: a round is bounded, by the rows it recomputes and by the ranges it names, so that memory, the next slot
+//! and the wait of whoever stops the job are, too. Rounds of a backfill go back in time, so that what a table answers is
+//! always one stretch up to now.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use datafusion::functions_aggregate::expr_fn::min;
+use datafusion::prelude::{col, lit};
+use futures::TryStreamExt;
+
+use super::{Ground, Mark, Subject};
+use crate::clock::{MICROS_PER_SECOND, Micros};
+use crate::contract::provenance;
+use crate::error::{Context, Error, Result};
+use crate::sql::TimeRange;
+use crate::window::{closed_windows_of, end_before, first_start_from, joined};
+
+/// Rows of the stream one round recomputes, as far as whole days allow: a few seconds of one core, and at most as many
+/// groups as a full epoch of the live path may hold four times.
+const ROUND_ROWS_MAX: u64 = 4_000_000;
+/// Ranges of one round: each is a plan of its own, of some milliseconds.
+const ROUND_RANGES_MAX: usize = 64;
+/// Ranges a look for late rows keeps apart; beyond that, neighbours are joined and what lies between is restated, too.
+const RANGES_MAX: usize = 100_000;
+/// Microseconds in a day.
+const DAY: Micros = 86_400 * MICROS_PER_SECOND;
+
+/// History asked for by `--backfill`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backfill {
+    /// From the lake's first row on.
+    All,
+    /// Windows that start at or after this time (microseconds UTC).
+    From(Micros),
+}
+
+/// One restatement to come.
+#[derive(Clone, Debug)]
+pub(super) struct Round {
+    pub query: Arc<str>,
+    /// In order and apart; empty: there is nothing to restate, but the mark.
+    pub ranges: Vec<TimeRange>,
+    pub mark: Mark,
+}
+
+impl Ground {
+    /// The rounds that bring late rows into the closed windows they belong to.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the lake does not answer.
+    pub(super) async fn late_rounds(&self, subjects: &[Subject]) -> Result<VecDeque<Round>> {
+        let subjects: Vec<&Subject> = subjects.iter().filter(|s| s.tells_windows()).collect();
+        let days = self.rows_by_day().await?;
+        let mut rounds = VecDeque::new();
+        for (subject, ranges) in subjects.iter().zip(self.touched(&subjects).await?) {
+            let mut cut = cut(ranges, subject, &days);
+            // The last one says that all is done; a crash before it looks again.
+            let last = cut.pop().unwrap_or_default();
+            let round = |ranges, mark| Round { query: subject.query.name().clone(), ranges, mark };
+            rounds.extend(cut.into_iter().map(|ranges| round(ranges, Mark::Nothing)));
+            rounds.push_back(round(last, Mark::Reconciled(self.through)));
+        }
+        Ok(rounds)
+    }
+
+    /// The rounds that answer the history a query's table does not answer yet, newest first.
+    ///
+    /// # Errors
+    /// As [`Ground::late_rounds`]; [`Error::Usage`] for a table that does not tell its windows.
+    pub(super) async fn backfill_rounds(&self, subjects: &[Subject], backfill: Backfill) -> Result<VecDeque<Round>> {
+        let Some(first_row) = self.first_row().await? else { return Ok(VecDeque::new()) };
+        let days = self.rows_by_day().await?;
+        let mut rounds = VecDeque::new();
+        for subject in subjects {
+            let (window, Some(before)) = (subject.query.window(), subject.answers_after) else { continue };
+            if !subject.tells_windows() {
+                let name = subject.query.name();
+                return Err(Error::usage(format!(
+                    "`{name}` cannot be backfilled: its rows do not tell their window; select `window_start`"
+                )));
+            }
+            let oldest = window.start_of(first_row);
+            let (from, all) = match backfill {
+                Backfill::From(time) if time > oldest => (first_start_from(window, time), false),
+                Backfill::All | Backfill::From(_) => (oldest, true),
+            };
+            let round = |ranges, mark| Round { query: subject.query.name().clone(), ranges, mark };
+            let pieces =
+                if from < before { cut(vec![TimeRange { from, to: before }], subject, &days) } else { Vec::new() };
+            for piece in pieces.into_iter().rev() {
+                let start = piece.first().map_or(from, |range| range.from);
+                rounds.push_back(round(piece, Mark::AnswersAfter(Some(end_before(window, start)))));
+            }
+            match rounds.back_mut().filter(|last| last.query == *subject.query.name()) {
+                Some(last) if all => last.mark = Mark::AnswersAfter(None),
+                None if all => rounds.push_back(round(Vec::new(), Mark::AnswersAfter(None))),
+                _ => {}
+            }
+        }
+        Ok(rounds)
+    }
+
+    /// The rounds that restate the closed windows inside `range`, newest first.
+    ///
+    /// # Errors
+    /// As [`Ground::late_rounds`].
+    pub(super) async fn written_rounds(&self, subject: &Subject, range: TimeRange) -> Result<VecDeque<Round>> {
+        let (window, Some(first_row)) = (subject.query.window(), self.first_row().await?) else {
+            return Ok(VecDeque::new());
+        };
+        let days = self.rows_by_day().await?;
+        let from = first_start_from(window, range.from.max(window.start_of(first_row)));
+        let inside = TimeRange { from, to: range.to };
+        let bound = subject.closed_until.map(|until| until.min(range.to));
+        let windows = if from < range.to { closed_windows_of(window, inside, bound) } else { None };
+        let mut rounds = VecDeque::new();
+        let mut answers_after = subject.answers_after;
+        for ranges in cut(windows.into_iter().collect(), subject, &days).into_iter().rev() {
+            // What touches the stretch the table answers makes it longer.
+            let (start, end) = (ranges.first().map(|r| r.from), ranges.last().map(|r| r.to));
+            let longer = answers_after.filter(|after| end >= Some(*after) && start < Some(*after)).and(start);
+            let mark = longer.map_or(Mark::Nothing, |start| Mark::AnswersAfter(Some(end_before(window, start))));
+            if let Mark::AnswersAfter(after) = mark {
+                answers_after = after;
+            }
+            rounds.push_back(Round { query: subject.query.name().clone(), ranges, mark });
+        }
+        Ok(rounds)
+    }
+
+    /// For each query, the closed windows that late rows belong to which it has not looked at yet.
+    async fn touched(&self, subjects: &[&Subject]) -> Result<Vec<Vec<TimeRange>>> {
+        let what = || "looking for late rows";
+        let mut touched = vec![Vec::new(); subjects.len()];
+        // The epochs up to which every query has looked need no second look.
+        let Some(since) = subjects.iter().map(|s| s.reconciled_through.map_or(-1, signed)).min() else {
+            return Ok(touched);
+        };
+        let event_time = self.event_time();
+        let session = self.session().await?;
+        let rows = session.table(self.stream.name.as_ref()).await.context(what)?;
+        let new = col(provenance::EPOCH).gt(lit(since)).and(col(provenance::LATE));
+        let rows = rows.filter(new).context(what)?;
+        let rows = rows.select(vec![col(event_time), col(provenance::EPOCH)]).context(what)?;
+        let mut rows = rows.execute_stream().await.context(what)?;
+        while let Some(batch) = rows.try_next().await.context(what)? {
+            let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+            let epochs = batch.column(1).as_primitive::<Int64Type>();
+            for (subject, ranges) in subjects.iter().zip(&mut touched) {
+                let looked = subject.reconciled_through.map_or(-1, signed);
+                for (&time, &epoch) in times.values().iter().zip(epochs.values()) {
+                    if epoch > looked {
+                        note(subject, TimeRange { from: time, to: time.saturating_add(1) }, ranges);
+                    }
+                }
+            }
+        }
+        Ok(touched.into_iter().map(|ranges| few(joined(ranges))).collect())
+    }
+
+    /// The event time of the lake's first row.
+    async fn first_row(&self) -> Result<Option<Micros>> {
+        let what = || "looking for the lake's first row";
+        let rows = self.session().await?.table(self.stream.name.as_ref()).await.context(what)?;
+        let rows = rows.aggregate(vec![], vec![min(col(self.event_time()))]).context(what)?;
+        let rows = rows.collect().await.context(what)?;
+        let first = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<TimestampMicrosecondType>().iter());
+        Ok(first.flatten().min())
+    }
+
+    /// Rows of the stream by day, from the log: what bounds a round. Tables partitioned by something else than the date of
+    /// the event time only make rounds of other sizes.
+    async fn rows_by_day(&self) -> Result<BTreeMap<i32, u64>> {
+        let mut days = BTreeMap::new();
+        if let Some(table) = self.tables.get(&self.stream.name) {
+            for file in table.live_files().await? {
+                *days.entry(file.partition).or_default() += file.rows.unwrap_or(0);
+            }
+        }
+        Ok(days)
+    }
+
+    fn event_time(&self) -> &str {
+        self.stream.stream.as_ref().map_or("", |stream| stream.event_time.as_ref())
+    }
+}
+
+/// Notes the windows of a time, unless they are open, noted, or not this text's to answer. The windows restated in a
+/// parent would be noted for its children in the same way.
+fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
+    let Some(windows) = closed_windows_of(subject.query.window(), times, subject.closed_until) else { return };
+    let is_answered = subject.answers_after.is_none_or(|after| windows.to > after);
+    if is_answered && ranges.last() != Some(&windows) {
+        ranges.push(windows);
+        if ranges.len() > 2 * RANGES_MAX {
+            *ranges = few(joined(std::mem::take(ranges)));
+        }
+    }
+}
+
+/// Joins neighbours until there are few enough.
+fn few(mut ranges: Vec<TimeRange>) -> Vec<TimeRange> {
+    let mut apart = MICROS_PER_SECOND;
+    while ranges.len() > RANGES_MAX {
+        let mut fewer: Vec<TimeRange> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match fewer.last_mut() {
+                Some(last) if range.from.saturating_sub(last.to) <= apart => last.to = range.to,
+                _ => fewer.push(range),
+            }
+        }
+        (ranges, apart) = (fewer, apart.saturating_mul(2));
+    }
+    ranges
+}
+
+/// Cuts ranges into rounds, oldest first: at window boundaries near midnight, where a round would grow too big.
+fn cut(ranges: Vec<TimeRange>, subject: &Subject, days: &BTreeMap<i32, u64>) -> Vec<Vec<TimeRange>> {
+    let window = subject.query.window();
+    let mut rounds: Vec<Vec<TimeRange>> = Vec::new();
+    let (mut rows, mut open) = (0, false);
+    for piece in ranges.into_iter().flat_map(|range| by_day(range, |time| window.start_of(time), days)) {
+        let more = rows_in(piece, days);
+        let is_full =
+            rows + more > ROUND_ROWS_MAX || rounds.last().is_some_and(|round| round.len() >= ROUND_RANGES_MAX);
+        if !open || is_full {
+            rounds.push(Vec::new());
+            rows = 0;
+            open = true;
+        }
+        rows += more;
+        if let Some(round) = rounds.last_mut() {
+            match round.last_mut() {
+                Some(last) if last.to == piece.from => last.to = piece.to,
+                _ => round.push(piece),
+            }
+        }
+    }
+    rounds
+}
+
+/// A range cut at the start of the first window of each day that has rows.
+fn by_day(range: TimeRange, start_of: impl Fn(Micros) -> Micros, days: &BTreeMap<i32, u64>) -> Vec<TimeRange> {
+    let day = |time: Micros| i32::try_from(time.div_euclid(DAY)).unwrap_or(if time < 0 { i32::MIN } else { i32::MAX });
+    let mut pieces = Vec::new();
+    let mut from = range.from;
+    for (&next, _) in days.range(day(range.from)..=day(range.to)) {
+        let at = start_of(Micros::from(next) * DAY);
+        if from < at && at < range.to {
+            pieces.push(TimeRange { from, to: at });
+            from = at;
+        }
+    }
+    pieces.push(TimeRange { from, to: range.to });
+    pieces
+}
+
+/// Rows of the stream in a range, by its share of each day.
+fn rows_in(range: TimeRange, days: &BTreeMap<i32, u64>) -> u64 {
+    let mut rows = 0;
+    for (&day, &count) in days {
+        let start = Micros::from(day) * DAY;
+        let shared = range.to.min(start + DAY).saturating_sub(range.from.max(start)).max(0);
+        rows += u64::try_from(i128::from(count) * i128::from(shared) / i128::from(DAY)).unwrap_or(u64::MAX);
+    }
+    rows
+}
+
+fn signed(epoch: u64) -> i64 {
+    i64::try_from(epoch).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(from: Micros, to: Micros) -> TimeRange {
+        TimeRange { from, to }
+    }
+
+    #[test]
+    fn a_range_is_cut_where_days_with_rows_begin() {
+        let days = BTreeMap::from([(0, 10), (1, 10), (9, 10)]);
+        let hour = DAY / 24;
+        let pieces = by_day(range(-DAY, 12 * DAY), |time| time.div_euclid(hour) * hour, &days);
+        assert_eq!(pieces, [range(-DAY, 0), range(0, DAY), range(DAY, 9 * DAY), range(9 * DAY, 12 * DAY)]);
+        // A window longer than a day is not cut.
+        let week = 7 * DAY;
+        let pieces = by_day(range(0, 2 * week), |time| time.div_euclid(week) * week, &days);
+        assert_eq!(pieces, [range(0, week), range(week, 2 * week)]);
+        assert_eq!(pieces.iter().map(|piece| rows_in(*piece, &days)).collect::<Vec<_>>(), [20, 10]);
+        assert_eq!(rows_in(range(0, DAY / 2), &days), 5);
+    }
+
+    #[test]
+    fn too_many_ranges_become_few_that_hold_them_all() {
+        let many: Vec<TimeRange> = (0..250_000).map(|n| range(n * 10_000_000, n * 10_000_000 + 1)).collect();
+        let few = few(many.clone());
+        assert!(few.len() <= RANGES_MAX);
+        let holds = |one: &TimeRange| {
+            let next = few.partition_point(|r| r.from <= one.from);
+            next > 0 && one.to <= few[next - 1].to
+        };
+        assert!(many.iter().all(holds));
+        let kept = vec![range(0, 1), range(5, 6)];
+        assert_eq!(super::few(kept.clone()), kept);
+    }
+}
