@@ -21,7 +21,13 @@ pub(super) struct Tumbling {
 
 impl Tumbling {
     pub(super) fn of(query: &WindowedQuery) -> Self {
-        Self { size: query.window().size(), offset: query.window().offset() }
+        match query.window().shape() {
+            crate::sql::WindowShape::Tumble(grid) => match grid.place() {
+                crate::sql::Place::Offset(offset) => Self { size: grid.length(), offset },
+                crate::sql::Place::Zone(_) => Self { size: grid.length(), offset: 0 },
+            },
+            _ => Self { size: 1, offset: 0 },
+        }
     }
 
     /// The end of the window of `time` (an SQL expression of microseconds) as an SQL expression.

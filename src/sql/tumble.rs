@@ -1,6 +1,6 @@
 //! The SQL function behind `TUMBLE`: the start of the window a time falls into.
 //!
-//! The one law: it computes [`WindowSpec::start_of`] and nothing else, for every time, early or late in history.
+//! The one law: it computes [`WindowSpec::slice_of`] and nothing else, for every time, early or late in history.
 //! (`date_bin` counts in nanoseconds and answers NULL outside the years 1677–2262, so that one strange record would make
 //! a window that never closes.)
 
@@ -64,12 +64,12 @@ impl ScalarUDFImpl for TumbleStart {
         };
         match time {
             ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(time, zone)) => Ok(ColumnarValue::Scalar(
-                ScalarValue::TimestampMicrosecond(time.map(|t| window.start_of(t)), zone.clone()),
+                ScalarValue::TimestampMicrosecond(time.map(|t| window.slice_of(t).0), zone.clone()),
             )),
             ColumnarValue::Scalar(other) => exec_err!("{TUMBLE_START} takes a time, not {}", other.data_type()),
             ColumnarValue::Array(times) => {
                 let times = times.as_primitive::<TimestampMicrosecondType>();
-                let starts: TimestampMicrosecondArray = times.unary(|time| window.start_of(time));
+                let starts: TimestampMicrosecondArray = times.unary(|time| window.slice_of(time).0);
                 Ok(ColumnarValue::Array(Arc::new(starts.with_timezone("UTC")) as ArrayRef))
             }
         }

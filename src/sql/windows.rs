@@ -99,7 +99,9 @@ impl WindowCall {
     ///
     /// `conditions` are further conditions on the rows (a partition column's range), so that a scan can prune.
     pub(super) fn subquery(&self, range: Option<TimeRange>, conditions: &[String]) -> Result<TableFactor, Refusal> {
-        let (size, offset) = (self.spec.size(), self.spec.offset());
+        let super::spec::WindowShape::Tumble(grid) = self.spec.shape() else { return Err(Refusal::new(Span::empty(), "not yet")) };
+        let super::grid::Place::Offset(offset) = grid.place() else { return Err(Refusal::new(Span::empty(), "not yet")) };
+        let size = grid.length();
         let start = format!("{TUMBLE_START}({TIME_SLOT}, {size}, {offset})");
         let end = format!("{start} + arrow_cast({size}, 'Duration(Microsecond)')");
         let mut conditions = conditions.to_vec();

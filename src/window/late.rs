@@ -86,7 +86,7 @@ mod tests {
             let window = WindowSpec::tumble(size, 7).unwrap();
             let earliest = times.iter().copied().min().unwrap();
             let split = split_late(&rows(&times), 0, earliest, window, until).unwrap();
-            let late: Vec<bool> = times.iter().map(|t| until.is_some_and(|until| window.end_of(*t) <= until)).collect();
+            let late: Vec<bool> = times.iter().map(|t| until.is_some_and(|until| window.slice_of(*t).1 <= until)).collect();
             let kept: Vec<Micros> = times.iter().zip(&late).filter(|(_, late)| !**late).map(|(t, _)| *t).collect();
             prop_assert_eq!(split.late_rows(), late.iter().filter(|l| **l).count());
             let mask = split.late.map_or_else(|| vec![false; times.len()], |mask| mask.values().iter().collect());
