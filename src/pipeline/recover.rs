@@ -252,7 +252,7 @@ async fn rebuild(
     facts: &mut Facts,
 ) -> Result<()> {
     let horizon = base.watermark.map_or(Micros::MIN, |w| w.saturating_sub(queries.lateness_max()));
-    let from: Vec<Micros> = queries.windowed.iter().map(|w| w.query.window().on_time_from(w.closed_until)).collect();
+    let from: Vec<Micros> = queries.windowed.iter().map(|w| w.query.window().counted_from(w.closed_until)).collect();
     let oldest = from.iter().copied().chain([horizon]).min().unwrap_or(horizon);
     let mut rows = lake.stream_rows(oldest, None).await?;
     let mut count = 0;

@@ -26,7 +26,6 @@ mod spec;
 mod split;
 mod standing;
 mod stateless;
-mod tumble;
 mod windowed;
 mod windows;
 
@@ -36,6 +35,7 @@ pub use grid::{Grid, Place};
 pub use params::{Params, parse_params};
 pub use session::session;
 pub use spec::{WindowShape, WindowSpec};
+pub(crate) use spec::{closes, cycle_end, opens};
 pub use standing::{StandingQuery, input_schema};
 pub use stateless::StatelessQuery;
 pub use windowed::WindowedQuery;

@@ -10,14 +10,15 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, ObjectName, Query, Select, SetExpr, Spanned, TableAlias, TableFactor, Value, ValueWithSpan,
-    Visit, Visitor,
+    Expr, GroupByExpr, Ident, ObjectName, Query, Select, SetExpr, Spanned, TableAlias, TableFactor, Value,
+    ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::{View, normal};
 use super::functions::Functions;
 use super::place::{Refusal, did_you_mean};
+use super::spec::WindowShape;
 use super::windows::{WINDOW_END, WINDOW_START, WindowCall, window_call};
 use crate::contract::TableContract;
 
@@ -58,7 +59,7 @@ pub(super) fn check(
 }
 
 /// Checks what the planner made of it.
-pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool) -> Result<(), Refusal> {
+pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source) -> Result<(), Refusal> {
     let mut aggregates = Vec::new();
     let mut unknown = None;
     // The walk itself cannot fail: neither branch returns an error.
@@ -77,14 +78,14 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool) -> Res
         let message = format!("`{node}` is not supported yet in a standing query; write a batch query");
         return Err(Refusal::new(view.at, message));
     }
-    if !windowed {
-        return Ok(());
-    }
+    let Source::Windowed(call) = source else { return Ok(()) };
     let select = plain_select(&view.query)?;
     let at = group_by_span(select);
     let [groups] = aggregates.as_slice() else {
-        let message =
-            format!("a query over `TUMBLE` aggregates its windows; add `GROUP BY {WINDOW_START}, {WINDOW_END}`");
+        let message = format!(
+            "a query over `{}` aggregates its windows; add `GROUP BY {WINDOW_START}, {WINDOW_END}`",
+            call.spec.function()
+        );
         return Err(Refusal::new(at, message).or_at(view.at));
     };
     for wanted in [WINDOW_START, WINDOW_END] {
@@ -95,7 +96,65 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool) -> Res
             return Err(Refusal::new(at, message).or_at(view.at));
         }
     }
-    Ok(())
+    if let Some(key) = call.keys.iter().find(|key| !groups.iter().any(|group| is_column(group, &normal(key)))) {
+        let message =
+            format!("sessions are formed by `{key}`, so the aggregate is grouped by it, too; add it to GROUP BY");
+        return Err(Refusal::new(key.span, message));
+    }
+    if call.spec.is_combined() {
+        bounds_of_slices(select, plan, call).map_err(|refusal| refusal.or_at(at))
+    } else {
+        Ok(())
+    }
+}
+
+/// Live, the rows of a window that is combined from slices do not know its bounds yet: nothing below the aggregate may ask
+/// for them.
+fn bounds_of_slices(select: &Select, plan: &LogicalPlan, call: &WindowCall) -> Result<(), Refusal> {
+    let function = call.spec.function();
+    if let (Some(condition), WindowShape::Session { .. }) = (&select.selection, call.spec.shape()) {
+        let message = "WHERE leaves out rows after the sessions were formed over all of them; write \
+                       `count(*) FILTER (WHERE …)` instead, or read the rows through a view with that WHERE";
+        return Err(Refusal::new(condition.span(), message));
+    }
+    let asks = |expr: &LogicalExpr| {
+        let columns = expr.column_refs();
+        [WINDOW_START, WINDOW_END].into_iter().find(|bound| columns.iter().any(|column| column.name == **bound))
+    };
+    let mut asked = None;
+    // The walk itself cannot fail: neither branch returns an error.
+    let _ = plan.apply(|node| {
+        match node {
+            LogicalPlan::Aggregate(aggregate) => {
+                let groups = aggregate.group_expr.iter().filter(|group| !matches!(group, LogicalExpr::Column(_)));
+                asked = asked.or_else(|| groups.chain(&aggregate.aggr_expr).find_map(asks));
+            }
+            LogicalPlan::Filter(filter) if !has_aggregate(&filter.input) => {
+                asked = asked.or_else(|| asks(&filter.predicate));
+            }
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    match asked {
+        Some(bound) => {
+            let message = format!(
+                "a row of `{function}` counts in windows that are known only when they close, so `{bound}` cannot be used in \
+                 WHERE, inside an aggregate, or in a grouped expression; use it in SELECT or HAVING"
+            );
+            let at = select.selection.as_ref().map_or_else(|| group_by_span(select), Spanned::span);
+            Err(Refusal::new(at, message))
+        }
+        None => Ok(()),
+    }
+}
+
+fn has_aggregate(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_)))).unwrap_or(false)
+}
+
+fn is_column(expr: &LogicalExpr, name: &str) -> bool {
+    matches!(expr, LogicalExpr::Column(column) if column.name == name)
 }
 
 /// The one SELECT a standing query is.
@@ -160,6 +219,7 @@ fn source(select: &Select, stream: &TableContract, event_time: &str) -> Result<S
     if let Some(call) = window_call(&first.relation)? {
         check_table(&call.table, stream)?;
         check_time(&call.time, stream, event_time)?;
+        check_keys(&call.keys, stream)?;
         return Ok(Source::Windowed(Box::new(call)));
     }
     match &first.relation {
@@ -213,6 +273,13 @@ fn check_time(time: &Expr, stream: &TableContract, event_time: &str) -> Result<(
     }
     let hint = did_you_mean(&column, stream.columns.iter().map(|column| column.name.as_ref()));
     Err(Refusal::new(name.span, format!("no column `{name}`{hint}")))
+}
+
+/// A session's keys are columns of the rows it reads.
+fn check_keys(keys: &[Ident], stream: &TableContract) -> Result<(), Refusal> {
+    let Some(key) = keys.iter().find(|key| stream.column(&normal(key)).is_none()) else { return Ok(()) };
+    let hint = did_you_mean(&normal(key), stream.columns.iter().map(|column| column.name.as_ref()));
+    Err(Refusal::new(key.span, format!("no column `{key}`{hint}")))
 }
 
 fn group_by(select: &Select) -> Result<(), Refusal> {

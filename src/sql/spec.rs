@@ -109,8 +109,10 @@ impl WindowSpec {
         };
         numbers.filter_map(move |number| match spec.0 {
             Tumble(_) | Session { .. } => Some(spec.slice_of(event_time)),
-            Hop { slides, cells } => Some((slides.mark(number), slides.mark(number.saturating_add(cells)))),
-            // A cell may be empty (a local day that never was): what ends with it ends with the next one.
+            // A cell may be empty (a local day that never was): what begins or ends with it does so with the next one.
+            Hop { slides, cells } => {
+                opens(slides, number).then(|| (slides.mark(number), slides.mark(number.saturating_add(cells))))
+            }
             Cumulate { steps, cells } => closes(steps, cells, number)
                 .then(|| (steps.mark(cycle_end(number - 1, cells) - cells), steps.mark(number))),
         })
@@ -181,9 +183,14 @@ pub(crate) fn cycle_end(cell: i64, cells: i64) -> i64 {
     cell.saturating_sub(cell.rem_euclid(cells)).saturating_add(cells)
 }
 
+/// Whether a hop begins at this mark: the last one of those that are the same instant.
+pub(crate) fn opens(slides: Grid, mark: i64) -> bool {
+    slides.mark(mark) < slides.mark(mark.saturating_add(1))
+}
+
 /// Whether a cumulating window ends at this mark: the last mark of a cycle, or one that is before the next.
 pub(crate) fn closes(steps: Grid, cells: i64, mark: i64) -> bool {
-    mark.rem_euclid(cells) == 0 || steps.mark(mark) < steps.mark(mark.saturating_add(1))
+    mark.rem_euclid(cells) == 0 || opens(steps, mark)
 }
 
 #[cfg(test)]

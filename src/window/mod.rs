@@ -10,9 +10,12 @@
 
 mod late;
 mod open;
+mod sessions;
+mod slices;
+mod stamp;
 mod watermark;
 
-pub use crate::sql::WindowSpec;
+pub use crate::sql::{WindowShape, WindowSpec};
 pub use late::{LateSplit, split_late};
 pub use open::OpenWindows;
 pub use watermark::{Idleness, Watermarks};
