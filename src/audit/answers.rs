@@ -18,7 +18,7 @@ use super::history::{History, Step};
 use super::report::{QueryBooks, Report, show_time};
 use super::rows::numbers;
 use super::scans::{Scans, for_each_batch, quoted};
-use super::standing::{Life, bounds};
+use super::standing::{Life, Windows, bounds};
 use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
 use crate::error::{Context, Result};
@@ -28,6 +28,8 @@ use crate::sql::{StandingQuery, TimeRange, run_batch};
 const ROWS: &str = "__rows";
 const BOUNDS: &str = "__bounds";
 const ANSWERS: &str = "__answers";
+/// What had been closed before a row was read, as a column of its own.
+const UNTIL: &str = "__until";
 
 /// Aggregates whose answer depends a little on how rows were cut into batches.
 const APPROXIMATE: [&str; 3] = ["approx_percentile_cont", "approx_percentile_cont_with_weight", "approx_median"];
@@ -67,8 +69,7 @@ impl Ground<'_> {
         let session = self.scans.session_with(ROWS, rows)?;
         session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
         self.register_stream(&session, life).await?;
-        let range = life.range();
-        let expected = run_batch(&session, query.batch_select(range)?).await?;
+        let expected = run_batch(&session, query.batch_select_where(life.range(), &life.pairs())?).await?;
         let answered = Answered::of(&session, life, report).await?;
         let rules = Rules {
             tolerance: self.float_tolerance,
@@ -102,11 +103,16 @@ impl Ground<'_> {
         session.register_table(BOUNDS, Arc::new(list)).context(what)?;
         let hidden = [provenance::EPOCH, provenance::LATE];
         let columns = self.stream.columns.iter().filter(|column| !hidden.contains(&column.name.as_ref()));
-        let columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
+        let mut columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
         let counts = match (life.window, &self.stream.stream) {
+            // Which windows a row counts in is told pair by pair, see [`Life::pairs`].
+            (Some(window), Some(_)) if window.overlap() => {
+                columns.push(format!("b.until_0 AS {UNTIL}"));
+                String::new()
+            }
             (Some(window), Some(stream)) => {
-                let end = window.end_sql(&format!("CAST(r.{} AS BIGINT)", quoted(&stream.event_time)));
-                format!(" WHERE b.until_0 IS NULL OR {end} > b.until_0")
+                let time = format!("CAST(r.{} AS BIGINT)", quoted(&stream.event_time));
+                format!(" WHERE b.until_0 IS NULL OR NOT ({})", window.refuses_sql(&time, "b.until_0"))
             }
             _ => String::new(),
         };
@@ -122,12 +128,19 @@ impl Ground<'_> {
 }
 
 impl Life {
-    /// The windows closed under the present text; `None` for a stateless query.
+    /// The windows that have closed; `None` for a stateless query.
     fn range(&self) -> Option<TimeRange> {
-        let window = self.window?;
-        // The first window that ends after what had been closed is the one that holds this instant.
-        let from = self.closed_before.map_or(Micros::MIN, |until| window.start(until));
-        Some(TimeRange { from, to: self.closed_until.unwrap_or(Micros::MIN) })
+        self.window?;
+        Some(TimeRange { from: Micros::MIN, to: self.closed_until.unwrap_or(Micros::MIN) })
+    }
+
+    /// Which rows count in which windows: those closed under the present text, and of overlapping ones those that had not
+    /// been closed when the row was read.
+    fn pairs(&self) -> Vec<String> {
+        let end = "CAST(window_end AS BIGINT)";
+        let after = self.closed_before.map(|before| format!("{end} > {before}"));
+        let open = self.window.is_some_and(Windows::overlap).then(|| format!("({UNTIL} IS NULL OR {end} > {UNTIL})"));
+        after.into_iter().chain(open).collect()
     }
 
     fn has_nothing_closed(&self) -> bool {
@@ -150,7 +163,7 @@ impl Answered {
         let what = || format!("reading the table `{}`", life.name);
         let table = session.table(ANSWERS).await.context(what)?;
         let schema = Arc::new(table.schema().as_arrow().clone());
-        let end = life.window.and_then(|window| end_column(&schema, window.size()));
+        let end = life.window.and_then(|window| end_column(&schema, window));
         let mut condition = "true".to_owned();
         if let Some(end) = &end {
             let until = life.closed_until.unwrap_or(Micros::MIN);
@@ -203,13 +216,13 @@ async fn check_open(session: &SessionContext, life: &Life, is_open: &str, report
 }
 
 /// The end of a row's window as an SQL expression in microseconds, if the table's columns tell.
-fn end_column(schema: &SchemaRef, size: Micros) -> Option<String> {
+fn end_column(schema: &SchemaRef, window: Windows) -> Option<String> {
     let is_time =
         |name: &str| schema.field_with_name(name).is_ok_and(|f| matches!(f.data_type(), DataType::Timestamp(..)));
     if is_time("window_end") {
         return Some("CAST(window_end AS BIGINT)".into());
     }
-    is_time("window_start").then(|| format!("(CAST(window_start AS BIGINT) + {size})"))
+    is_time("window_start").then(|| window.end_of_start_sql("CAST(window_start AS BIGINT)")).flatten()
 }
 
 fn tell(name: &str, differences: Differences, report: &mut Report) {

@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
 use super::queries::{Queries, Windowed, event_times};
-use super::{Facts, Feed, Input, Job, input};
+use super::{Facts, Feed, Input, Job, input, sessions};
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::config::{Config, micros};
 use crate::contract::{TableContract, provenance, read_folder};
@@ -25,7 +25,7 @@ use crate::epoch::{Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, LakeLock, Table};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
-use crate::sql::{QueryFile, StandingQuery, read_queries, session};
+use crate::sql::{QueryFile, StandingQuery, WindowShape, read_queries, session};
 use crate::token::Tokenizer;
 use crate::window::{Idleness, OpenWindows, Watermarks};
 
@@ -252,8 +252,9 @@ async fn rebuild(
     facts: &mut Facts,
 ) -> Result<()> {
     let horizon = base.watermark.map_or(Micros::MIN, |w| w.saturating_sub(queries.lateness_max()));
-    let from: Vec<Micros> = queries.windowed.iter().map(|w| w.query.window().counted_from(w.closed_until)).collect();
-    let oldest = from.iter().copied().chain([horizon]).min().unwrap_or(horizon);
+    let on_grid = |w: &&Windowed| !matches!(w.query.window().shape(), WindowShape::Session { .. });
+    let from = queries.windowed.iter().filter(on_grid).map(|w| w.query.window().counted_from(w.closed_until));
+    let oldest = from.chain([horizon]).min().unwrap_or(horizon);
     let mut rows = lake.stream_rows(oldest, None).await?;
     let mut count = 0;
     while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
@@ -261,9 +262,12 @@ async fn rebuild(
         let recent = since(&batch, &lake.stream, horizon)?;
         let times = event_times(&recent, &lake.stream)?.values().to_vec();
         duplicates.restore(&lake.hasher.identities(&lake.stream, &recent)?, &times, horizon);
-        for windowed in &mut queries.windowed {
+        for windowed in queries.windowed.iter_mut().filter(|windowed| on_grid(&&**windowed)) {
             windowed.refold(&batch, &lake.stream).await?;
         }
+    }
+    for windowed in &mut queries.windowed {
+        count += sessions::rebuild(lake, base, windowed).await?;
     }
     duplicates.restore(&[], &[], horizon);
     if count > 0 {
@@ -316,6 +320,23 @@ impl LakeState {
     /// # Errors
     /// [`Error::External`] when the lake does not answer.
     pub(super) async fn stream_rows(&self, from: Micros, to: Option<Micros>) -> Result<SendableRecordBatchStream> {
+        self.rows_of_stream(from, to, &[]).await
+    }
+
+    /// Rows with `event_time >= from`, and `_epoch` as the last column.
+    ///
+    /// # Errors
+    /// As [`LakeState::stream_rows`].
+    pub(super) async fn stream_rows_with_epoch(&self, from: Micros) -> Result<SendableRecordBatchStream> {
+        self.rows_of_stream(from, None, &[provenance::EPOCH]).await
+    }
+
+    async fn rows_of_stream(
+        &self,
+        from: Micros,
+        to: Option<Micros>,
+        more: &[&str],
+    ) -> Result<SendableRecordBatchStream> {
         let doing = || "reading the stream's table";
         let table = self
             .tables
@@ -337,7 +358,9 @@ impl LakeState {
             .columns
             .iter()
             .filter(|c| ![provenance::EPOCH, provenance::LATE].contains(&c.name.as_ref()))
-            .map(|c| col(c.name.as_ref()))
+            .map(|c| c.name.as_ref())
+            .chain(more.iter().copied())
+            .map(col)
             .collect();
         let rows = self.session.read_table(table.provider(None).await?).context(doing)?;
         let rows = rows.filter(wanted).context(doing)?.select(columns).context(doing)?;

@@ -19,3 +19,6 @@ pub use crate::sql::{WindowShape, WindowSpec};
 pub use late::{LateSplit, split_late};
 pub use open::OpenWindows;
 pub use watermark::{Idleness, Watermarks};
+
+#[cfg(test)]
+mod kinds;
