@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::{OpenWindows, split_late};
 use crate::clock::{MICROS_PER_SECOND, Micros};
-use crate::sql::testing::{NOON, cut, lake, one_shot, plan, rows};
+use crate::sql::testing::{self, NOON, cut, one_shot, plan, rows};
 use crate::sql::{StandingQuery, TimeRange, WindowedQuery, run_batch};
 
 const SECOND: Micros = MICROS_PER_SECOND;
@@ -307,7 +307,7 @@ proptest! {
             if matches!(walk, Walk::Marks(..)) {
                 context_rows = with_dates(&rows);
             }
-            let found = run_batch(&lake(&context_rows), query.batch_select(Some(range)).unwrap()).await.unwrap();
+            let found = run_batch(&testing::lake(&context_rows), query.batch_select(Some(range)).unwrap()).await.unwrap();
             assert_eq!(answer(&found.collect().await.unwrap()), inside, "{window} in {range:?}");
         });
     }
