@@ -10,16 +10,15 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, ObjectName, Query, Select, SetExpr, Spanned, TableAlias, TableFactor, Value,
-    ValueWithSpan, Visit, Visitor,
+    Expr, GroupByExpr, ObjectName, Query, Select, SetExpr, Spanned, TableAlias, TableFactor, Value, ValueWithSpan,
+    Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::{View, normal};
 use super::functions::Functions;
 use super::place::{Refusal, did_you_mean};
-use super::spec::WindowShape;
-use super::windows::{WINDOW_END, WINDOW_START, WindowCall, window_call};
+use super::windows::{WINDOW_END, WINDOW_START, WindowCall, check_combined, check_keys, window_call};
 use crate::contract::TableContract;
 
 /// Where a standing query's rows come from.
@@ -96,65 +95,7 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source) -> Re
             return Err(Refusal::new(at, message).or_at(view.at));
         }
     }
-    if let Some(key) = call.keys.iter().find(|key| !groups.iter().any(|group| is_column(group, &normal(key)))) {
-        let message =
-            format!("sessions are formed by `{key}`, so the aggregate is grouped by it, too; add it to GROUP BY");
-        return Err(Refusal::new(key.span, message));
-    }
-    if call.spec.is_combined() {
-        bounds_of_slices(select, plan, call).map_err(|refusal| refusal.or_at(at))
-    } else {
-        Ok(())
-    }
-}
-
-/// Live, the rows of a window that is combined from slices do not know its bounds yet: nothing below the aggregate may ask
-/// for them.
-fn bounds_of_slices(select: &Select, plan: &LogicalPlan, call: &WindowCall) -> Result<(), Refusal> {
-    let function = call.spec.function();
-    if let (Some(condition), WindowShape::Session { .. }) = (&select.selection, call.spec.shape()) {
-        let message = "WHERE leaves out rows after the sessions were formed over all of them; write \
-                       `count(*) FILTER (WHERE …)` instead, or read the rows through a view with that WHERE";
-        return Err(Refusal::new(condition.span(), message));
-    }
-    let asks = |expr: &LogicalExpr| {
-        let columns = expr.column_refs();
-        [WINDOW_START, WINDOW_END].into_iter().find(|bound| columns.iter().any(|column| column.name == **bound))
-    };
-    let mut asked = None;
-    // The walk itself cannot fail: neither branch returns an error.
-    let _ = plan.apply(|node| {
-        match node {
-            LogicalPlan::Aggregate(aggregate) => {
-                let groups = aggregate.group_expr.iter().filter(|group| !matches!(group, LogicalExpr::Column(_)));
-                asked = asked.or_else(|| groups.chain(&aggregate.aggr_expr).find_map(asks));
-            }
-            LogicalPlan::Filter(filter) if !has_aggregate(&filter.input) => {
-                asked = asked.or_else(|| asks(&filter.predicate));
-            }
-            _ => {}
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    match asked {
-        Some(bound) => {
-            let message = format!(
-                "a row of `{function}` counts in windows that are known only when they close, so `{bound}` cannot be used in \
-                 WHERE, inside an aggregate, or in a grouped expression; use it in SELECT or HAVING"
-            );
-            let at = select.selection.as_ref().map_or_else(|| group_by_span(select), Spanned::span);
-            Err(Refusal::new(at, message))
-        }
-        None => Ok(()),
-    }
-}
-
-fn has_aggregate(plan: &LogicalPlan) -> bool {
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_)))).unwrap_or(false)
-}
-
-fn is_column(expr: &LogicalExpr, name: &str) -> bool {
-    matches!(expr, LogicalExpr::Column(column) if column.name == name)
+    check_combined(call, select, plan, groups).map_err(|refusal| refusal.or_at(at))
 }
 
 /// The one SELECT a standing query is.
@@ -275,13 +216,6 @@ fn check_time(time: &Expr, stream: &TableContract, event_time: &str) -> Result<(
     Err(Refusal::new(name.span, format!("no column `{name}`{hint}")))
 }
 
-/// A session's keys are columns of the rows it reads.
-fn check_keys(keys: &[Ident], stream: &TableContract) -> Result<(), Refusal> {
-    let Some(key) = keys.iter().find(|key| stream.column(&normal(key)).is_none()) else { return Ok(()) };
-    let hint = did_you_mean(&normal(key), stream.columns.iter().map(|column| column.name.as_ref()));
-    Err(Refusal::new(key.span, format!("no column `{key}`{hint}")))
-}
-
 fn group_by(select: &Select) -> Result<(), Refusal> {
     let GroupByExpr::Expressions(expressions, modifiers) = &select.group_by else {
         let message = "GROUP BY ALL is not supported in a standing query; name the columns";
@@ -296,7 +230,7 @@ fn group_by(select: &Select) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn group_by_span(select: &Select) -> Span {
+pub(super) fn group_by_span(select: &Select) -> Span {
     match &select.group_by {
         GroupByExpr::Expressions(expressions, _) if !expressions.is_empty() => expressions[0].span(),
         _ => select.select_token.0.span,

@@ -7,6 +7,7 @@
 //! Tables named inside a function's arguments are not resolved by DataFusion's planner, hence the rewrite.
 
 mod call;
+mod check;
 mod functions;
 
 use std::ops::ControlFlow;
@@ -18,6 +19,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 pub(super) use call::{WindowCall, window_call};
+pub(super) use check::{check_combined, check_keys};
 pub(super) use functions::window_functions;
 
 use super::grid::{Grid, Place};

@@ -27,13 +27,14 @@ fn a_row_counts_in_the_windows_that_were_open_when_it_came() {
     let scratch = Scratch::new();
     let queries = scratch.path("queries");
     fs::create_dir(&queries).unwrap();
-    for (name, window) in QUERIES {
+    let write = |name: &str, window: &str| {
         let text = format!(
             "CREATE MATERIALIZED VIEW {name} AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, \
              state, count(*) AS n, sum(amount) AS total FROM {window} GROUP BY window_start, window_end, state"
         );
         fs::write(queries.join(format!("{name}.sql")), text).unwrap();
-    }
+    };
+    QUERIES.iter().for_each(|(name, window)| write(name, window));
     let scratch = scratch.set(&format!("queries.dir={}", queries.display()));
     let run = |name: &str, rows: &[(&str, &str)]| {
         let file = scratch.path(name);
@@ -55,4 +56,19 @@ fn a_row_counts_in_the_windows_that_were_open_when_it_came() {
     assert!(late.contains("b1") && late.contains("b2"), "{late}");
     let audit = scratch.must(&["audit"]);
     assert!(QUERIES.iter().all(|(name, _)| audit.contains(name)), "{audit}");
+
+    // Queries that come later know what is open from the lake: the session of b3 and b4 goes on, whole.
+    write("newcomers", "SESSION(transactions, event_time, INTERVAL '5 seconds', state)");
+    write("new_hops", "HOP(transactions, event_time, INTERVAL '1 minute', INTERVAL '3 minutes')");
+    write("sessions", "SESSION(transactions, event_time, INTERVAL '7 seconds', state)");
+    run("third.ndjson", &[("c1", "12:07:09"), ("c2", "12:07:30")]);
+    let found =
+        scratch.must(&["sql", "select window_start, window_end, n from newcomers order by 1", "--format", "csv"]);
+    let expected = "window_start,window_end,n\n2020-09-13T12:07:00Z,2020-09-13T12:07:14Z,3\n\
+                    2020-09-13T12:07:30Z,2020-09-13T12:07:35Z,1\n";
+    assert_eq!(found, expected);
+    let found = scratch.must(&["sql", "select window_start, n from new_hops order by 1", "--format", "csv"]);
+    let expected = "window_start,n\n2020-09-13T12:05:00Z,4\n2020-09-13T12:06:00Z,4\n2020-09-13T12:07:00Z,4\n";
+    assert_eq!(found, expected);
+    scratch.must(&["audit"]);
 }
