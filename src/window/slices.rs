@@ -1,19 +1,29 @@
 //! Hops and cumulating windows from slices.
 //!
 //! The one law: a window's partial rows are those of the slices it covers, each exactly once; the slices themselves stay as
-//! they are. Windows that close together share their work: sums over 1, 2, 4, 8, … slices are made for all of them at once,
-//! so a window costs the logarithm of its slices and a commit runs as many merges. (Prefixes and suffixes of blocks, as van
-//! Herk, Gil and Werman do it, would take a constant number of merges of each row, but one after the other: as many runs
-//! of a plan as a window has slices.)
+//! they are. Windows that close together share their work: slices are merged into blocks of 2, 4, 8, … (twice the rows of
+//! the slices in all), and a window is put together from the few blocks that make it up, as in a segment tree. So a window
+//! costs the logarithm of its slices, and a commit runs as many merges. (Prefixes and suffixes of blocks, as van Herk, Gil
+//! and Werman do it, would take a constant number of merges of each row, but one after the other: as many runs of a plan as
+//! a window has slices.)
 //!
-//! While windows are put together, both bounds of a partial row are the number of a slice: groups to a merge, no times.
+//! While windows are put together, both bounds of a partial row are the number of a slice, a block or a window: groups to a
+//! merge, no times.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
+use arrow::array::UInt64Array;
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::record_batch::RecordBatch;
 
-use super::stamp::{Bounds, restamp, times};
+use super::stamp::{Bounds, restamp, times, with_bounds};
 use crate::clock::Micros;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::sql::{Grid, WindowShape, WindowedQuery, closes, cycle_end, opens};
+
+/// Up to so many windows go through the slices themselves: blocks would cost more than they save.
+const FEW_WINDOWS: usize = 2;
 
 /// The slices of one query whose windows are combined from them.
 #[derive(Clone, Copy, Debug)]
@@ -60,11 +70,25 @@ impl<'a> Slices<'a> {
         if first > last {
             return Ok(Vec::new());
         }
-        let numbered = restamp(self.query, state, |start| Some(stamp(self.grid.last_mark(start))))?;
-        let windows = match self.is_hop {
-            true => self.hops(numbered, first, last).await?,
-            false => self.growing(numbered, first, last).await?,
+        let numbered = restamp(self.query, state, |start| {
+            let number = self.grid.last_mark(start);
+            match self.is_hop {
+                true => (first..last + self.cells).contains(&number).then_some(stamp(number)),
+                // What was there before the first window belongs to all that close in its cycle: to its first slice.
+                false if number < first => {
+                    (cycle_end(number, self.cells) == cycle_end(first, self.cells)).then_some(stamp(first))
+                }
+                false => (number <= last).then_some(stamp(number)),
+            }
+        })?;
+        let windows: Vec<Cover> = match self.is_hop {
+            true => (first..=last).map(|number| Cover { number, slices: number..number + self.cells }).collect(),
+            false => {
+                let cycle = |slice: i64| cycle_end(slice, self.cells) - self.cells;
+                (first..=last).map(|number| Cover { number, slices: cycle(number).max(first)..number + 1 }).collect()
+            }
         };
+        let windows = self.combine(numbered, &windows).await?;
         restamp(self.query, &windows, |number| self.bounds(number))
     }
 
@@ -113,56 +137,40 @@ impl<'a> Slices<'a> {
         if self.is_hop { number.saturating_add(self.cells) } else { cycle_end(number, self.cells) }
     }
 
-    /// Sums over windows `first..=last`, stamped with the number of the slice each begins with.
-    async fn hops(self, slices: Vec<RecordBatch>, first: i64, last: i64) -> Result<Vec<RecordBatch>> {
-        let merges = i64::from(self.cells.ilog2());
-        let mut windows = Vec::new();
-        if last - first < merges {
-            // So few windows that making sums for all of them costs more than going through the slices once for each.
-            for window in first..=last {
-                let covers = window..window + self.cells;
-                windows.extend(restamp(self.query, &slices, |slice| covers.contains(&slice).then_some(stamp(window)))?);
+    /// The rows of each window, stamped with its number, from those of slices stamped with theirs.
+    async fn combine(self, slices: Vec<RecordBatch>, windows: &[Cover]) -> Result<Vec<RecordBatch>> {
+        let longest = windows.iter().map(|window| window.slices.end - window.slices.start).max().unwrap_or(1);
+        let top = if windows.len() <= FEW_WINDOWS { 0 } else { longest.max(1).ilog2() };
+        let (mut blocks, mut parts) = (slices, Vec::new());
+        for level in 0..=top {
+            if level > 0 {
+                let pairs = restamp(self.query, &blocks, |number| Some(stamp(number >> 1)))?;
+                blocks = self.query.reduce(pairs).await?;
             }
-            return Ok(windows);
+            parts.extend(self.spread(&blocks, windows, level, top)?);
         }
-        let covered = first..last + self.cells;
-        // Sums over `span` slices from each slice on; a window is put together from those that the binary digits of its
-        // number of slices name.
-        let mut sums = restamp(self.query, &slices, |slice| covered.contains(&slice).then_some(stamp(slice)))?;
-        let (mut span, mut done) = (1, 0);
-        loop {
-            if self.cells & span != 0 {
-                let takes = |slice: Micros| (first..=last).contains(&(slice - done)).then_some(stamp(slice - done));
-                windows.extend(restamp(self.query, &sums, takes)?);
-                done += span;
-            }
-            if span > self.cells / 2 {
-                return Ok(windows);
-            }
-            sums.extend(restamp(self.query, &sums, |slice| (slice - span >= first).then_some(stamp(slice - span)))?);
-            sums = self.query.reduce(sums).await?;
-            span *= 2;
-        }
+        Ok(parts)
     }
 
-    /// Sums from the start of each cycle, stamped with the number of the slice each window `first..=last` ends with.
-    async fn growing(self, slices: Vec<RecordBatch>, first: i64, last: i64) -> Result<Vec<RecordBatch>> {
-        let cycle = |slice: i64| cycle_end(slice, self.cells);
-        // What was there before the first window belongs to all that close in its cycle: it is one sum from the start.
-        let mut sums = restamp(self.query, &slices, |slice| match slice < first {
-            true => (cycle(slice) == cycle(first)).then_some(stamp(first)),
-            false => (slice <= last).then_some(stamp(slice)),
-        })?;
-        let mut span = 1;
-        while span < self.cells.min(last - first + 1) {
-            let later = |slice: i64| {
-                (slice + span <= last && cycle(slice + span) == cycle(slice)).then_some(stamp(slice + span))
-            };
-            sums.extend(restamp(self.query, &sums, later)?);
-            sums = self.query.reduce(sums).await?;
-            span *= 2;
+    /// Copies the rows of blocks of `2^level` slices to every window that takes them.
+    fn spread(self, blocks: &[RecordBatch], windows: &[Cover], level: u32, top: u32) -> Result<Option<RecordBatch>> {
+        let Some(first) = blocks.first() else { return Ok(None) };
+        let doing = || format!("putting windows of `{}` together", self.query.name());
+        let rows = concat_batches(&first.schema(), blocks).context(doing)?;
+        let numbers = times(self.query, &rows, self.query.window_start_column())?;
+        let mut rows_of: HashMap<i64, Vec<u64>> = HashMap::new();
+        for (row, number) in (0..).zip(numbers.values()) {
+            rows_of.entry(*number).or_default().push(row);
         }
-        Ok(sums)
+        let (mut taken, mut stamps) = (Vec::new(), Vec::new());
+        for window in windows {
+            for block in window.blocks(level, top).filter_map(|block| rows_of.get(&block)) {
+                taken.extend_from_slice(block);
+                stamps.resize(taken.len(), stamp(window.number));
+            }
+        }
+        let rows = take_record_batch(&rows, &UInt64Array::from(taken)).context(doing)?;
+        with_bounds(self.query, &rows, &stamps).map(Some)
     }
 
     /// The bounds of the window of a number; `None` where a neighbour is the same window.
@@ -186,7 +194,55 @@ impl<'a> Slices<'a> {
     }
 }
 
+/// A window that closes: its number, and the slices it covers.
+#[derive(Clone, Debug)]
+struct Cover {
+    number: i64,
+    slices: Range<i64>,
+}
+
+impl Cover {
+    /// The blocks of `2^level` slices that lie in the window, but not in a greater block that does; none is greater than
+    /// those of the `top` level.
+    fn blocks(&self, level: u32, top: u32) -> impl Iterator<Item = i64> + use<> {
+        let (first, end) = ((self.slices.start + (1 << level) - 1) >> level, self.slices.end >> level);
+        let is_whole = |block: i64| first <= block >> 1 << 1 && (block >> 1 << 1) + 2 <= end;
+        // Only the outermost ones can be without their sibling.
+        let alone = |block: i64| (first < end && !is_whole(block)).then_some(block);
+        let (all, left, right) = match level == top {
+            true => (first..end, None, None),
+            false => (0..0, alone(first), alone(end - 1).filter(|last| *last != first)),
+        };
+        all.chain(left).chain(right)
+    }
+}
+
 /// A number as both bounds.
 fn stamp(number: i64) -> Bounds {
     (number, number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_blocks_of_a_window_hold_each_of_its_slices_once(start in -5_000i64..5_000, cells in 1i64..700, flat: bool) {
+            let window = Cover { number: 0, slices: start..start + cells };
+            let top = if flat { 0 } else { cells.ilog2() };
+            let (mut found, mut blocks) = (Vec::new(), 0);
+            for level in 0..=top {
+                for block in window.blocks(level, top) {
+                    blocks += 1;
+                    found.extend(block << level..(block + 1) << level);
+                }
+            }
+            found.sort_unstable();
+            prop_assert_eq!(found, window.slices.collect::<Vec<_>>());
+            prop_assert!(flat || blocks <= 2 * (top + 1));
+        }
+    }
 }
