@@ -19,7 +19,7 @@ use super::report::{QueryBooks, Report, show_time};
 use super::restated::RESTATED;
 use super::rows::numbers;
 use super::scans::{Scans, for_each_batch, quoted};
-use super::standing::{Life, bounds};
+use super::standing::{Life, Windows, bounds};
 use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
 use crate::error::{Context, Error, Result};
@@ -29,6 +29,10 @@ use crate::sql::{StandingQuery, TimeRange, run_batch};
 const ROWS: &str = "__rows";
 const BOUNDS: &str = "__bounds";
 const ANSWERS: &str = "__answers";
+/// What had been closed before a row was read, as a column of its own.
+const UNTIL: &str = "__until";
+/// The epoch of a row, beside its own columns.
+const EPOCH: &str = "__epoch";
 
 /// Aggregates whose answer depends a little on how rows were cut into batches.
 const APPROXIMATE: [&str; 3] = ["approx_percentile_cont", "approx_percentile_cont_with_weight", "approx_median"];
@@ -67,12 +71,19 @@ impl Ground<'_> {
         }
         let session = self.scans.session_with(ROWS, rows)?;
         session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
+        let mut range = life.range();
         match &life.parent {
             None => self.register_stream(&session, life).await?,
-            Some((driver, _)) => self.register_parent(&session, &driver.name)?,
+            Some((driver, parent)) => {
+                if life.window.is_none() && parent.closed_before_epoch(self.history, life.first_epoch).is_some() {
+                    report.note(format!("`{name}` came after the view it reads: its table was not compared"));
+                    return Ok(());
+                }
+                self.register_parent(&session, &driver.name)?;
+                range = range.or(Some(TimeRange { from: Micros::MIN, to: parent.closed_until.unwrap_or(Micros::MIN) }));
+            }
         }
-        let range = life.range(self.history);
-        let expected = run_batch(&session, query.batch_select(range)?).await?;
+        let expected = run_batch(&session, query.batch_select_where(range, &life.pairs())?).await?;
         let answered = Answered::of(&session, life, report).await?;
         let rules = Rules {
             tolerance: self.float_tolerance,
@@ -113,19 +124,17 @@ impl Ground<'_> {
         session.register_table(BOUNDS, Arc::new(list)).context(what)?;
         let hidden = [provenance::EPOCH, provenance::LATE];
         let columns = self.stream.columns.iter().filter(|column| !hidden.contains(&column.name.as_ref()));
-        let columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
+        let mut columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
         session.register_udf(life.restated.function());
         let counts = match (life.window, &self.stream.stream) {
+            // Which windows a row counts in is told pair by pair, see [`Life::pairs`].
+            (Some(window), Some(_)) if !window.is_session() => {
+                columns.extend([format!("b.until_0 AS {UNTIL}"), format!("b.epoch AS {EPOCH}")]);
+                String::new()
+            }
             (Some(window), Some(stream)) => {
-                let end = window.end_sql(&format!("CAST(r.{} AS BIGINT)", quoted(&stream.event_time)));
-                let start = format!("({end} - {})", window.size());
-                // Windows before the query came are its answer only where they were restated.
-                let since = life.joined_at().map_or_else(String::new, |joined| format!(" AND {start} >= {joined}"));
-                let on_time = format!("(b.until_0 IS NULL OR {end} > b.until_0){since}");
-                match life.restated.is_empty() {
-                    true => format!(" WHERE {on_time}"),
-                    false => format!(" WHERE ({on_time}) OR {RESTATED}({start}, b.epoch)"),
-                }
+                let time = format!("CAST(r.{} AS BIGINT)", quoted(&stream.event_time));
+                format!(" WHERE b.until_0 IS NULL OR NOT ({})", window.refuses_sql(&time, "b.until_0"))
             }
             _ => String::new(),
         };
@@ -141,24 +150,24 @@ impl Ground<'_> {
 }
 
 impl Life {
-    /// The windows closed under the present text, its own or those of the view it reads, and those restated; `None` for a
-    /// stateless query over the stream.
-    fn range(&self, history: &History) -> Option<TimeRange> {
-        if self.window.is_none() {
-            let (_, parent) = self.parent.as_ref()?;
-            let before = parent.closed_before_epoch(history, self.first_epoch);
-            let from = before.map_or(Micros::MIN, |until| parent.window.map_or(until, |window| window.start(until)));
-            return Some(TimeRange { from, to: parent.closed_until.unwrap_or(Micros::MIN) });
-        }
-        let joined = self.joined_at().unwrap_or(Micros::MIN);
-        let from = self.restated.first().map_or(joined, |first| first.min(joined));
-        Some(TimeRange { from, to: self.closed_until.unwrap_or(Micros::MIN) })
+    /// The windows that have closed; `None` for a stateless query.
+    fn range(&self) -> Option<TimeRange> {
+        self.window?;
+        Some(TimeRange { from: Micros::MIN, to: self.closed_until.unwrap_or(Micros::MIN) })
     }
 
-    /// Start of the first window that is the present text's without being restated; `None`: all are.
-    fn joined_at(&self) -> Option<Micros> {
-        // The first window that ends after what had been closed is the one that holds this instant.
-        Some(self.window?.start(self.closed_before?))
+    /// Which rows count in which windows: in those closed under the present text that had not been closed when the row was
+    /// read, and in those that were restated since.
+    fn pairs(&self) -> Vec<String> {
+        let end = "CAST(window_end AS BIGINT)";
+        let after = self.closed_before.map(|before| format!("{end} > {before}"));
+        let told_by_pair = self.parent.is_none() && self.window.is_some_and(|window| !window.is_session());
+        let open = told_by_pair.then(|| format!("({UNTIL} IS NULL OR {end} > {UNTIL})"));
+        let on_time: Vec<String> = after.into_iter().chain(open).collect();
+        if self.restated.is_empty() || !told_by_pair {
+            return on_time;
+        }
+        vec![format!("(({}) OR {RESTATED}(CAST(window_start AS BIGINT), {EPOCH}))", on_time.join(" AND "))]
     }
 
     fn has_nothing_closed(&self) -> bool {
@@ -182,7 +191,7 @@ impl Answered {
         let what = || format!("reading the table `{}`", life.name);
         let table = session.table(ANSWERS).await.context(what)?;
         let schema = Arc::new(table.schema().as_arrow().clone());
-        let end = life.window.and_then(|window| end_column(&schema, window.size()));
+        let end = life.window.and_then(|window| end_column(&schema, window));
         let mut condition = "true".to_owned();
         if let Some(end) = &end {
             let until = life.closed_until.unwrap_or(Micros::MIN);
@@ -192,7 +201,8 @@ impl Answered {
                 let restated = if life.restated.is_empty() {
                     String::new()
                 } else {
-                    format!(" OR {RESTATED}({}, CAST(-1 AS BIGINT))", start_column(end, &schema, life))
+                    // Only a table that tells its windows' starts is restated.
+                    format!(" OR {RESTATED}(CAST(window_start AS BIGINT), CAST(-1 AS BIGINT))")
                 };
                 condition = format!("{condition} AND ({end} > {before}{restated})");
                 report.note(format!(
@@ -240,21 +250,13 @@ async fn check_open(session: &SessionContext, life: &Life, is_open: &str, report
 }
 
 /// The end of a row's window as an SQL expression in microseconds, if the table's columns tell.
-fn end_column(schema: &SchemaRef, size: Micros) -> Option<String> {
+fn end_column(schema: &SchemaRef, window: Windows) -> Option<String> {
     let is_time =
         |name: &str| schema.field_with_name(name).is_ok_and(|f| matches!(f.data_type(), DataType::Timestamp(..)));
     if is_time("window_end") {
         return Some("CAST(window_end AS BIGINT)".into());
     }
-    is_time("window_start").then(|| format!("(CAST(window_start AS BIGINT) + {size})"))
-}
-
-/// The start of a row's window as an SQL expression in microseconds.
-fn start_column(end: &str, schema: &SchemaRef, life: &Life) -> String {
-    match schema.field_with_name("window_start") {
-        Ok(_) => "CAST(window_start AS BIGINT)".into(),
-        Err(_) => format!("({end} - {})", life.window.map_or(0, |window| window.size())),
-    }
+    is_time("window_start").then(|| window.end_of_start_sql("CAST(window_start AS BIGINT)")).flatten()
 }
 
 fn tell(name: &str, differences: Differences, report: &mut Report) {

@@ -97,8 +97,8 @@ fn statement(windowed: &[&Life], event_time: &str, identity: &str) -> String {
     let tests: Vec<String> = windowed
         .iter()
         .enumerate()
-        .filter_map(|(index, life)| Some((index, life.window?.end_sql(&time))))
-        .map(|(index, end)| format!("coalesce({end} <= b.until_{index}, false)"))
+        .filter_map(|(index, life)| Some(life.window?.refuses_sql(&time, &format!("b.until_{index}"))))
+        .map(|refuses| format!("coalesce({refuses}, false)"))
         .collect();
     let any = if tests.is_empty() { "false".to_owned() } else { format!("({})", tests.join(" OR ")) };
     let marked = format!("r.{}", quoted(provenance::LATE));

@@ -44,11 +44,6 @@ impl Restatements {
         self.0.is_empty()
     }
 
-    /// Where the first window starts that was restated.
-    pub(super) fn first(&self) -> Option<Micros> {
-        self.0.keys().next().copied()
-    }
-
     /// Whether a row of an epoch counts in the window that starts at `start`, because it was restated; an epoch of −1 asks
     /// whether it was at all.
     fn counts(&self, start: Micros, epoch: i64) -> bool {

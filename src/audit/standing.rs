@@ -11,35 +11,88 @@ use super::history::{History, Step};
 use super::restated::Restatements;
 use crate::clock::Micros;
 use crate::error::{Context, Result};
-use crate::sql::{Driver, StandingQuery, ViewDriver, WindowedQuery};
+use crate::sql::{Driver, Grid, Place, StandingQuery, ViewDriver, WindowShape, WindowedQuery};
 
-/// A window's size and offset, microseconds.
+/// A query's windows, as the audit asks for them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tumbling {
-    size: Micros,
-    offset: Micros,
+pub(super) struct Windows {
+    shape: WindowShape,
 }
 
-impl Tumbling {
+impl Windows {
     pub(super) fn of(query: &WindowedQuery) -> Self {
-        Self { size: query.window().size(), offset: query.window().offset() }
+        Self { shape: query.window().shape() }
     }
 
-    /// The end of the window of `time` (an SQL expression of microseconds) as an SQL expression.
-    pub(super) fn end_sql(self, time: &str) -> String {
-        let Self { size, offset } = self;
-        format!("({time} - ((({time} - {offset}) % {size}) + {size}) % {size} + {size})")
+    /// Whether which rows make a window is told by the rows alone.
+    pub(super) fn is_session(self) -> bool {
+        matches!(self.shape, WindowShape::Session { .. })
     }
 
-    /// The start of the window a time falls into.
-    pub(super) fn start(self, time: Micros) -> Micros {
-        time.saturating_sub((time.saturating_sub(self.offset)).rem_euclid(self.size))
+    /// Whether one of the windows of `time` was closed by `until`, as SQL over two expressions of microseconds.
+    pub(super) fn refuses_sql(self, time: &str, until: &str) -> String {
+        match self.shape {
+            WindowShape::Session { .. } => format!("{time} <= {until}"),
+            _ => format!("{} <= {until}", self.first_end_sql(time)),
+        }
     }
 
-    /// Length of a window.
-    pub(super) fn size(self) -> Micros {
-        self.size
+    /// The end of the window of `time` that ends first, as SQL in microseconds: of every kind that stands on marks the
+    /// next of these. (Only calendars know those of a time zone; their marks are asked for.)
+    fn first_end_sql(self, time: &str) -> String {
+        let Some(grid) = self.grid() else { return time.to_owned() };
+        let length = grid.length();
+        match grid.place() {
+            Place::Offset(offset) => {
+                format!("({time} - ((({time} - {offset}) % {length}) + {length}) % {length} + {length})")
+            }
+            Place::Zone(zone) => format!("CAST(tumble_end({}, {length}, '{}') AS BIGINT)", as_time(time), zone.name()),
+        }
     }
+
+    /// The end of the window that starts at `start`, in SQL of microseconds, where the start tells it.
+    pub(super) fn end_of_start_sql(self, start: &str) -> Option<String> {
+        let (grid, cells) = match self.shape {
+            WindowShape::Tumble(grid) => (grid, 1),
+            WindowShape::Hop { slides, cells } => (slides, cells),
+            WindowShape::Cumulate { .. } | WindowShape::Session { .. } => return None,
+        };
+        let length = grid.length();
+        Some(match grid.place() {
+            Place::Offset(_) => format!("({start} + {})", length.saturating_mul(cells)),
+            Place::Zone(zone) => format!(
+                "CAST(hop_end({}, {length}, {}, '{}') AS BIGINT)",
+                as_time(start),
+                length.saturating_mul(cells),
+                zone.name()
+            ),
+        })
+    }
+
+    /// What may be closed once the watermark, less the lateness, has reached a time.
+    pub(super) fn closed_at(self, time: Micros) -> Micros {
+        match (self.grid(), self.grid().map(|grid| grid.place())) {
+            (Some(grid), Some(Place::Offset(offset))) => {
+                time.saturating_sub((time.saturating_sub(offset)).rem_euclid(grid.length()))
+            }
+            (Some(grid), _) => grid.mark(grid.last_mark(time)),
+            // A row exactly at a session's end still joins it.
+            (None, _) => time.saturating_sub(1),
+        }
+    }
+
+    fn grid(self) -> Option<Grid> {
+        match self.shape {
+            WindowShape::Tumble(grid)
+            | WindowShape::Hop { slides: grid, .. }
+            | WindowShape::Cumulate { steps: grid, .. } => Some(grid),
+            WindowShape::Session { .. } => None,
+        }
+    }
+}
+
+fn as_time(micros: &str) -> String {
+    format!("arrow_cast({micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')")
 }
 
 /// The epochs a query ran in under its present text.
@@ -48,7 +101,7 @@ pub(super) struct Life {
     pub name: Arc<str>,
     fingerprint: String,
     /// Of a query over windows.
-    pub window: Option<Tumbling>,
+    pub window: Option<Windows>,
     lateness: Micros,
     /// Whose rows it folds: the stream's, unless it reads another view.
     pub parent: Option<(ViewDriver, Arc<Life>)>,
@@ -82,7 +135,7 @@ impl Life {
         lives: &[(&StandingQuery, Arc<Self>)],
     ) -> std::result::Result<Self, Untold> {
         let (window, lateness) = match query {
-            StandingQuery::Windowed(query) => (Some(Tumbling::of(query)), query.allowed_lateness()),
+            StandingQuery::Windowed(query) => (Some(Windows::of(query)), query.allowed_lateness()),
             StandingQuery::Stateless(_) => (None, 0),
         };
         let life_of = |driver: &ViewDriver| lives.iter().find(|(query, _)| *query.name() == driver.name);
@@ -146,7 +199,7 @@ impl Life {
                     None => before.watermark?,
                     Some((driver, parent)) => driver.watermark(parent.closed_before_epoch(history, epoch)?),
                 };
-                Some(self.window?.start(watermark.saturating_sub(self.lateness)))
+                Some(self.window?.closed_at(watermark.saturating_sub(self.lateness)))
             }
         }
     }
@@ -268,24 +321,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_window_in_sql_is_found_by_walking() {
+    async fn what_refuses_a_row_in_sql_is_found_by_walking() {
         for (size, offset) in [(10, 0), (7, 3), (60, 59)] {
-            let window = Tumbling { size, offset };
-            let text = format!("SELECT t, {} FROM (SELECT unnest(range(-150, 150)) AS t)", window.end_sql("t"));
-            let rows = sql::session().sql(&text).await.unwrap().collect().await.unwrap();
-            let mut seen = 0;
-            for batch in rows {
-                let (times, ends) = (super::super::rows::numbers(&batch, 0), super::super::rows::numbers(&batch, 1));
-                for (time, end) in times.unwrap().values().iter().zip(ends.unwrap().values()) {
-                    let mut expected = offset - 100 * size;
-                    while expected <= *time {
-                        expected += size;
+            let grid = Grid::fixed(size, offset).unwrap();
+            let cycles = sql::WindowSpec::cumulating(grid, 3 * size).unwrap();
+            for spec in [sql::WindowSpec::tumbling(grid), sql::WindowSpec::hopping(grid, 4 * size).unwrap(), cycles] {
+                let window = Windows { shape: spec.shape() };
+                let refused = window.refuses_sql("t", "u");
+                let rows = "SELECT t, t + (t * 37) % 80 AS u FROM (SELECT unnest(range(-150, 150)) AS t)";
+                let text = format!("SELECT t, u, CAST({refused} AS BIGINT) FROM ({rows})");
+                let rows = sql::session().sql(&text).await.unwrap().collect().await.unwrap();
+                let mut seen = 0;
+                for batch in rows {
+                    let [times, untils, refused] =
+                        [0, 1, 2].map(|column| super::super::rows::numbers(&batch, column).unwrap());
+                    for row in 0..batch.num_rows() {
+                        let mut end = offset - 100 * size;
+                        while end <= times.value(row) {
+                            end += size;
+                        }
+                        assert_eq!(
+                            refused.value(row) == 1,
+                            end <= untils.value(row),
+                            "{} in {window:?}",
+                            times.value(row)
+                        );
+                        assert_eq!(window.closed_at(times.value(row)), end - size);
+                        seen += 1;
                     }
-                    assert_eq!((*end, window.start(*time)), (expected, expected - size), "{time} in {window:?}");
-                    seen += 1;
                 }
+                assert_eq!(seen, 300);
             }
-            assert_eq!(seen, 300);
         }
     }
 }

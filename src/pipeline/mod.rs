@@ -19,6 +19,7 @@ mod lookup;
 mod queries;
 mod recover;
 mod restate;
+mod sessions;
 mod shard;
 mod summary;
 

@@ -1,6 +1,6 @@
 //! The standing queries at work: what each has open, and how far each has closed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
@@ -118,12 +118,12 @@ impl Queries {
                 continue;
             }
             let Some(until) = target else { continue };
-            windowed.closed_until = target;
+            let after = std::mem::replace(&mut windowed.closed_until, target);
             closed.advanced = true;
             windowed.end_of_input = end_of_input;
-            let partials = windowed.open.close(until)?;
+            let partials = windowed.open.close(after, until).await?;
             if !partials.is_empty() {
-                closed.windows += windowed.count_windows(&partials)?;
+                closed.windows += windowed.open.count_closed(&partials)?;
                 let rows = windowed.query.finish(partials).await?;
                 closed.outputs.extend(rows.into_iter().map(|batch| (windowed.query.name().clone(), batch)));
             }
@@ -218,13 +218,13 @@ impl Queries {
         }
     }
 
-    /// What each windowed query would answer if its open windows closed now.
+    /// What each windowed query would answer if its open windows closed now; of hops and cumulating windows the newest.
     ///
     /// # Errors
     /// Whatever a final plan says.
     pub(super) async fn peek(&self) -> Result<BTreeMap<Arc<str>, Vec<RecordBatch>>> {
         let answers = self.windowed.iter().map(|windowed| async move {
-            let rows = windowed.query.finish(windowed.open.peek()).await?;
+            let rows = windowed.query.finish(windowed.open.peek()?).await?;
             Ok::<_, Error>((windowed.query.name().clone(), rows))
         });
         Ok(try_join_all(answers).await?.into_iter().collect())
@@ -240,7 +240,7 @@ impl Queries {
     /// # Errors
     /// [`Error::Broken`] for state without window times.
     pub(super) fn open_windows(&self) -> Result<u64> {
-        self.windowed.iter().map(|windowed| windowed.count_windows(&windowed.open.peek())).sum()
+        self.windowed.iter().map(|windowed| windowed.open.count(windowed.closed_until)).sum()
     }
 
     /// Open groups of the query that has most.
@@ -255,7 +255,7 @@ impl Queries {
 }
 
 impl Windowed {
-    /// The rows this query still takes; the others are noted as late.
+    /// The rows this query still takes; those that a closed window refused are noted as late.
     fn on_time(&self, batches: &[RecordBatch], stream: &TableContract, late: &mut [Late]) -> Result<Vec<RecordBatch>> {
         let mut on_time = Vec::with_capacity(batches.len());
         for (batch, late) in batches.iter().zip(late) {
@@ -268,7 +268,7 @@ impl Windowed {
                     None => refused,
                 });
             }
-            on_time.push(split.on_time);
+            on_time.push(split.counted);
         }
         Ok(on_time)
     }
@@ -279,7 +279,7 @@ impl Windowed {
     /// As [`Queries::fold`].
     pub(super) async fn refold(&mut self, batch: &RecordBatch, stream: &TableContract) -> Result<()> {
         let split = self.split(batch, stream)?;
-        self.fold(&[split.on_time]).await
+        self.fold(&[split.counted]).await
     }
 
     fn split(&self, batch: &RecordBatch, stream: &TableContract) -> Result<LateSplit> {
@@ -295,19 +295,6 @@ impl Windowed {
     pub(super) async fn fold(&mut self, rows: &[RecordBatch]) -> Result<()> {
         let partials = self.query.partial(rows).await?;
         self.open.fold(partials).await
-    }
-
-    /// How many windows partial rows belong to.
-    fn count_windows(&self, partials: &[RecordBatch]) -> Result<u64> {
-        let mut ends = HashSet::new();
-        for batch in partials {
-            let column = batch.column(self.query.window_end_column());
-            let column = column
-                .as_primitive_opt::<TimestampMicrosecondType>()
-                .ok_or_else(|| Error::broken("partial rows without window ends"))?;
-            ends.extend(column.values().iter().copied());
-        }
-        Ok(ends.len() as u64)
     }
 }
 

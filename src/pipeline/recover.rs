@@ -16,7 +16,7 @@ use futures::TryStreamExt;
 use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
 use super::queries::{Queries, Windowed, event_times};
-use super::{Facts, Feed, Input, Job, input};
+use super::{Facts, Feed, Input, Job, input, sessions};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::config::{Config, micros};
 use crate::contract::{TableContract, provenance};
@@ -25,7 +25,7 @@ use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, LakeLock, Table};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
 use crate::plans::Plans;
-use crate::sql::{Driver, StandingQuery, session};
+use crate::sql::{Driver, StandingQuery, WindowShape, session};
 use crate::token::{TokenKey, Tokenizer};
 use crate::window::{Idleness, OpenWindows, Watermarks};
 
@@ -239,8 +239,12 @@ async fn rebuild(
     facts: &mut Facts,
 ) -> Result<()> {
     let horizon = base.watermark.map_or(Micros::MIN, |w| w.saturating_sub(queries.lateness_max()));
-    let from: Vec<Micros> = queries.of_stream().map(|w| w.query.window().on_time_from(w.closed_until)).collect();
-    let oldest = from.iter().copied().chain([horizon]).min().unwrap_or(horizon);
+    let folds_stream = |w: &Windowed| {
+        *w.query.driver() == Driver::Stream && !matches!(w.query.window().shape(), WindowShape::Session { .. })
+    };
+    let folding = queries.windowed.iter().filter(|w| folds_stream(w));
+    let from = folding.map(|w| w.query.window().counted_from(w.closed_until));
+    let oldest = from.chain([horizon]).min().unwrap_or(horizon);
     let mut rows = lake.stream_rows(oldest, None).await?;
     let mut count = 0;
     while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
@@ -248,9 +252,12 @@ async fn rebuild(
         let recent = since(&batch, &lake.stream, horizon)?;
         let times = event_times(&recent, &lake.stream)?.values().to_vec();
         duplicates.restore(&lake.hasher.identities(&lake.stream, &recent)?, &times, horizon);
-        for windowed in queries.windowed.iter_mut().filter(|w| *w.query.driver() == Driver::Stream) {
+        for windowed in queries.windowed.iter_mut().filter(|windowed| folds_stream(windowed)) {
             windowed.refold(&batch, &lake.stream).await?;
         }
+    }
+    for windowed in queries.windowed.iter_mut().filter(|w| *w.query.driver() == Driver::Stream) {
+        count += sessions::rebuild(lake, base, windowed).await?;
     }
     duplicates.restore(&[], &[], horizon);
     count += rebuild_children(lake, queries).await?;
@@ -266,11 +273,16 @@ async fn rebuild_children(lake: &LakeState, queries: &mut Queries) -> Result<usi
     for windowed in &mut queries.windowed {
         let Driver::View(parent) = windowed.query.driver() else { continue };
         let Some(time) = parent.time() else { continue };
-        let from = windowed.query.window().on_time_from(windowed.closed_until);
+        let is_session = matches!(windowed.query.window().shape(), WindowShape::Session { .. });
+        // How far back an open session of a parent's rows reaches, only its rows tell.
+        let from = if is_session { Micros::MIN } else { windowed.query.window().counted_from(windowed.closed_until) };
         let mut rows = lake.view_rows(&parent.name, time, from).await?;
         while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
             count += batch.num_rows();
             windowed.fold(&[batch]).await?;
+        }
+        if let (true, Some(until)) = (is_session, windowed.closed_until) {
+            windowed.open.close(None, until).await?;
         }
     }
     Ok(count)
@@ -320,6 +332,23 @@ impl LakeState {
     /// # Errors
     /// [`Error::External`] when the lake does not answer.
     pub(super) async fn stream_rows(&self, from: Micros, to: Option<Micros>) -> Result<SendableRecordBatchStream> {
+        self.rows_of_stream(from, to, &[]).await
+    }
+
+    /// Rows with `event_time >= from`, and `_epoch` as the last column.
+    ///
+    /// # Errors
+    /// As [`LakeState::stream_rows`].
+    pub(super) async fn stream_rows_with_epoch(&self, from: Micros) -> Result<SendableRecordBatchStream> {
+        self.rows_of_stream(from, None, &[provenance::EPOCH]).await
+    }
+
+    async fn rows_of_stream(
+        &self,
+        from: Micros,
+        to: Option<Micros>,
+        more: &[&str],
+    ) -> Result<SendableRecordBatchStream> {
         let doing = || "reading the stream's table";
         let table = self
             .tables
@@ -341,7 +370,9 @@ impl LakeState {
             .columns
             .iter()
             .filter(|c| ![provenance::EPOCH, provenance::LATE].contains(&c.name.as_ref()))
-            .map(|c| col(c.name.as_ref()))
+            .map(|c| c.name.as_ref())
+            .chain(more.iter().copied())
+            .map(col)
             .collect();
         let rows = self.session.read_table(table.provider(None).await?).context(doing)?;
         let rows = rows.filter(wanted).context(doing)?.select(columns).context(doing)?;

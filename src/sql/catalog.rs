@@ -127,7 +127,7 @@ impl ViewDriver {
     pub fn watermark(&self, closed_until: Micros) -> Micros {
         match &self.time {
             Some((_, Time::WindowEnd)) => closed_until.saturating_add(1),
-            _ => self.window.on_time_from(Some(closed_until)),
+            _ => self.window.counted_from(Some(closed_until)),
         }
     }
 }

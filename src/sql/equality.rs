@@ -112,7 +112,7 @@ async fn a_window_without_further_groups_or_aggregates_works() {
     let text = "CREATE MATERIALIZED VIEW q AS SELECT window_start, CAST(window_start AS DATE) AS event_date \
                 FROM TUMBLE(transactions, event_time, INTERVAL '1 minute', INTERVAL '20 seconds') GROUP BY window_start, window_end";
     check(text, &rows, 1, 5, 1).await;
-    assert_eq!(windowed(text).await.window().offset(), 20 * MICROS_PER_SECOND);
+    assert_eq!(windowed(text).await.window().slice_of(0).1, 20 * MICROS_PER_SECOND);
 }
 
 /// The windows themselves against a program that only adds and compares.

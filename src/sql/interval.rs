@@ -9,6 +9,15 @@ use super::place::Refusal;
 use crate::clock::{MICROS_PER_SECOND, Micros};
 
 const MICROS_PER_DAY: Micros = 24 * 60 * 60 * MICROS_PER_SECOND;
+/// The units a length is shown in, greatest first.
+const UNITS: [(&str, Micros); 6] = [
+    ("day", MICROS_PER_DAY),
+    ("hour", 60 * 60 * MICROS_PER_SECOND),
+    ("minute", 60 * MICROS_PER_SECOND),
+    ("second", MICROS_PER_SECOND),
+    ("millisecond", MICROS_PER_SECOND / 1_000),
+    ("microsecond", 1),
+];
 const NANOS_PER_MICRO: i64 = 1_000;
 
 /// The length of an `INTERVAL '…'` literal; `what` names it in a refusal ("the window's size").
@@ -45,9 +54,31 @@ pub(super) fn duration(text: &str) -> Result<Micros, String> {
         .ok_or_else(|| format!("`{text}` is too long"))
 }
 
+/// A length of time as SQL would write it: `1 hour 30 minutes`.
+pub(super) fn show_duration(length: Micros) -> String {
+    let mut left = length;
+    let mut words = Vec::new();
+    for (unit, size) in UNITS {
+        let count = left / size;
+        left %= size;
+        if count != 0 {
+            words.push(format!("{count} {unit}{}", if count.abs() == 1 { "" } else { "s" }));
+        }
+    }
+    if words.is_empty() { "0 seconds".into() } else { words.join(" ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_are_shown_as_they_are_written() {
+        for text in ["10 seconds", "1 hour 30 minutes", "2 days", "250 milliseconds", "1 day 1 microsecond"] {
+            assert_eq!(show_duration(duration(text).unwrap()), text);
+        }
+        assert_eq!(show_duration(0), "0 seconds");
+    }
 
     #[test]
     fn lengths_are_microseconds() {

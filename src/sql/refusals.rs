@@ -22,6 +22,13 @@ fn plain(select: &str, rest: &str) -> String {
     format!("CREATE MATERIALIZED VIEW q AS\nSELECT event_date, {select}\nFROM {rest}")
 }
 
+/// A view over windows that are combined from slices: their source stands at 3:6, what follows on the next line.
+fn combined(source: &str, rest: &str) -> String {
+    format!(
+        "CREATE MATERIALIZED VIEW q AS\nSELECT CAST(window_start AS DATE) AS event_date, count(*) AS n\nFROM {source}\n{rest}\nGROUP BY window_start, window_end"
+    )
+}
+
 /// File text, and how its message begins.
 #[rustfmt::skip]
 fn cases() -> Vec<(String, &'static str)> {
@@ -63,7 +70,25 @@ fn cases() -> Vec<(String, &'static str)> {
         (plain("city", "(SELECT * FROM transactions) t"), "q.sql:3:7: a subquery is not supported yet in a standing query; write one SELECT directly over `transactions`"),
         (plain("city", "transactions WHERE city IN (SELECT 'x')"), "q.sql:3:34: a subquery is not supported yet"),
         // Windows
-        (plain("city", "HOP(transactions, event_time, INTERVAL '10 seconds', INTERVAL '1 minute')"), "q.sql:3:6: `HOP` is not supported yet; write `TUMBLE("),
+        (plain("city", "HOP(transactions, event_time, INTERVAL '1 minute')"), "q.sql:3:6: write `HOP(table, time, INTERVAL '10 seconds', INTERVAL '1 minute')`: the slide, then the size"),
+        (plain("city", "CUMULAT(transactions, event_time, INTERVAL '1 minute')"), "q.sql:3:6: no table function `CUMULAT`; did you mean `CUMULATE`?"),
+        (plain("city", "HOP(transactions, event_time, INTERVAL '7 seconds', INTERVAL '1 minute')"), "q.sql:3:67: the window's size `1 minute` is not a multiple of its slide `7 seconds`; write `INTERVAL '56 seconds'` or `INTERVAL '1 minute 3 seconds'`"),
+        (plain("city", "HOP(transactions, event_time, INTERVAL '1 hour', INTERVAL '1 minute')"), "q.sql:3:64: the window's size `1 minute` is not a multiple of its slide `1 hour`; write `INTERVAL '1 hour'`"),
+        (plain("city", "HOP(transactions, event_time, INTERVAL '0 seconds', INTERVAL '1 minute')"), "q.sql:3:45: the window's slide must be positive"),
+        (plain("city", "HOP(transactions, event_time, INTERVAL '1 second', INTERVAL '1 day')"), "q.sql:3:66: the window's size is 86400 times its slide, which is more than 10000 pieces; choose a longer slide"),
+        (plain("city", "CUMULATE(transactions, event_time, INTERVAL '7 minutes', INTERVAL '1 hour')"), "q.sql:3:72: the window's size `1 hour` is not a multiple of its step `7 minutes`"),
+        (plain("city", "TUMBLE(transactions, event_time, INTERVAL '1 hour', 'America/New_York')"), "q.sql:3:48: the window's size must be whole days in a time zone, not `1 hour`; write it in days like `INTERVAL '1 day'`, or leave the time zone out"),
+        (plain("city", "HOP(transactions, event_time, INTERVAL '6 hours', INTERVAL '1 day', 'America/New_York')"), "q.sql:3:45: the window's slide must be whole days in a time zone, not `6 hours`"),
+        (plain("city", "TUMBLE(transactions, event_time, INTERVAL '1 day', 'America/New_Yrok')"), "q.sql:3:57: no time zone `America/New_Yrok`; did you mean `America/New_York`?"),
+        (plain("city", "TUMBLE(transactions, event_time, INTERVAL '1 day', '6 hours')"), "q.sql:3:57: the windows' offset is a literal like `INTERVAL '6 hours'`, not `'6 hours'`"),
+        (plain("city", "SESSION(transactions, event_time)"), "q.sql:3:6: write `SESSION(table, time, INTERVAL '30 minutes', key)`"),
+        (plain("city", "SESSION(transactions, event_time, INTERVAL '-1 second')"), "q.sql:3:49: the session's gap must be positive"),
+        (plain("city", "SESSION(transactions, event_time, INTERVAL '1 minute', upper(city))"), "q.sql:3:61: a session's key is a column, not `upper(city)`"),
+        (plain("city", "SESSION(transactions, event_time, INTERVAL '1 minute', 'UTC')"), "q.sql:3:61: a session has no offset and no time zone"),
+        (plain("city", "SESSION(transactions, event_time, INTERVAL '1 minute', card_tokn)"), "q.sql:3:61: no column `card_tokn`; did you mean `card_token`?"),
+        (combined("SESSION(transactions, event_time, INTERVAL '1 minute', card_token)", ""), "q.sql:3:61: sessions are formed by `card_token`, so the aggregate is grouped by it, too; add it to GROUP BY"),
+        (combined("SESSION(transactions, event_time, INTERVAL '1 minute')", "WHERE amount > 5"), "q.sql:4:7: WHERE leaves out rows after the sessions were formed over all of them"),
+        (combined("HOP(transactions, event_time, INTERVAL '10 seconds', INTERVAL '1 minute')", "WHERE window_start > event_time"), "q.sql:4:7: a row of `HOP` counts in windows that are known only when they close, so `window_start` cannot be used in WHERE"),
         (plain("city", "TUMBEL(transactions, event_time, INTERVAL '1 minute')"), "q.sql:3:6: no table function `TUMBEL`; did you mean `TUMBLE`?"),
         (plain("city", "TUMBLE(transactions, event_time)"), "q.sql:3:6: write `TUMBLE(table, time, INTERVAL '1 minute')`"),
         (plain("city", "TUMBLE(transactions, event_time, '1 minute')"), "q.sql:3:39: the window's size is a literal like `INTERVAL '1 minute'`"),

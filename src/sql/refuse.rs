@@ -19,7 +19,7 @@ use super::file::View;
 use super::functions::Functions;
 use super::place::Refusal;
 use super::relation::{Shape, Source, source};
-use super::windows::{WINDOW_END, WINDOW_START};
+use super::windows::{WINDOW_END, WINDOW_START, check_combined};
 
 /// Checks a view's text.
 pub(super) fn check(view: &View, state: &SessionState, catalog: &Catalog) -> Result<Source, Refusal> {
@@ -47,7 +47,7 @@ pub(super) fn check(view: &View, state: &SessionState, catalog: &Catalog) -> Res
 }
 
 /// Checks what the planner made of it.
-pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool) -> Result<(), Refusal> {
+pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source) -> Result<(), Refusal> {
     let mut aggregates = Vec::new();
     let mut unknown = None;
     // The walk itself cannot fail: neither branch returns an error.
@@ -66,14 +66,14 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool) -> Res
         let message = format!("`{node}` is not supported yet in a standing query; write a batch query");
         return Err(Refusal::new(view.at, message));
     }
-    if !windowed {
-        return Ok(());
-    }
+    let Shape::Windowed(call) = &source.shape else { return Ok(()) };
     let select = plain_select(&view.query)?;
     let at = group_by_span(select);
     let [groups] = aggregates.as_slice() else {
-        let message =
-            format!("a query over `TUMBLE` aggregates its windows; add `GROUP BY {WINDOW_START}, {WINDOW_END}`");
+        let message = format!(
+            "a query over `{}` aggregates its windows; add `GROUP BY {WINDOW_START}, {WINDOW_END}`",
+            call.spec.function()
+        );
         return Err(Refusal::new(at, message).or_at(view.at));
     };
     for wanted in [WINDOW_START, WINDOW_END] {
@@ -84,7 +84,7 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool) -> Res
             return Err(Refusal::new(at, message).or_at(view.at));
         }
     }
-    Ok(())
+    check_combined(call, select, plan, groups).map_err(|refusal| refusal.or_at(at))
 }
 
 /// The one SELECT a standing query is.
@@ -151,7 +151,7 @@ fn group_by(select: &Select) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn group_by_span(select: &Select) -> Span {
+pub(super) fn group_by_span(select: &Select) -> Span {
     match &select.group_by {
         GroupByExpr::Expressions(expressions, _) if !expressions.is_empty() => expressions[0].span(),
         _ => select.select_token.0.span,

@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::catalog::{Catalog, Driver, Time, ViewDriver, ViewKind, ViewSource, single};
 use super::file::normal;
 use super::place::{Refusal, did_you_mean};
-use super::windows::{WINDOW_END, WINDOW_START, WindowCall, hidden_in, window_call};
+use super::windows::{WINDOW_END, WINDOW_START, WindowCall, check_keys, hidden_in, window_call};
 use crate::contract::TableContract;
 
 /// Where a standing query's rows come from.
@@ -57,6 +57,7 @@ pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refus
     if let Some(mut call) = window_call(&first.relation)? {
         let relation = relation(&call.table, catalog)?;
         call.hidden = hidden_in(&relation.contract.schema());
+        check_keys(&call.keys, relation.contract)?;
         let time = check_time(&call.time, &relation)?;
         let driver = relation.driver(Some(&time));
         let inlined = relation.inlined();
@@ -166,7 +167,7 @@ impl Relation<'_> {
         match self.view.map(|view| &view.kind) {
             None => Driver::Stream,
             Some(ViewKind::Windowed(window)) => {
-                Driver::View(ViewDriver::new(Arc::clone(&self.contract.name), window.clone(), time.cloned()))
+                Driver::View(ViewDriver::new(Arc::clone(&self.contract.name), *window, time.cloned()))
             }
             Some(ViewKind::Stateless { driver, .. }) => match driver {
                 Driver::Stream => Driver::Stream,

@@ -4,12 +4,12 @@
 //! boundary between partial and final aggregation. Sessions made here know no table.
 
 use datafusion::execution::context::SessionContext;
-use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::optimizer::optimizer::Optimizer;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
-use super::tumble::tumble_start;
+use super::windows::window_functions;
 
 /// Logical rules a standing query is planned without. The first nests a lone `count(DISTINCT x)` into two aggregates,
 /// whose partial states are not those of the query.
@@ -19,25 +19,36 @@ const LOGICAL_RULES_OFF: [&str; 1] = ["single_distinct_aggregation_to_group_by"]
 /// other answers `count(*)` from a source's statistics, of which a stream has none.
 const PHYSICAL_RULES_OFF: [&str; 2] = ["CombinePartialFinalAggregate", "aggregate_statistics"];
 
+/// Rules a query over combined windows is planned without, besides: below the aggregate `window_start` and `window_end` are
+/// those of a slice, so no condition on a window may be moved there.
+const LOGICAL_RULES_OFF_COMBINED: [&str; 1] = ["push_down_filter"];
+const PHYSICAL_RULES_OFF_COMBINED: [&str; 2] = ["FilterPushdown", "FilterPushdown(Post)"];
+
 /// A session for batch statements: all of DataFusion's rules, all cores.
 pub fn session() -> SessionContext {
     let state = builder(config()).build();
-    let context = SessionContext::new_with_state(state);
-    context.register_udf(tumble_start().as_ref().clone());
-    context
+    with_windows(state)
 }
 
-/// A session for planning standing queries: one partition, and the rules that would hide their state off.
-pub(super) fn standing_session() -> SessionContext {
-    let logical = Optimizer::new().rules.into_iter().filter(|rule| !LOGICAL_RULES_OFF.contains(&rule.name())).collect();
-    let physical =
-        PhysicalOptimizer::new().rules.into_iter().filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
+/// A session for planning standing queries: one partition, and the rules that would hide their state off; for windows that
+/// are `combined` from slices also those that would look into them.
+pub(super) fn standing_session(combined: bool) -> SessionContext {
+    let (logical_off, physical_off): (&[&str], &[&str]) =
+        if combined { (&LOGICAL_RULES_OFF_COMBINED, &PHYSICAL_RULES_OFF_COMBINED) } else { (&[], &[]) };
+    let is_on = |name: &str, off: &[&str], more: &[&str]| !off.contains(&name) && !more.contains(&name);
+    let (logical, physical) = (Optimizer::new().rules, PhysicalOptimizer::new().rules);
+    let logical = logical.into_iter().filter(|rule| is_on(rule.name(), &LOGICAL_RULES_OFF, logical_off)).collect();
+    let physical = physical.into_iter().filter(|rule| is_on(rule.name(), &PHYSICAL_RULES_OFF, physical_off)).collect();
     let state = builder(config().with_target_partitions(1))
         .with_optimizer_rules(logical)
         .with_physical_optimizer_rules(physical)
         .build();
+    with_windows(state)
+}
+
+fn with_windows(state: SessionState) -> SessionContext {
     let context = SessionContext::new_with_state(state);
-    context.register_udf(tumble_start().as_ref().clone());
+    window_functions().for_each(|function| context.register_udf(function));
     context
 }
 
@@ -69,7 +80,8 @@ mod tests {
 
     #[test]
     fn the_rules_switched_off_exist_under_these_names() {
-        for name in LOGICAL_RULES_OFF.iter().chain(&PHYSICAL_RULES_OFF) {
+        let combined = LOGICAL_RULES_OFF_COMBINED.iter().chain(&PHYSICAL_RULES_OFF_COMBINED);
+        for name in LOGICAL_RULES_OFF.iter().chain(&PHYSICAL_RULES_OFF).chain(combined) {
             assert!(rule_exists(name), "{name}");
         }
     }

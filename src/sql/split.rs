@@ -12,8 +12,10 @@ use datafusion::common::{Result, plan_err};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::sql::sqlparser::ast::Ident;
 
 use super::feed::FeedExec;
+use super::file::normal;
 use super::windows::{WINDOW_END, WINDOW_START};
 
 /// Three plans with a feed as their leaf.
@@ -28,10 +30,12 @@ pub(super) struct Split {
     /// Columns of the partial rows.
     pub(super) window_start: usize,
     pub(super) window_end: usize,
+    /// Those of a session's keys.
+    pub(super) keys: Vec<usize>,
 }
 
-/// Cuts the plan of a windowed query.
-pub(super) fn split(plan: &Arc<dyn ExecutionPlan>) -> Result<Split> {
+/// Cuts the plan of a windowed query; `keys` are the columns that sessions are formed by.
+pub(super) fn split(plan: &Arc<dyn ExecutionPlan>, keys: &[Ident]) -> Result<Split> {
     let mut aggregates = Vec::new();
     plan.apply(|node| {
         if node.downcast_ref::<AggregateExec>().is_some() {
@@ -59,6 +63,9 @@ pub(super) fn split(plan: &Arc<dyn ExecutionPlan>) -> Result<Split> {
     let (Some(window_start), Some(window_end)) = (column(WINDOW_START), column(WINDOW_END)) else {
         return plan_err!("the partial aggregate is not grouped by `{WINDOW_START}` and `{WINDOW_END}`");
     };
+    let Some(keys) = keys.iter().map(|key| column(&normal(key))).collect() else {
+        return plan_err!("the partial aggregate is not grouped by the sessions' keys");
+    };
     let reduce = AggregateExec::try_new(
         AggregateMode::PartialReduce,
         first.group_expr().as_final(),
@@ -76,6 +83,7 @@ pub(super) fn split(plan: &Arc<dyn ExecutionPlan>) -> Result<Split> {
         finish: above(plan, upper, &state)?,
         window_start,
         window_end,
+        keys,
     })
 }
 

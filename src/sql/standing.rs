@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::batch::{BatchStatement, display, select};
 use super::catalog::{Catalog, Driver, Time, ViewKind, ViewSource, inline};
 use super::feed::FeedTable;
-use super::file::{Job, QueryFile, View};
+use super::file::{Job, QueryFile, View, normal};
 use super::functions::calls;
 use super::output::Output;
 use super::params::Params;
@@ -24,10 +24,11 @@ use super::place::Refusal;
 use super::refuse::{check, check_plan, plain_select};
 use super::relation::{Shape, Source, times_of};
 use super::session::standing_session;
+use super::spec::WindowShape;
 use super::split::split;
 use super::stateless::StatelessQuery;
 use super::windowed::WindowedQuery;
-use super::windows::{TimeRange, narrowed, replace_source, time_conditions};
+use super::windows::{TimeRange, WindowCall, narrowed, replace_source, time_conditions};
 use crate::clock::Micros;
 use crate::contract::{Origin, TableContract, provenance};
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ use crate::error::{Error, Result};
 /// A materialized view, planned against its stream.
 #[derive(Debug)]
 pub enum StandingQuery {
-    /// Over `TUMBLE(…)`: keeps open windows.
+    /// Over `TUMBLE(…)` or another window: keeps open windows.
     Windowed(WindowedQuery),
     /// Over the table itself: keeps nothing.
     Stateless(StatelessQuery),
@@ -74,7 +75,10 @@ impl StandingQuery {
                 ViewKind::Stateless { query, driver: definition.source.driver.clone() }
             }
         };
-        ViewSource { contract: self.output().clone(), times: definition.times.clone(), kind }
+        // How early an open session has begun, nothing but its rows tells.
+        let is_session = matches!(self, Self::Windowed(query) if matches!(query.window().shape(), WindowShape::Session { .. }));
+        let told = definition.times.iter().filter(|(_, time)| !(is_session && *time == Time::WindowStart));
+        ViewSource { contract: self.output().clone(), times: told.cloned().collect(), kind }
     }
 
     fn definition(&self) -> &Definition {
@@ -118,6 +122,18 @@ impl StandingQuery {
             Self::Stateless(query) => query.batch_select(range),
         }
     }
+
+    /// As [`StandingQuery::batch_select`], over the rows and windows that meet all `conditions`: SQL over the columns of the
+    /// stream's table (as registered, further columns included), `window_start` and `window_end`.
+    ///
+    /// # Errors
+    /// None that planning the query would not have met; a condition that does not parse.
+    pub(crate) fn batch_select_where(&self, range: Option<TimeRange>, conditions: &[String]) -> Result<BatchStatement> {
+        match self {
+            Self::Windowed(query) => query.definition.batch_select_where(range, conditions),
+            Self::Stateless(query) => query.batch_select(range),
+        }
+    }
 }
 
 /// The schema of the rows a standing query reads: the stream's table without what only its epoch knows.
@@ -146,21 +162,30 @@ pub(super) struct Definition {
 
 impl Definition {
     pub(super) fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
-        self.select_over(range)
+        self.batch_select_where(range, &[])
+    }
+
+    /// As [`Definition::batch_select`], with conditions in SQL on rows and the windows they fall into.
+    pub(super) fn batch_select_where(&self, range: Option<TimeRange>, windows: &[String]) -> Result<BatchStatement> {
+        self.select_over(range, windows)
             .and_then(|query| BatchStatement::new(&self.path, self.at, select(query), Params::new()))
             .map_err(|refusal| refusal.in_file(&self.path))
     }
 
     /// The query with its source narrowed to `range`, in words a scan can prune by.
-    fn select_over(&self, range: Option<TimeRange>) -> Result<Box<Query>, Refusal> {
+    fn select_over(&self, range: Option<TimeRange>, windows: &[String]) -> Result<Box<Query>, Refusal> {
         let mut conditions = Vec::new();
         if let (Some(range), Some(date)) = (range, &self.event_date) {
-            conditions.extend(date_literal(range.from).map(|from| format!("{date} >= {from}")));
-            conditions.extend(date_literal(range.to.saturating_sub(1)).map(|last| format!("{date} <= {last}")));
+            let rows = match &self.source.shape {
+                Shape::Windowed(call) => call.rows_of(range),
+                Shape::Stateless { .. } => range,
+            };
+            conditions.extend(date_literal(rows.from).map(|from| format!("{date} >= {from}")));
+            conditions.extend(date_literal(rows.to.saturating_sub(1)).map(|last| format!("{date} <= {last}")));
         }
         let mut query = self.query.clone();
         match (&self.source.shape, range) {
-            (Shape::Windowed(call), range) => replace_source(&mut query, call.subquery(range, &conditions)?),
+            (Shape::Windowed(call), range) => replace_source(&mut query, call.subquery(range, &conditions, windows)?),
             (Shape::Stateless { .. }, None) => {}
             (Shape::Stateless { table, alias }, Some(range)) => {
                 conditions.extend(range_conditions(&self.source.times, range));
@@ -169,6 +194,24 @@ impl Definition {
         }
         inline(&mut query, &self.source.inlined);
         Ok(query)
+    }
+
+    /// The query as it is planned for the stream: over the slices that windows are made of.
+    fn select_live(&self) -> Result<Box<Query>, Refusal> {
+        let mut query = self.query.clone();
+        if let Shape::Windowed(call) = &self.source.shape {
+            replace_source(&mut query, call.slices()?);
+        }
+        inline(&mut query, &self.source.inlined);
+        Ok(query)
+    }
+
+    /// The window call of a query over windows that are put together from slices.
+    fn combined(&self) -> Option<&WindowCall> {
+        match &self.source.shape {
+            Shape::Windowed(call) if call.spec.is_combined() => Some(call),
+            Shape::Windowed(_) | Shape::Stateless { .. } => None,
+        }
     }
 }
 
@@ -188,8 +231,7 @@ fn range_conditions(times: &[(Arc<str>, Time)], range: TimeRange) -> Vec<String>
 }
 
 async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<StandingQuery, Refusal> {
-    let context = standing_session();
-    let source = check(view, &context.state(), catalog)?;
+    let source = check(view, &standing_session(false).state(), catalog)?;
     let (name, schema) = driving_table(&source, catalog);
     let mut definition = Definition {
         name: Arc::clone(&file.name),
@@ -205,13 +247,14 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
         },
         source,
     };
+    let context = standing_session(definition.combined().is_some());
     let calls = calls(&view.query);
     let refuse = |error| Refusal::planner(&error, &[name.to_string()], &calls);
     context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema))).map_err(refuse)?;
-    let statement: Statement = select(definition.select_over(None)?);
+    let statement: Statement = select(definition.select_live()?);
     let logical = context.state().statement_to_plan(statement).await.map_err(refuse)?;
-    check_plan(view, &logical, matches!(definition.source.shape, Shape::Windowed(_)))?;
-    definition.fingerprint = fingerprint(&logical);
+    check_plan(view, &logical, &definition.source)?;
+    definition.fingerprint = fingerprint(&logical, definition.combined());
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
     let fields: Vec<_> = optimized.schema().fields().iter().cloned().collect();
@@ -240,17 +283,21 @@ async fn physical(
     let task = context.task_ctx();
     Ok(match &definition.source.shape {
         Shape::Windowed(call) => {
-            let window = call.spec;
-            StandingQuery::Windowed(WindowedQuery { split: split(&plan)?, definition, window, output, task })
+            let (window, split) = (call.spec, split(&plan, &call.keys)?);
+            StandingQuery::Windowed(WindowedQuery { split, definition, window, output, task })
         }
         Shape::Stateless { .. } => StandingQuery::Stateless(StatelessQuery { definition, plan, output, task }),
     })
 }
 
 /// Names, expressions and literals of the plan as planned, and the types of its answer. The plan before optimisation: an
-/// upgrade that optimises otherwise does not change the query.
-fn fingerprint(plan: &LogicalPlan) -> String {
+/// upgrade that optimises otherwise does not change the query. Of combined windows the plan knows only slices.
+fn fingerprint(plan: &LogicalPlan, combined: Option<&WindowCall>) -> String {
     let mut text = plan.display_indent().to_string();
+    if let Some(call) = combined {
+        let keys: Vec<String> = call.keys.iter().map(normal).collect();
+        text.push_str(&format!("\n{} by {keys:?}", call.spec));
+    }
     for field in plan.schema().fields() {
         text.push_str(&format!("\n{} {}", field.name(), field.data_type()));
     }

@@ -1,6 +1,7 @@
 //! A windowed standing query: partial rows per micro-batch, answers per closed window.
 //!
-//! The one law: `finish` of any reduction of any cut of the rows into batches equals the query's one-shot answer.
+//! The one law: `finish` of any reduction of any cut of the rows into batches equals the query's one-shot answer, once
+//! slices are windows: `partial` gives rows the bounds of slices, [`crate::window::OpenWindows`] puts windows together.
 //! It holds plans, no rows: open windows live in [`crate::window::OpenWindows`].
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::error::{Context, Result};
 
-/// A query over `TUMBLE(…)`, planned once.
+/// A query over windows, planned once.
 #[derive(Debug)]
 pub struct WindowedQuery {
     pub(super) definition: Definition,
@@ -69,6 +70,12 @@ impl WindowedQuery {
     /// Position of `window_end` in partial rows.
     pub fn window_end_column(&self) -> usize {
         self.split.window_end
+    }
+
+    /// Positions of the columns in partial rows that tell one session from another at the same time: all other groups of a
+    /// session share its bounds. Empty for other windows, and where all rows share a session.
+    pub fn session_key_columns(&self) -> &[usize] {
+        &self.split.keys
     }
 
     /// The query as a batch statement over the stream's table; with a range, only windows that lie wholly inside it.

@@ -1,9 +1,14 @@
-//! `TUMBLE(table, time, size[, offset])`: the statement is rewritten before it is planned.
+//! `TUMBLE`, `HOP`, `CUMULATE`, `SESSION`: the statement is rewritten before it is planned.
 //!
-//! The one law: the call becomes a plain subquery that adds `window_start` and `window_end` to every row, so the same file
-//! runs live, as a backfill and as batch. What the user wrote keeps its positions; what is added has none to report.
+//! The one law: the call becomes a plain subquery that adds `window_start` and `window_end` to every row, once for each
+//! window it falls into, so the same file runs live, as a backfill and as batch. What the user wrote keeps its positions;
+//! what is added has none to report. Live, a row gets the bounds of its *slice* instead, and windows are put together from
+//! slices when they close.
 //! Tables named inside a function's arguments are not resolved by DataFusion's planner, hence the rewrite.
-//! The other windows of the language (HOP, CUMULATE, SESSION) will be further arms of [`window_call`].
+
+mod call;
+mod check;
+mod functions;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,15 +16,17 @@ use std::ops::ControlFlow;
 use arrow::datatypes::Schema;
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, SetExpr, Spanned, Statement as SqlStatement, TableAlias,
-    TableFactor, VisitMut, VisitorMut,
+    Expr, ObjectName, Query, SetExpr, Statement as SqlStatement, TableAlias, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::interval::interval_literal;
-use super::place::{Refusal, nearest};
-use super::spec::WindowSpec;
-use super::tumble::TUMBLE_START;
+pub(super) use call::{WindowCall, window_call};
+pub(super) use check::{check_combined, check_keys};
+pub(super) use functions::window_functions;
+
+use super::grid::{Grid, Place};
+use super::place::Refusal;
+use super::spec::WindowShape;
 use crate::clock::Micros;
 use crate::error::Result;
 
@@ -27,10 +34,6 @@ use crate::error::Result;
 pub const WINDOW_START: &str = "window_start";
 /// The column a window adds that tells its end.
 pub(super) const WINDOW_END: &str = "window_end";
-
-/// The windows SQL knows and this engine does not compute yet.
-const NOT_YET: [&str; 3] = ["hop", "cumulate", "session"];
-const TUMBLE: &str = "tumble";
 
 /// Names in the template that stand for what the user wrote.
 const TABLE_SLOT: &str = "__table";
@@ -43,63 +46,6 @@ pub struct TimeRange {
     pub to: Micros,
 }
 
-/// A `TUMBLE(…)` as written.
-#[derive(Clone, Debug)]
-pub(super) struct WindowCall {
-    pub(super) spec: WindowSpec,
-    pub(super) table: ObjectName,
-    pub(super) time: Expr,
-    pub(super) alias: Option<TableAlias>,
-    /// Columns of the table that the window's own take the place of: a view over windows has some of that name.
-    pub(super) hidden: Vec<&'static str>,
-}
-
-/// The window call a table expression is; `None` when it is no window function.
-pub(super) fn window_call(factor: &TableFactor) -> Result<Option<WindowCall>, Refusal> {
-    let TableFactor::Table { name, alias, args: Some(args), sample, version, .. } = factor else { return Ok(None) };
-    let function = name.to_string().to_lowercase();
-    if NOT_YET.contains(&function.as_str()) {
-        let message = format!("`{name}` is not supported yet; write `TUMBLE(table, time, INTERVAL '1 minute')`");
-        return Err(Refusal::new(name.span(), message));
-    }
-    if function != TUMBLE {
-        return match nearest(&function, [TUMBLE]) {
-            Some(_) => Err(Refusal::new(name.span(), format!("no table function `{name}`; did you mean `TUMBLE`?"))),
-            None => Ok(None),
-        };
-    }
-    if sample.is_some() || version.is_some() {
-        return Err(Refusal::new(name.span(), format!("`{name}` takes neither TABLESAMPLE nor a version")));
-    }
-    let mut arguments = Vec::with_capacity(args.args.len());
-    for arg in &args.args {
-        match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => arguments.push(expr),
-            other => return Err(Refusal::new(name.span(), format!("`TUMBLE` takes no argument like `{other}`"))),
-        }
-    }
-    let ([table, time, size] | [table, time, size, _]) = arguments.as_slice() else {
-        let message = "write `TUMBLE(table, time, INTERVAL '1 minute')`; a fourth argument shifts the windows";
-        return Err(Refusal::new(name.span(), message));
-    };
-    let offset = match arguments.get(3) {
-        Some(offset) => interval_literal(offset, "the windows' offset")?,
-        None => 0,
-    };
-    let spec = WindowSpec::tumble(interval_literal(size, "the window's size")?, offset)
-        .ok_or_else(|| Refusal::new(size.span(), "the window's size must be positive"))?;
-    let (table, time, alias) = (table_name(table)?, (*time).clone(), alias.clone());
-    Ok(Some(WindowCall { spec, table, time, alias, hidden: Vec::new() }))
-}
-
-fn table_name(argument: &Expr) -> Result<ObjectName, Refusal> {
-    match argument {
-        Expr::Identifier(name) => Ok(ObjectName::from(vec![name.clone()])),
-        Expr::CompoundIdentifier(parts) => Ok(ObjectName::from(parts.clone())),
-        other => Err(Refusal::new(other.span(), format!("the first argument of `TUMBLE` is a table, not `{other}`"))),
-    }
-}
-
 /// Columns of a table that a window's own take the place of.
 pub(super) fn hidden_in(schema: &Schema) -> Vec<&'static str> {
     [WINDOW_START, WINDOW_END].into_iter().filter(|name| schema.index_of(name).is_ok()).collect()
@@ -108,23 +54,130 @@ pub(super) fn hidden_in(schema: &Schema) -> Vec<&'static str> {
 impl WindowCall {
     /// The subquery this call stands for, over rows of whole windows inside `range` when one is given.
     ///
-    /// `conditions` are further conditions on the rows (a partition column's range), so that a scan can prune.
-    pub(super) fn subquery(&self, range: Option<TimeRange>, conditions: &[String]) -> Result<TableFactor, Refusal> {
-        let (size, offset) = (self.spec.size(), self.spec.offset());
-        let start = format!("{TUMBLE_START}({TIME_SLOT}, {size}, {offset})");
-        let end = format!("{start} + arrow_cast({size}, 'Duration(Microsecond)')");
-        let mut conditions = conditions.to_vec();
-        if let Some(TimeRange { from, to }) = range {
-            conditions.extend(time_conditions(TIME_SLOT, TimeRange { from, to }));
-            conditions.push(format!("{start} >= {}", timestamp(from)));
-            conditions.push(format!("{end} <= {}", timestamp(to)));
+    /// `rows` are further conditions on the rows (a partition column's range), so that a scan can prune; `windows` on
+    /// rows and the windows they fall into.
+    pub(super) fn subquery(
+        &self,
+        range: Option<TimeRange>,
+        rows: &[String],
+        windows: &[String],
+    ) -> Result<TableFactor, Refusal> {
+        let (mut rows, mut windows) = (rows.to_vec(), windows.to_vec());
+        if let Some(range) = range {
+            rows.extend(time_conditions(TIME_SLOT, self.rows_of(range)));
+            windows.push(format!("{WINDOW_START} >= {}", timestamp(range.from)));
+            windows.push(format!("{WINDOW_END} <= {}", timestamp(range.to)));
         }
-        let all = match self.hidden.as_slice() {
+        let text = filtered(&self.template(&filtered("", &rows)), &windows);
+        fill(&text, &self.table, Some(&self.time), self.alias.clone())
+    }
+
+    /// The subquery that gives every row the bounds of its slice.
+    pub(super) fn slices(&self) -> Result<TableFactor, Refusal> {
+        let all = self.all();
+        let text = match self.spec.shape() {
+            WindowShape::Tumble(grid)
+            | WindowShape::Hop { slides: grid, .. }
+            | WindowShape::Cumulate { steps: grid, .. } => self.cells(grid, ""),
+            WindowShape::Session { gap } => format!(
+                "SELECT {all}, {TIME_SLOT} AS {WINDOW_START}, session_end({TIME_SLOT}, {gap}) AS {WINDOW_END} FROM {TABLE_SLOT}"
+            ),
+        };
+        fill(&text, &self.table, Some(&self.time), self.alias.clone())
+    }
+
+    /// The rows that decide on the windows wholly inside a range. A session reaches as far as rows are within its gap: one
+    /// that began before the range, or does not end in it, is told by a row within the gap around it.
+    pub(super) fn rows_of(&self, range: TimeRange) -> TimeRange {
+        match self.spec.shape() {
+            WindowShape::Session { gap } => {
+                TimeRange { from: range.from.saturating_sub(gap), to: range.to.saturating_add(1) }
+            }
+            _ => range,
+        }
+    }
+
+    /// Rows and their windows; `rows` is a WHERE over rows, or nothing.
+    fn template(&self, rows: &str) -> String {
+        let all = self.all();
+        match self.spec.shape() {
+            WindowShape::Tumble(grid) => self.cells(grid, rows),
+            WindowShape::Hop { slides, cells } => {
+                let arguments = arguments(slides, cells);
+                format!(
+                    "SELECT *, hop_end({WINDOW_START}, {arguments}) AS {WINDOW_END} FROM \
+                     (SELECT {all}, unnest(hop_starts({TIME_SLOT}, {arguments})) AS {WINDOW_START} FROM {TABLE_SLOT}{rows})"
+                )
+            }
+            WindowShape::Cumulate { steps, cells } => {
+                let arguments = arguments(steps, cells);
+                format!(
+                    "SELECT {all}, cumulate_start({TIME_SLOT}, {arguments}) AS {WINDOW_START}, \
+                     unnest(cumulate_ends({TIME_SLOT}, {arguments})) AS {WINDOW_END} FROM {TABLE_SLOT}{rows}"
+                )
+            }
+            WindowShape::Session { gap } => self.sessions(gap, rows),
+        }
+    }
+
+    /// Rows and the cell of a grid they fall into.
+    fn cells(&self, grid: Grid, rows: &str) -> String {
+        let all = self.all();
+        let (length, place) = (grid.length(), place(grid));
+        let start = format!("tumble_start({TIME_SLOT}, {length}, {place})");
+        let end = match grid.place() {
+            Place::Offset(_) => format!("{start} + arrow_cast({length}, 'Duration(Microsecond)')"),
+            Place::Zone(_) => format!("tumble_end({TIME_SLOT}, {length}, {place})"),
+        };
+        format!("SELECT {all}, {start} AS {WINDOW_START}, {end} AS {WINDOW_END} FROM {TABLE_SLOT}{rows}")
+    }
+
+    /// The table's columns but those that the window's own take the place of.
+    fn all(&self) -> String {
+        match self.hidden.as_slice() {
             [] => "*".to_owned(),
             hidden => format!("* EXCEPT ({})", hidden.join(", ")),
+        }
+    }
+
+    /// Sessions by counting, per key and in order of time, the rows that follow the one before by more than the gap.
+    fn sessions(&self, gap: Micros, rows: &str) -> String {
+        let keys: Vec<String> = self.keys.iter().map(ToString::to_string).collect();
+        let by = |more: &[&str]| {
+            let columns: Vec<&str> = keys.iter().map(String::as_str).chain(more.iter().copied()).collect();
+            if columns.is_empty() { String::new() } else { format!("PARTITION BY {} ", columns.join(", ")) }
         };
-        let select = format!("SELECT {all}, {start} AS {WINDOW_START}, {end} AS {WINDOW_END} FROM {TABLE_SLOT}");
-        fill(&select, &conditions, &self.table, Some(&self.time), self.alias.clone())
+        let (of_key, of_session, all) = (by(&[]), by(&["__session"]), self.all());
+        format!(
+            "SELECT * EXCLUDE (__at, __session), min(__at) OVER ({of_session}) AS {WINDOW_START}, \
+             session_end(max(__at) OVER ({of_session}), {gap}) AS {WINDOW_END} FROM \
+             (SELECT * EXCLUDE (__begins), sum(__begins) OVER ({of_key}ORDER BY __at \
+             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS __session FROM \
+             (SELECT *, CASE WHEN __at <= session_end(lag(__at) OVER ({of_key}ORDER BY __at), {gap}) THEN 0 ELSE 1 END \
+             AS __begins FROM (SELECT {all}, {TIME_SLOT} AS __at FROM {TABLE_SLOT}{rows})))"
+        )
+    }
+}
+
+/// Length of a cell, of a window, and where the marks stand, as the functions take them.
+fn arguments(grid: Grid, cells: i64) -> String {
+    format!("{}, {}, {}", grid.length(), grid.length().saturating_mul(cells), place(grid))
+}
+
+fn place(grid: Grid) -> String {
+    match grid.place() {
+        // A negative number is no literal before it is folded, but a grid's offset is never below zero here.
+        Place::Offset(offset) => offset.to_string(),
+        Place::Zone(zone) => format!("'{}'", zone.name()),
+    }
+}
+
+/// `text` with a WHERE of all conditions; a whole SELECT is put into brackets first.
+fn filtered(text: &str, conditions: &[String]) -> String {
+    match (text, conditions) {
+        (text, []) => text.to_owned(),
+        ("", some) => format!(" WHERE {}", some.join(" AND ")),
+        (text, some) => format!("SELECT * FROM ({text}) WHERE {}", some.join(" AND ")),
     }
 }
 
@@ -134,7 +187,7 @@ pub(super) fn narrowed(
     alias: Option<TableAlias>,
     conditions: &[String],
 ) -> Result<TableFactor, Refusal> {
-    fill(&format!("SELECT * FROM {TABLE_SLOT}"), conditions, table, None, alias)
+    fill(&format!("SELECT * FROM {TABLE_SLOT}{}", filtered("", conditions)), table, None, alias)
 }
 
 /// Conditions that put the time `column` into `range`.
@@ -147,17 +200,12 @@ fn timestamp(micros: Micros) -> String {
 }
 
 fn fill(
-    select: &str,
-    conditions: &[String],
+    text: &str,
     table: &ObjectName,
     time: Option<&Expr>,
     alias: Option<TableAlias>,
 ) -> Result<TableFactor, Refusal> {
-    let text = match conditions {
-        [] => select.to_owned(),
-        some => format!("{select} WHERE {}", some.join(" AND ")),
-    };
-    let mut query = parse_query(&text)?;
+    let mut query = parse_query(text)?;
     let _: ControlFlow<()> = query.visit(&mut Slots { table, time });
     Ok(TableFactor::Derived { lateral: false, subquery: query, alias, sample: None })
 }
@@ -232,7 +280,7 @@ impl VisitorMut for Rewrite<'_> {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Refusal> {
         let subquery = |mut call: WindowCall| {
             call.hidden = self.0.get(&call.table.to_string().to_lowercase()).cloned().unwrap_or_default();
-            call.subquery(None, &[])
+            call.subquery(None, &[], &[])
         };
         match window_call(factor).and_then(|call| call.map(subquery).transpose()) {
             Ok(Some(subquery)) => *factor = subquery,

@@ -10,11 +10,19 @@
 
 mod late;
 mod open;
+mod sessions;
+mod slices;
+mod stamp;
 mod touched;
 mod watermark;
 
-pub use crate::sql::WindowSpec;
+pub use crate::sql::{WindowShape, WindowSpec};
 pub use late::{LateSplit, split_late};
 pub use open::OpenWindows;
-pub use touched::{closed_windows_of, end_before, first_start_from, joined, times_of};
+pub use touched::{
+    closed_windows_of, end_before, first_start_from, first_start_of, joined, last_start_of, starts_through, times_of,
+};
 pub use watermark::{Idleness, Watermarks};
+
+#[cfg(test)]
+mod kinds;

@@ -1,18 +1,21 @@
 //! The open windows of one query: partial rows received, merged now and then, and given up when their window closes.
 //!
 //! The one law: state is immutable partial rows. Folding appends, reducing replaces them by equals, closing moves them
-//! out; what the live view or a snapshot took earlier stays as it was.
+//! out; what the live view or a snapshot took earlier stays as it was. Rows of hops and cumulating windows are held by
+//! slice and stay until no open window covers it, so nothing but them survives a commit.
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, TimestampMicrosecondArray};
+use arrow::array::TimestampMicrosecondArray;
 use arrow::compute::filter_record_batch;
 use arrow::compute::kernels::{aggregate, boolean, cmp};
-use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 
+use super::slices::Slices;
+use super::stamp::{self, times};
+use super::{WindowShape, sessions};
 use crate::clock::Micros;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::sql::WindowedQuery;
 
 /// Partial rows below this number are not worth merging: they are one batch of DataFusion's size, scanned in well under
@@ -48,8 +51,13 @@ impl OpenWindows {
     /// # Errors
     /// Batches that are not this query's partial rows.
     pub async fn fold(&mut self, partials: Vec<RecordBatch>) -> Result<()> {
+        let mut partials: Vec<_> = partials.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        if self.is_session() && !partials.is_empty() {
+            // Each row came as a session of its own.
+            partials = self.query.reduce(sessions::merged(&self.query, &partials)?).await?;
+        }
         self.rows += partials.iter().map(RecordBatch::num_rows).sum::<usize>();
-        self.state.extend(partials.into_iter().filter(|batch| batch.num_rows() > 0));
+        self.state.extend(partials);
         if self.rows >= REDUCE_ROWS_MIN.max(self.rows_reduced + self.rows_reduced / 2) {
             self.reduce().await?;
         }
@@ -65,27 +73,27 @@ impl OpenWindows {
         self.fold(partials).await
     }
 
-    /// Takes out the partial rows of all windows with `end <= closed_until`; [`WindowedQuery::finish`] makes them rows.
+    /// Takes out the partial rows of all windows with `after < end <= until`, where all up to `after` have been closed
+    /// before; [`WindowedQuery::finish`] makes them rows. Its cost is bounded by what is open and what comes out.
     ///
     /// # Errors
     /// [`Error::Broken`] for state without window ends.
-    pub fn close(&mut self, closed_until: Micros) -> Result<Vec<RecordBatch>> {
-        let mut closed = Vec::new();
-        let mut open = Vec::with_capacity(self.state.len());
-        for batch in std::mem::take(&mut self.state) {
-            let ends = self.times(&batch, self.query.window_end_column())?;
-            let is_closed = |end: Option<Micros>| end.is_some_and(|end| end <= closed_until);
-            if !is_closed(aggregate::min(&ends)) {
-                open.push(batch);
-            } else if is_closed(aggregate::max(&ends)) {
-                closed.push(batch);
-            } else {
-                let (out, kept) = cut(&batch, &ends, closed_until)?;
-                closed.push(out);
-                open.push(kept);
+    ///
+    /// [`Error::Broken`]: crate::error::Error::Broken
+    pub async fn close(&mut self, after: Option<Micros>, until: Micros) -> Result<Vec<RecordBatch>> {
+        let closed = match Slices::of(&self.query) {
+            Some(slices) => {
+                let closed = slices.close(&self.state, after, until).await?;
+                self.state = slices.still_open(&self.state, until)?;
+                closed
             }
-        }
-        self.state = open;
+            None => {
+                if self.is_session() && self.ends_by(until)? {
+                    self.reduce().await?;
+                }
+                self.take_ended(until)?
+            }
+        };
         self.rows = self.state.iter().map(RecordBatch::num_rows).sum();
         self.rows_reduced = self.rows_reduced.min(self.rows);
         Ok(closed)
@@ -101,19 +109,52 @@ impl OpenWindows {
         self.rows == 0
     }
 
-    /// All partial rows, shared, not copied: for the live view and for snapshots.
-    pub fn peek(&self) -> Vec<RecordBatch> {
-        self.state.clone()
+    /// All partial rows as they are held, shared, not copied: for a snapshot.
+    pub fn state(&self) -> &[RecordBatch] {
+        &self.state
     }
 
-    /// Start of the first open window: rows of the lake from here on rebuild this state. `None` when none is open.
+    /// Partial rows that [`WindowedQuery::finish`] makes the answer of open windows as far as they are known: of every
+    /// tumbling window and session; of hops and cumulating windows the newest one.
+    ///
+    /// # Errors
+    /// As [`OpenWindows::close`].
+    pub fn peek(&self) -> Result<Vec<RecordBatch>> {
+        match Slices::of(&self.query) {
+            Some(slices) => slices.newest(&self.state),
+            None if self.is_session() => sessions::merged(&self.query, &self.state),
+            None => Ok(self.state.clone()),
+        }
+    }
+
+    /// How many windows are open, when all up to `after` have been closed.
+    ///
+    /// # Errors
+    /// As [`OpenWindows::close`].
+    pub fn count(&self, after: Option<Micros>) -> Result<u64> {
+        match Slices::of(&self.query) {
+            Some(slices) => slices.count(&self.state, after),
+            None => self.count_closed(&self.peek()?),
+        }
+    }
+
+    /// How many windows these partial rows, which [`OpenWindows::close`] gave, belong to.
+    ///
+    /// # Errors
+    /// As [`OpenWindows::close`].
+    pub fn count_closed(&self, closed: &[RecordBatch]) -> Result<u64> {
+        stamp::count(&self.query, closed)
+    }
+
+    /// The earliest event time of state: rows of the lake from the start of its slice on rebuild this. `None` when no
+    /// window is open.
     ///
     /// # Errors
     /// As [`OpenWindows::close`].
     pub fn open_since(&self) -> Result<Option<Micros>> {
         let mut first = None;
         for batch in &self.state {
-            let start = aggregate::min(&self.times(batch, self.query.window_start_column())?);
+            let start = aggregate::min(&times(&self.query, batch, self.query.window_start_column())?);
             first = [first, start].into_iter().flatten().min();
         }
         Ok(first)
@@ -124,28 +165,64 @@ impl OpenWindows {
     /// # Errors
     /// As [`OpenWindows::close`].
     pub fn open_until(&self) -> Result<Option<Micros>> {
+        let slices = Slices::of(&self.query);
+        let column = if slices.is_some() { self.query.window_start_column() } else { self.query.window_end_column() };
         let mut last = None;
         for batch in &self.state {
-            last = last.max(aggregate::max(&self.times(batch, self.query.window_end_column())?));
+            last = last.max(aggregate::max(&times(&self.query, batch, column)?));
         }
-        Ok(last)
+        Ok(match slices {
+            Some(slices) => last.map(|start| slices.last_end_of(start)),
+            None => last,
+        })
     }
 
-    /// Merges all state into one row a group.
+    fn is_session(&self) -> bool {
+        matches!(self.query.window().shape(), WindowShape::Session { .. })
+    }
+
+    /// Merges all state into one row a group; sessions that have met become one before.
     async fn reduce(&mut self) -> Result<()> {
-        self.state = self.query.reduce(self.state.clone()).await?;
+        let state = match self.is_session() {
+            true => sessions::merged(&self.query, &self.state)?,
+            false => self.state.clone(),
+        };
+        self.state = self.query.reduce(state).await?;
         self.rows = self.state.iter().map(RecordBatch::num_rows).sum();
         self.rows_reduced = self.rows;
         Ok(())
     }
 
-    fn times(&self, batch: &RecordBatch, column: usize) -> Result<TimestampMicrosecondArray> {
-        batch
-            .columns()
-            .get(column)
-            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
-            .map(|times| times.clone().with_timezone_opt::<&str>(None))
-            .ok_or_else(|| Error::broken(format!("partial rows of `{}` have no window", self.query.name())))
+    /// Whether any interval ends by then; a session ends no earlier than any part of it.
+    fn ends_by(&self, until: Micros) -> Result<bool> {
+        for batch in &self.state {
+            let end = aggregate::min(&times(&self.query, batch, self.query.window_end_column())?);
+            if end.is_some_and(|end| end <= until) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Moves out the rows whose own bounds end by then.
+    fn take_ended(&mut self, until: Micros) -> Result<Vec<RecordBatch>> {
+        let mut closed = Vec::new();
+        let mut open = Vec::with_capacity(self.state.len());
+        for batch in std::mem::take(&mut self.state) {
+            let ends = times(&self.query, &batch, self.query.window_end_column())?;
+            let is_closed = |end: Option<Micros>| end.is_some_and(|end| end <= until);
+            if !is_closed(aggregate::min(&ends)) {
+                open.push(batch);
+            } else if is_closed(aggregate::max(&ends)) {
+                closed.push(batch);
+            } else {
+                let (out, kept) = cut(&batch, &ends, until)?;
+                closed.push(out);
+                open.push(kept);
+            }
+        }
+        self.state = open;
+        Ok(closed)
     }
 }
 
@@ -164,7 +241,8 @@ fn cut(
 
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::Int64Type;
+    use arrow::array::AsArray;
+    use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
     use proptest::prelude::*;
 
     use super::*;
@@ -200,15 +278,15 @@ mod tests {
         for batch in cuts(&rows, 1, 5) {
             open.fold(query.partial(&[batch]).await.unwrap()).await.unwrap();
         }
-        let before = open.peek();
+        let before = open.peek().unwrap();
         assert_eq!(open.open_since().unwrap(), Some(NOON));
         assert_eq!(open.open_until().unwrap(), Some(NOON + 30 * MINUTE));
         let until = NOON + 10 * MINUTE;
-        let closed = query.finish(open.close(until).unwrap()).await.unwrap();
+        let closed = query.finish(open.close(None, until).await.unwrap()).await.unwrap();
         assert_eq!(shown(&closed), expected(&query, &rows, Micros::MIN, until).await);
         assert_eq!(open.open_since().unwrap(), Some(until));
-        assert!(open.close(until).unwrap().is_empty(), "a window closes once");
-        let rest = query.finish(open.close(Micros::MAX).unwrap()).await.unwrap();
+        assert!(open.close(Some(until), until).await.unwrap().is_empty(), "a window closes once");
+        let rest = query.finish(open.close(Some(until), Micros::MAX).await.unwrap()).await.unwrap();
         assert_eq!(shown(&rest), expected(&query, &rows, until, Micros::MAX).await);
         assert!(open.is_empty() && open.open_since().unwrap().is_none());
         let seen = query.finish(before).await.unwrap();
@@ -228,7 +306,7 @@ mod tests {
         }
         open.fold(partial.clone()).await.unwrap();
         assert_eq!(open.groups(), groups, "merged to one row a group");
-        let answer = open.query().finish(open.peek()).await.unwrap();
+        let answer = open.query().finish(open.peek().unwrap()).await.unwrap();
         let counts = answer.iter().flat_map(|batch| batch["n"].as_primitive::<Int64Type>().values().to_vec());
         assert_eq!(counts.sum::<i64>(), i64::try_from(folds * 300).unwrap(), "no row is lost or counted twice");
         open.restore(partial).await.unwrap();
@@ -244,14 +322,14 @@ mod tests {
             let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
             let earliest = times.values().iter().copied().min().unwrap();
             let split = split_late(batch, 0, earliest, query.window(), closed_until).unwrap();
-            counted.push(split.on_time.clone());
-            open.fold(query.partial(&[split.on_time]).await.unwrap()).await.unwrap();
+            counted.push(split.counted.clone());
+            open.fold(query.partial(&[split.counted]).await.unwrap()).await.unwrap();
             greatest = greatest.max(aggregate::max(times).unwrap());
             let next = query.window().closed_until(greatest, lateness);
+            answers.extend(query.finish(open.close(closed_until, next).await.unwrap()).await.unwrap());
             closed_until = closed_until.max(Some(next));
-            answers.extend(query.finish(open.close(next).unwrap()).await.unwrap());
         }
-        answers.extend(query.finish(open.close(Micros::MAX).unwrap()).await.unwrap());
+        answers.extend(query.finish(open.close(closed_until, Micros::MAX).await.unwrap()).await.unwrap());
         (shown(&answers), arrow::compute::concat_batches(&batches[0].schema(), &counted).unwrap())
     }
 

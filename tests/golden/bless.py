@@ -2,7 +2,7 @@
 
 Input: 900 transactions over twelve minutes, three states, some amounts equal, every tenth a fraud; a few rows are out of
 order by less than the default watermark allows. Expected: each query's SELECT over windows of a minute, as DuckDB
-computes it. `approx_distinct` has no equal in another engine: its groups are small enough for the estimate to be exact.
+computes it; `window_…` the other windows. `approx_distinct` has no equal in another engine: its groups are small enough for the estimate to be exact.
 """
 import json
 import pathlib
@@ -41,15 +41,46 @@ con.execute(f"""CREATE TABLE t AS SELECT trans_date_trans_time::TIMESTAMP AS eve
   FROM read_json('{here / "input.ndjson"}', format='newline_delimited', columns={{
   trans_date_trans_time:'VARCHAR', trans_num:'VARCHAR', amt:'DECIMAL(20,2)', is_fraud:'INTEGER', city:'VARCHAR',
   state:'VARCHAR', category:'VARCHAR', lat:'DOUBLE', city_pop:'INTEGER', cc_num:'VARCHAR', merchant:'VARCHAR'}})""")
+
+
+def every(step, size):
+    """Rows and the windows that hold them: starts `step` minutes apart, `size` minutes long."""
+    minute = "date_trunc('minute', event_time)"
+    return (f"(SELECT *, window_start + INTERVAL {size} MINUTE AS window_end FROM (SELECT *, unnest(generate_series("
+            f"{minute} - INTERVAL {size - step} MINUTE, {minute}, INTERVAL {step} MINUTE)) AS window_start FROM t))")
+
+
+def sessions(gap, key):
+    """Rows and their sessions, by counting the rows that begin one."""
+    by = f"PARTITION BY {key}" if key else ""
+    of = f"PARTITION BY {key}, s" if key else "PARTITION BY s"
+    begins = f"CASE WHEN event_time - lag(event_time) OVER ({by} ORDER BY event_time) <= INTERVAL {gap} SECOND THEN 0 ELSE 1 END"
+    return (f"(SELECT *, min(event_time) OVER ({of}) AS window_start, max(event_time) OVER ({of}) + INTERVAL {gap} SECOND "
+            f"AS window_end FROM (SELECT *, sum(b) OVER ({by} ORDER BY event_time, transaction_id ROWS UNBOUNDED PRECEDING) AS s "
+            f"FROM (SELECT *, {begins} AS b FROM t)))")
+
+
+# A window of the language, and the rows with their windows in DuckDB's words.
+WINDOWS = {
+    "TUMBLE(transactions, event_time, INTERVAL '1 minute')": every(1, 1),
+    "HOP(transactions, event_time, INTERVAL '1 minute', INTERVAL '3 minutes')": every(1, 3),
+    "CUMULATE(transactions, event_time, INTERVAL '1 minute', INTERVAL '5 minutes')":
+        "(SELECT * FROM (SELECT *, window_start + unnest([1, 2, 3, 4, 5]) * INTERVAL 1 MINUTE AS window_end FROM "
+        "(SELECT *, time_bucket(INTERVAL 5 MINUTE, event_time) AS window_start FROM t)) WHERE event_time < window_end)",
+    "SESSION(transactions, event_time, INTERVAL '5 seconds', state)": sessions(5, "state"),
+    "SESSION(transactions, event_time, INTERVAL '1 second')": sessions(1, None),
+    "TUMBLE(transactions, event_time, INTERVAL '1 day', 'America/New_York')":
+        "(SELECT *, (day AT TIME ZONE 'America/New_York') AT TIME ZONE 'UTC' AS window_start, "
+        "((day + INTERVAL 1 DAY) AT TIME ZONE 'America/New_York') AT TIME ZONE 'UTC' AS window_end FROM (SELECT *, "
+        "date_trunc('day', (event_time AT TIME ZONE 'UTC') AT TIME ZONE 'America/New_York') AS day FROM t))",
+}
 (here / "expected").mkdir(exist_ok=True)
 for path in sorted((here / "queries").glob("*.sql")):
     text = path.read_text()
     select = text.split("AS SELECT", 1)[1].rstrip().rstrip(";")
-    select = "SELECT" + select.replace(
-        "FROM TUMBLE(transactions, event_time, INTERVAL '1 minute')",
-        "FROM (SELECT *, date_trunc('minute', event_time) AS window_start, "
-        "date_trunc('minute', event_time) + INTERVAL 1 MINUTE AS window_end FROM t)",
-    ).replace("approx_distinct(", "count(DISTINCT ").replace(
+    for window, rows_of_windows in WINDOWS.items():
+        select = select.replace(f"FROM {window}", f"FROM {rows_of_windows}")
+    select = "SELECT" + select.replace("approx_distinct(", "count(DISTINCT ").replace(
         "avg(amount)", "CAST(floor(sum(amount) * 1000000 / count(*)) / 1000000 AS DECIMAL(24, 6))"
     )
     table = con.execute(select)

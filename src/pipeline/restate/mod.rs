@@ -39,7 +39,7 @@ use crate::epoch::Restated;
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Replaced, Replacement};
 use crate::sql::{TimeRange, WINDOW_START, WindowedQuery, run_batch, session};
-use crate::window::times_of;
+use crate::window::{WindowShape, times_of};
 
 pub use at_rest::{AtRest, RestatedTable, reconcile, write_windows};
 pub(super) use background::{Restater, Step};
@@ -93,8 +93,12 @@ pub(super) struct Restatement {
 }
 
 impl Subject {
-    /// Whether rows of its table can be told apart by window: it has the window's start as a time.
+    /// Whether rows of its table can be told apart by window: it has the window's start as a time. Sessions are not
+    /// restated: what a late row does to them, only all rows of its key tell.
     pub(super) fn tells_windows(&self) -> bool {
+        if matches!(self.query.window().shape(), WindowShape::Session { .. }) {
+            return false;
+        }
         let column = self.query.output().column(WINDOW_START);
         column.is_some_and(|column| matches!(column.data_type, DataType::Timestamp(..)))
     }

@@ -18,7 +18,9 @@ use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::contract::provenance;
 use crate::error::{Context, Error, Result};
 use crate::sql::TimeRange;
-use crate::window::{closed_windows_of, end_before, first_start_from, joined};
+use crate::window::{
+    closed_windows_of, end_before, first_start_from, first_start_of, joined, last_start_of, starts_through,
+};
 
 /// Rows of the stream one round recomputes, as far as whole days allow: a few seconds of one core, and at most as many
 /// groups as a full epoch of the live path may hold four times.
@@ -84,14 +86,14 @@ impl Ground {
                     "`{name}` cannot be backfilled: its rows do not tell their window; select `window_start`"
                 )));
             }
-            let oldest = window.start_of(first_row);
+            let oldest = first_start_of(window, first_row);
             let (from, all) = match backfill {
                 Backfill::From(time) if time > oldest => (first_start_from(window, time), false),
                 Backfill::All | Backfill::From(_) => (oldest, true),
             };
             let round = |ranges, mark| Round { query: subject.query.name().clone(), ranges, mark };
-            let pieces =
-                if from < before { cut(vec![TimeRange { from, to: before }], subject, &days) } else { Vec::new() };
+            let to = starts_through(window, before);
+            let pieces = if from < to { cut(vec![TimeRange { from, to }], subject, &days) } else { Vec::new() };
             for piece in pieces.into_iter().rev() {
                 let start = piece.first().map_or(from, |range| range.from);
                 rounds.push_back(round(piece, Mark::AnswersAfter(Some(end_before(window, start)))));
@@ -114,16 +116,19 @@ impl Ground {
             return Ok(VecDeque::new());
         };
         let days = self.rows_by_day().await?;
-        let from = first_start_from(window, range.from.max(window.start_of(first_row)));
-        let inside = TimeRange { from, to: range.to };
-        let bound = subject.closed_until.map(|until| until.min(range.to));
-        let windows = if from < range.to { closed_windows_of(window, inside, bound) } else { None };
+        let from = first_start_from(window, range.from.max(first_start_of(window, first_row)));
+        let to = subject.closed_until.map(|until| starts_through(window, until.min(range.to)));
+        let windows = to.filter(|to| from < *to).map(|to| TimeRange { from, to });
         let mut rounds = VecDeque::new();
         let mut answers_after = subject.answers_after;
         for ranges in cut(windows.into_iter().collect(), subject, &days).into_iter().rev() {
             // What touches the stretch the table answers makes it longer.
             let (start, end) = (ranges.first().map(|r| r.from), ranges.last().map(|r| r.to));
-            let longer = answers_after.filter(|after| end >= Some(*after) && start < Some(*after)).and(start);
+            let touches = |after: Micros| {
+                let answered_from = Some(starts_through(window, after));
+                end >= answered_from && start < answered_from
+            };
+            let longer = answers_after.filter(|after| touches(*after)).and(start);
             let mark = longer.map_or(Mark::Nothing, |start| Mark::AnswersAfter(Some(end_before(window, start))));
             if let Mark::AnswersAfter(after) = mark {
                 answers_after = after;
@@ -194,7 +199,8 @@ impl Ground {
 /// parent would be noted for its children in the same way.
 fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
     let Some(windows) = closed_windows_of(subject.query.window(), times, subject.closed_until) else { return };
-    let is_answered = subject.answers_after.is_none_or(|after| windows.to > after);
+    let after = subject.answers_after.map(|after| starts_through(subject.query.window(), after));
+    let is_answered = after.is_none_or(|after| windows.to > after);
     if is_answered && ranges.last() != Some(&windows) {
         ranges.push(windows);
         if ranges.len() > 2 * RANGES_MAX {
@@ -224,7 +230,7 @@ fn cut(ranges: Vec<TimeRange>, subject: &Subject, days: &BTreeMap<i32, u64>) -> 
     let window = subject.query.window();
     let mut rounds: Vec<Vec<TimeRange>> = Vec::new();
     let (mut rows, mut open) = (0, false);
-    for piece in ranges.into_iter().flat_map(|range| by_day(range, |time| window.start_of(time), days)) {
+    for piece in ranges.into_iter().flat_map(|range| by_day(range, |time| last_start_of(window, time), days)) {
         let more = rows_in(piece, days);
         let is_full =
             rows + more > ROUND_ROWS_MAX || rounds.last().is_some_and(|round| round.len() >= ROUND_RANGES_MAX);

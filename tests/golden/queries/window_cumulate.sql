@@ -1,0 +1,7 @@
+-- Windows that grow minute by minute until a new one of five minutes begins.
+CREATE MATERIALIZED VIEW window_cumulate
+WITH (partition_by = 'event_date', allowed_lateness = '5 seconds')
+AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, state, count(*) AS n, sum(amount) AS total, count(DISTINCT city) AS cities, count(*) FILTER (WHERE is_fraud) AS frauds
+   FROM CUMULATE(transactions, event_time, INTERVAL '1 minute', INTERVAL '5 minutes')
+   GROUP BY window_start, window_end, state
+   HAVING count(*) >= 5;
