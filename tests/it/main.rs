@@ -9,6 +9,7 @@ mod golden;
 mod house;
 mod kill;
 mod oracle;
+mod restate;
 mod rivals;
 mod second_stream;
 mod support;
