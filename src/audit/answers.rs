@@ -19,7 +19,7 @@ use super::report::{QueryBooks, Report, show_time};
 use super::restated::RESTATED;
 use super::rows::numbers;
 use super::scans::{Scans, for_each_batch, quoted};
-use super::standing::{Life, bounds};
+use super::standing::{Life, Tumbling, bounds};
 use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
 use crate::error::{Context, Result};
@@ -237,7 +237,7 @@ fn end_column(schema: &SchemaRef, size: Micros) -> Option<String> {
 fn start_column(end: &str, schema: &SchemaRef, life: &Life) -> String {
     match schema.field_with_name("window_start") {
         Ok(_) => "CAST(window_start AS BIGINT)".into(),
-        Err(_) => format!("({end} - {})", life.window.map_or(0, |window| window.size())),
+        Err(_) => format!("({end} - {})", life.window.map_or(0, Tumbling::size)),
     }
 }
 
