@@ -48,7 +48,7 @@ use crate::error::{Context, Error, Result};
 pub use deltalake::kernel::{Add, Remove};
 pub use lock::LakeLock;
 pub use publish::Publish;
-pub use replace::{Replaced, Replacement};
+pub use replace::{Replaced, Replacement, within};
 pub use stage::Staged;
 pub use state::{Commit, DataFile};
 pub use table::Table;

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::DataType;
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::compute::kernels::boolean;
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use datafusion::common::Column;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, lit};
+use datafusion::logical_expr::Expr;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
 
 use super::ranges::format_date;
@@ -29,7 +31,7 @@ const STAGE_ROWS: usize = 262_144;
 pub struct Replacement<'a> {
     /// A column of microseconds UTC.
     pub column: &'a str,
-    /// Half-open ranges of that column, microseconds.
+    /// Half-open ranges of that column, microseconds; in order and apart.
     pub ranges: &'a [(Micros, Micros)],
     /// The version of the table whose rows are replaced.
     pub version: u64,
@@ -114,15 +116,20 @@ impl Table {
         let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
         self.lake().register(&session);
         let rows = session.read_table(Arc::new(scan)).context(what)?;
-        let inside = within(column, ranges);
-        let out = rows.clone().filter(inside.clone()).context(what)?.count().await.context(what)? as u64;
+        // Most files turn out to hold none of the ranges: the column alone tells.
+        let times = rows.clone().select(vec![Expr::Column(Column::new_unqualified(column))]).context(what)?;
+        let mut times = times.execute_stream().await.context(what)?;
+        let mut out = 0;
+        while let Some(batch) = times.try_next().await.context(what)? {
+            out += within(&batch, column, ranges)?.true_count() as u64;
+        }
         if out == 0 {
             return Ok(0);
         }
-        // Rows whose time is null are in no range.
-        let mut kept = rows.filter(inside.is_not_true()).context(what)?.execute_stream().await.context(what)?;
-        while let Some(batch) = kept.try_next().await.context(what)? {
-            staging.push(batch).await?;
+        let mut rows = rows.execute_stream().await.context(what)?;
+        while let Some(batch) = rows.try_next().await.context(what)? {
+            let kept = boolean::not(&within(&batch, column, ranges)?).context(what)?;
+            staging.push(filter_record_batch(&batch, &kept).context(what)?).await?;
         }
         Ok(out)
     }
@@ -188,19 +195,23 @@ fn share(file: &DataFile, column: usize, ranges: &[(Micros, Micros)], nullable: 
     }
 }
 
-/// Whether a time lies in one of the ranges.
-fn within(column: &str, ranges: &[(Micros, Micros)]) -> Expr {
-    let time = |micros: Micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())));
-    let column = || Expr::Column(datafusion::common::Column::new_unqualified(column));
-    let inside = ranges.iter().map(|&(from, to)| column().gt_eq(time(from)).and(column().lt(time(to))));
-    inside.reduce(Expr::or).unwrap_or_else(|| lit(false))
+/// Which rows' time lies in one of the ranges (in order and apart); a null lies in none.
+///
+/// # Errors
+/// [`Error::Broken`] when the column is not a microsecond time.
+pub fn within(rows: &RecordBatch, column: &str, ranges: &[(Micros, Micros)]) -> Result<BooleanArray> {
+    let times = rows.column_by_name(column).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+    let times = times.ok_or_else(|| Error::broken(format!("no column `{column}` of microseconds")))?;
+    let inside = |time: Micros| {
+        let next = ranges.partition_point(|(from, _)| *from <= time);
+        next > 0 && time < ranges[next - 1].1
+    };
+    Ok(times.iter().map(|time| Some(time.is_some_and(inside))).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::AsArray;
     use arrow::compute::concat_batches;
-    use arrow::datatypes::TimestampMicrosecondType;
     use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
     use super::super::{Lake, Publish, testing};
@@ -253,7 +264,7 @@ mod tests {
         let after = testing::read(&lake, &table, None).await;
         let kept: Vec<bool> =
             times(&before).iter().map(|t| !ranges.iter().any(|(from, to)| from <= t && t < to)).collect();
-        let kept = arrow::compute::filter_record_batch(&before, &kept.into()).unwrap();
+        let kept = filter_record_batch(&before, &kept.into()).unwrap();
         assert_eq!(after, testing::by_id(&concat_batches(&kept.schema(), [&kept, &testing::by_id(&new)]).unwrap()));
         // The version before is still there for whoever reads it, and a fresh process sees the same.
         assert_eq!(testing::read(&lake, &table, Some(3)).await, before);

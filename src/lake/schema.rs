@@ -134,7 +134,7 @@ pub(super) fn check_readable(name: &str, protocol: &Protocol, metadata: &Metadat
 pub(super) fn added_columns(declared: &Layout, found: &Layout) -> Vec<String> {
     let known = |name: &str| found.schema.field_with_name(name).is_ok();
     let (kept, added): (Vec<_>, Vec<_>) = declared.schema.fields().iter().partition(|field| known(field.name()));
-    let same = kept.iter().map(|field| field.as_ref()).eq(found.schema.fields().iter().map(|field| field.as_ref()));
+    let same = kept.into_iter().eq(found.schema.fields());
     let allowed = same && declared.partition_name() == found.partition_name() && added.iter().all(|f| f.is_nullable());
     if allowed { added.iter().map(|field| field.name().clone()).collect() } else { Vec::new() }
 }

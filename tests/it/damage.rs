@@ -293,6 +293,71 @@ const DAMAGES: &[Damage] = &[
     },
 ];
 
+/// Ways to damage a lake whose late rows were brought into their windows.
+const RESTATED_DAMAGES: &[Damage] = &[
+    Damage {
+        name: "a restated file deleted",
+        inflict: |lake| fs::remove_file(lake.table("city_minute").join(restated_adds(lake).swap_remove(0))).unwrap(),
+        kinds: &["missing_file", "not_recomputed"],
+        says: &["`city_minute/event_date=", "not in the store"],
+    },
+    Damage {
+        name: "windows restated twice",
+        inflict: |lake| {
+            let path = lake.table("city_minute").join(restated_adds(lake).swap_remove(0));
+            let rows = lake.read_parquet(&path);
+            lake.write_parquet(&path, &concat_batches(&rows.schema(), [&rows, &rows]).unwrap());
+            lake.note_file("city_minute", &path, Some(2 * rows.num_rows()));
+        },
+        kinds: &["surplus_row"],
+        says: &["table `city_minute`, window_start"],
+    },
+    Damage {
+        name: "a remove without a slot",
+        inflict: |lake| {
+            let remove = json!({"remove": {"path": restated_adds(lake).swap_remove(0), "dataChange": true}});
+            let next = lake.newest_version("city_minute") + 1;
+            fs::write(lake.commit_path("city_minute", next), format!("{remove}\n")).unwrap();
+        },
+        kinds: &["foreign_commit", "missing_row"],
+        says: &["`city_minute/_delta_log`, version", "takes 1 out"],
+    },
+    Damage {
+        name: "the slot of a restatement forgets the windows",
+        inflict: |lake| {
+            lake.edit_slot(restated_slot(lake), |slot| slot["restated"] = json!({}));
+            lake.relink();
+        },
+        // Its late rows made rows of their own: without the restatement nothing accounts for them.
+        kinds: &["wrong_restatement", "surplus_row"],
+        says: &["table `city_minute`", "restates no window"],
+    },
+];
+
+/// The slot that restated `city_minute`.
+fn restated_slot(lake: &Victim) -> u64 {
+    let removes = |epoch: &u64| lake.slot(*epoch)["tables"]["city_minute"]["removes"].is_array();
+    lake.slots().into_iter().find(removes).expect("a slot that takes files out")
+}
+
+/// The files of that restatement.
+fn restated_adds(lake: &Victim) -> Vec<String> {
+    let slot = lake.slot(restated_slot(lake));
+    let adds = slot["tables"]["city_minute"]["adds"].as_array().unwrap().clone();
+    adds.iter().map(|add| add["path"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_damage_to_restated_windows_is_named_and_nothing_else() {
+    let sound = scratch();
+    let restated = Victim::copy_of(lake_with_everything(), sound);
+    restated.scratch.must(&["lake", "reconcile"]);
+    restated.scratch.must(&["audit"]);
+    let misnamed = |damage| misnamed(&restated.scratch, damage);
+    let wrong: Vec<String> = RESTATED_DAMAGES.iter().filter_map(misnamed).collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), RESTATED_DAMAGES.len(), wrong.join("\n"));
+}
+
 #[test]
 fn every_damage_is_named_and_nothing_else() {
     let sound = lake_with_everything();

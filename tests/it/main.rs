@@ -10,6 +10,7 @@ mod house;
 mod kill;
 mod late_hops;
 mod oracle;
+mod restate;
 mod rivals;
 mod second_stream;
 mod support;

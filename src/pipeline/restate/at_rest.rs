@@ -152,7 +152,7 @@ async fn run(
     for round in rounds.into_iter().filter(|round| !round.ranges.is_empty()) {
         let subjects = subjects(queries, &taken.base)?;
         let Some(subject) = subjects.iter().find(|subject| *subject.query.name() == round.query) else { continue };
-        let restatement = ground(at, taken).restate(subject, &round.ranges, round.mark).await?;
+        let restatement = ground(at, taken).restate(subject, &round).await?;
         note(&restatement, &mut done);
         decide(at, taken, restatement).await?;
     }

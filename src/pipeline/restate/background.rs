@@ -138,7 +138,7 @@ async fn step(ground: Ground, subjects: Vec<Subject>, mut todo: VecDeque<Round>,
             marks.push((round.query, round.mark));
             continue;
         }
-        let restatement = ground.restate(subject, &round.ranges, round.mark).await?;
+        let restatement = ground.restate(subject, &round).await?;
         return Ok(Step { todo, marks, restatement: Some(restatement) });
     }
     Ok(Step { todo, marks, restatement: None })

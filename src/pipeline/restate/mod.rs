@@ -20,6 +20,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -27,8 +28,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::{SessionContext, col, lit};
-use datafusion::scalar::ScalarValue;
+use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
 
 use super::commit::Tables;
@@ -37,13 +37,14 @@ use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::epoch::Restated;
 use crate::error::{Context, Error, Result};
-use crate::lake::{Lake, Replaced, Replacement};
+use crate::lake::{Lake, Replaced, Replacement, within};
 use crate::sql::{TimeRange, WINDOW_START, WindowedQuery, run_batch, session};
 use crate::window::{WindowShape, times_of};
 
 pub use at_rest::{AtRest, RestatedTable, reconcile, write_windows};
 pub(super) use background::{Restater, Step};
 pub use rounds::Backfill;
+use rounds::Round;
 
 /// Memory of the operators of one restatement; beyond it they spill to disk. The live path keeps the rest.
 const MEMORY_BYTES_MAX: usize = 512 << 20;
@@ -112,11 +113,11 @@ impl Ground {
         Self { lake, app_id: app_id.to_owned(), tables, stream, through }
     }
 
-    /// Recomputes the closed windows whose start lies in `ranges` (in order and apart) and stages what replaces them.
+    /// Recomputes the closed windows of a round and stages what replaces them.
     ///
     /// # Errors
     /// [`Error::Usage`] for a table that does not tell its windows apart; whatever the query's plan or the store say.
-    pub(super) async fn restate(&self, subject: &Subject, ranges: &[TimeRange], mark: Mark) -> Result<Restatement> {
+    pub(super) async fn restate(&self, subject: &Subject, round: &Round) -> Result<Restatement> {
         let query = &subject.query;
         let name = query.name();
         let closed_until = subject.closed_until.ok_or_else(|| Error::broken(format!("`{name}` has closed nothing")))?;
@@ -128,42 +129,42 @@ impl Ground {
         let table =
             self.tables.get(name).ok_or_else(|| Error::broken(format!("the table `{name}` of a query is not open")))?;
         let starts = Arc::new(Mutex::new(HashSet::new()));
-        let rows = self.answers(query, closed_until, ranges, starts.clone()).await?;
-        let bounds: Vec<(Micros, Micros)> = ranges.iter().map(|range| (range.from, range.to)).collect();
+        let bounds: Vec<(Micros, Micros)> = round.ranges.iter().map(|range| (range.from, range.to)).collect();
+        let rows = self.answers(query, closed_until, &round.spans, bounds.clone(), starts.clone()).await?;
         let version = table.version_of_epoch(&self.app_id, self.through).await?;
         let replacement = Replacement { column: WINDOW_START, ranges: &bounds, version, epoch: self.through, rows };
         let replaced = table.stage_replacement(replacement).await.map_err(untangled)?;
         let windows = starts.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
         let restated = Restated { ranges: bounds, through: self.through };
-        Ok(Restatement { query: name.clone(), restated, replaced, windows, mark })
+        Ok(Restatement { query: name.clone(), restated, replaced, windows, mark: round.mark })
     }
 
-    /// The rows the query answers for the windows, in its table's schema; notes each window's start.
+    /// The rows the query answers for the windows that start in `ranges`, in its table's schema; notes each window's start.
     async fn answers(
         &self,
         query: &Arc<WindowedQuery>,
         closed_until: Micros,
-        ranges: &[TimeRange],
+        spans: &[TimeRange],
+        ranges: Vec<(Micros, Micros)>,
         starts: Arc<Mutex<HashSet<Micros>>>,
     ) -> Result<SendableRecordBatchStream> {
         let session = self.session().await?;
-        let time = |micros: Micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())));
-        // One plan after the other: memory holds the groups of one range.
-        let (planned, ranges) = (query.clone(), ranges.to_vec());
-        let answers = futures::stream::iter(ranges).then(move |range| {
+        // One plan after the other: memory holds the groups of one span.
+        let (planned, spans) = (query.clone(), spans.to_vec());
+        let answers = futures::stream::iter(spans).then(move |span| {
             let (query, session) = (planned.clone(), session.clone());
             async move {
-                let times = times_of(query.window(), range, closed_until);
+                let times = times_of(query.window(), span, closed_until);
                 let frame = run_batch(&session, query.batch_select(Some(times)).map_err(carried)?).await;
-                let start = || col(WINDOW_START);
-                let inside = start().gt_eq(time(range.from)).and(start().lt(time(range.to)));
-                frame.map_err(carried)?.filter(inside)?.execute_stream().await
+                frame.map_err(carried)?.execute_stream().await
             }
         });
         let schema = query.output().schema();
         let query = query.clone();
         let rows = answers.try_flatten().map(move |batch| {
             let rows = query.as_output(&batch?).map_err(carried)?;
+            let wanted = within(&rows, WINDOW_START, &ranges).map_err(carried)?;
+            let rows = filter_record_batch(&rows, &wanted)?;
             note_starts(&rows, &starts);
             Ok(rows)
         });

@@ -25,8 +25,10 @@ use crate::window::{
 /// Rows of the stream one round recomputes, as far as whole days allow: a few seconds of one core, and at most as many
 /// groups as a full epoch of the live path may hold four times.
 const ROUND_ROWS_MAX: u64 = 4_000_000;
-/// Ranges of one round: each is a plan of its own, of some milliseconds.
-const ROUND_RANGES_MAX: usize = 64;
+/// Ranges of one round: the slot names them, in about forty bytes each.
+const ROUND_RANGES_MAX: usize = 1_000;
+/// Rows between two ranges that one plan reads over: a plan of its own costs as much.
+const GAP_ROWS_MAX: u64 = 100_000;
 /// Ranges a look for late rows keeps apart; beyond that, neighbours are joined and what lies between is restated, too.
 const RANGES_MAX: usize = 100_000;
 /// Microseconds in a day.
@@ -43,11 +45,26 @@ pub enum Backfill {
 
 /// One restatement to come.
 #[derive(Clone, Debug)]
-pub(super) struct Round {
+pub(in crate::pipeline) struct Round {
     pub query: Arc<str>,
     /// In order and apart; empty: there is nothing to restate, but the mark.
     pub ranges: Vec<TimeRange>,
+    /// The ranges and what lies between neighbours: one plan each.
+    pub spans: Vec<TimeRange>,
     pub mark: Mark,
+}
+
+/// The windows of a round.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Part {
+    ranges: Vec<TimeRange>,
+    spans: Vec<TimeRange>,
+}
+
+impl Part {
+    fn round(self, subject: &Subject, mark: Mark) -> Round {
+        Round { query: subject.query.name().clone(), ranges: self.ranges, spans: self.spans, mark }
+    }
 }
 
 impl Ground {
@@ -63,9 +80,8 @@ impl Ground {
             let mut cut = cut(ranges, subject, &days);
             // The last one says that all is done; a crash before it looks again.
             let last = cut.pop().unwrap_or_default();
-            let round = |ranges, mark| Round { query: subject.query.name().clone(), ranges, mark };
-            rounds.extend(cut.into_iter().map(|ranges| round(ranges, Mark::Nothing)));
-            rounds.push_back(round(last, Mark::Reconciled(self.through)));
+            rounds.extend(cut.into_iter().map(|part| part.round(subject, Mark::Nothing)));
+            rounds.push_back(last.round(subject, Mark::Reconciled(self.through)));
         }
         Ok(rounds)
     }
@@ -91,16 +107,15 @@ impl Ground {
                 Backfill::From(time) if time > oldest => (first_start_from(window, time), false),
                 Backfill::All | Backfill::From(_) => (oldest, true),
             };
-            let round = |ranges, mark| Round { query: subject.query.name().clone(), ranges, mark };
             let to = starts_through(window, before);
             let pieces = if from < to { cut(vec![TimeRange { from, to }], subject, &days) } else { Vec::new() };
-            for piece in pieces.into_iter().rev() {
-                let start = piece.first().map_or(from, |range| range.from);
-                rounds.push_back(round(piece, Mark::AnswersAfter(Some(end_before(window, start)))));
+            for part in pieces.into_iter().rev() {
+                let start = part.ranges.first().map_or(from, |range| range.from);
+                rounds.push_back(part.round(subject, Mark::AnswersAfter(Some(end_before(window, start)))));
             }
             match rounds.back_mut().filter(|last| last.query == *subject.query.name()) {
                 Some(last) if all => last.mark = Mark::AnswersAfter(None),
-                None if all => rounds.push_back(round(Vec::new(), Mark::AnswersAfter(None))),
+                None if all => rounds.push_back(Part::default().round(subject, Mark::AnswersAfter(None))),
                 _ => {}
             }
         }
@@ -121,9 +136,9 @@ impl Ground {
         let windows = to.filter(|to| from < *to).map(|to| TimeRange { from, to });
         let mut rounds = VecDeque::new();
         let mut answers_after = subject.answers_after;
-        for ranges in cut(windows.into_iter().collect(), subject, &days).into_iter().rev() {
+        for part in cut(windows.into_iter().collect(), subject, &days).into_iter().rev() {
             // What touches the stretch the table answers makes it longer.
-            let (start, end) = (ranges.first().map(|r| r.from), ranges.last().map(|r| r.to));
+            let (start, end) = (part.ranges.first().map(|r| r.from), part.ranges.last().map(|r| r.to));
             let touches = |after: Micros| {
                 let answered_from = Some(starts_through(window, after));
                 end >= answered_from && start < answered_from
@@ -133,7 +148,7 @@ impl Ground {
             if let Mark::AnswersAfter(after) = mark {
                 answers_after = after;
             }
-            rounds.push_back(Round { query: subject.query.name().clone(), ranges, mark });
+            rounds.push_back(part.round(subject, mark));
         }
         Ok(rounds)
     }
@@ -226,28 +241,41 @@ fn few(mut ranges: Vec<TimeRange>) -> Vec<TimeRange> {
 }
 
 /// Cuts ranges into rounds, oldest first: at window boundaries near midnight, where a round would grow too big.
-fn cut(ranges: Vec<TimeRange>, subject: &Subject, days: &BTreeMap<i32, u64>) -> Vec<Vec<TimeRange>> {
+fn cut(ranges: Vec<TimeRange>, subject: &Subject, days: &BTreeMap<i32, u64>) -> Vec<Part> {
     let window = subject.query.window();
-    let mut rounds: Vec<Vec<TimeRange>> = Vec::new();
-    let (mut rows, mut open) = (0, false);
-    for piece in ranges.into_iter().flat_map(|range| by_day(range, |time| last_start_of(window, time), days)) {
-        let more = rows_in(piece, days);
-        let is_full =
-            rows + more > ROUND_ROWS_MAX || rounds.last().is_some_and(|round| round.len() >= ROUND_RANGES_MAX);
-        if !open || is_full {
-            rounds.push(Vec::new());
-            rows = 0;
-            open = true;
-        }
-        rows += more;
-        if let Some(round) = rounds.last_mut() {
-            match round.last_mut() {
-                Some(last) if last.to == piece.from => last.to = piece.to,
-                _ => round.push(piece),
+    cut_at(ranges, |time| last_start_of(window, time), days)
+}
+
+fn cut_at(ranges: Vec<TimeRange>, start_of: impl Fn(Micros) -> Micros, days: &BTreeMap<i32, u64>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut rows = 0;
+    for piece in ranges.into_iter().flat_map(|range| by_day(range, &start_of, days)) {
+        let own = rows_in(piece, days);
+        let last = parts.last().and_then(|part| part.spans.last());
+        let gap = last.map(|last| rows_in(TimeRange { from: last.to, to: piece.from }, days));
+        let gap = gap.filter(|gap| *gap <= GAP_ROWS_MAX);
+        let more = own.saturating_add(gap.unwrap_or(0));
+        match parts.last_mut() {
+            Some(part) if rows + more <= ROUND_ROWS_MAX && part.ranges.len() < ROUND_RANGES_MAX => {
+                rows += more;
+                extend(&mut part.ranges, piece, |last| last.to == piece.from);
+                extend(&mut part.spans, piece, |_| gap.is_some());
+            }
+            _ => {
+                rows = own;
+                parts.push(Part { ranges: vec![piece], spans: vec![piece] });
             }
         }
     }
-    rounds
+    parts
+}
+
+/// Makes the last range longer, or adds one.
+fn extend(ranges: &mut Vec<TimeRange>, piece: TimeRange, joins: impl Fn(&TimeRange) -> bool) {
+    match ranges.last_mut() {
+        Some(last) if joins(last) => last.to = piece.to,
+        _ => ranges.push(piece),
+    }
 }
 
 /// A range cut at the start of the first window of each day that has rows.
@@ -301,6 +329,29 @@ mod tests {
         assert_eq!(pieces, [range(0, week), range(week, 2 * week)]);
         assert_eq!(pieces.iter().map(|piece| rows_in(*piece, &days)).collect::<Vec<_>>(), [20, 10]);
         assert_eq!(rows_in(range(0, DAY / 2), &days), 5);
+    }
+
+    #[test]
+    fn rounds_are_bounded_and_hold_every_range_once() {
+        let minute = 60 * MICROS_PER_SECOND;
+        let start_of = |time: Micros| time.div_euclid(minute) * minute;
+        let every_other =
+            |n: i64, day: i64| (0..n).map(move |i| range(day * DAY + 2 * i * minute, day * DAY + (2 * i + 1) * minute));
+        // A day of two million rows, three months without, and another.
+        let days = BTreeMap::from([(0, 2_000_000), (1, 2_500_000), (90, 1_000)]);
+        let ranges: Vec<TimeRange> = every_other(700, 0).chain(every_other(700, 1)).chain(every_other(2, 90)).collect();
+        let parts = cut_at(ranges.clone(), start_of, &days);
+        assert_eq!(parts.iter().flat_map(|part| part.ranges.clone()).collect::<Vec<_>>(), ranges);
+        for part in &parts {
+            assert!(part.ranges.len() <= ROUND_RANGES_MAX);
+            assert!(part.spans.iter().map(|span| rows_in(*span, &days)).sum::<u64>() <= ROUND_ROWS_MAX);
+            assert!(part.ranges.iter().all(|r| part.spans.iter().any(|s| s.from <= r.from && r.to <= s.to)));
+        }
+        // Neighbours are read by one plan; rows nobody asked for are not read over.
+        assert_eq!((parts.len(), parts[0].spans.len()), (2, 1));
+        let busy = BTreeMap::from([(0, 2_000), (1, 2_000_000_000), (2, 2_000)]);
+        let apart = cut_at(vec![range(0, minute), range(2 * DAY, 2 * DAY + minute)], start_of, &busy);
+        assert_eq!((apart.len(), apart[0].spans.len()), (1, 2));
     }
 
     #[test]
