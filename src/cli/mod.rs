@@ -74,6 +74,9 @@ struct RunArgs {
     /// Go on with a stream that was made anew under the same name, from its first record.
     #[arg(long)]
     accept_new_stream: bool,
+    /// Go on where records expired from the stream before they were read: the loss is recorded in the lake.
+    #[arg(long)]
+    accept_gap: bool,
     /// Rows a second read from each file of `--source`; unlimited by default.
     #[arg(long, value_name = "ROWS_PER_SECOND")]
     pace: Option<u32>,

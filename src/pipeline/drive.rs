@@ -77,7 +77,7 @@ impl Drive {
         commit_lines: mpsc::Sender<Commit>,
         requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     ) -> Self {
-        let Recovered { engine, lake, base, .. } = recovered;
+        let Recovered { engine, lake, base, gaps, .. } = recovered;
         let (decoded_sender, decoded) = mpsc::channel(DECODED_MAX);
         let (drafts, draft_queue) = mpsc::channel(1);
         // One of them is being published.
@@ -120,7 +120,7 @@ impl Drive {
             ends_told: BTreeSet::new(),
             phase: Phase::Reading,
             nothing_drafted: true,
-            summary: Summary::default(),
+            summary: Summary { gaps, ..Summary::default() },
             begun: Instant::now(),
         }
     }

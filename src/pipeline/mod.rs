@@ -11,6 +11,7 @@ mod commit;
 mod decode;
 mod drive;
 mod engine;
+mod gap;
 mod gathered;
 mod input;
 mod lookup;
@@ -69,6 +70,8 @@ pub struct Job {
     pub allow_late: bool,
     /// Go on when the stream was made anew since the lake last read it.
     pub accept_new_stream: bool,
+    /// Go on, at the oldest record there is, where records expired before they were read.
+    pub accept_gap: bool,
     pub clock: Clock,
     pub token_key: TokenKey,
     pub host: Arc<str>,

@@ -50,6 +50,8 @@ pub(super) struct Recovered {
     pub base: Slot,
     pub writer: Writer,
     pub facts: Facts,
+    /// Losses accepted while the stream was opened.
+    pub gaps: Vec<String>,
 }
 
 /// Contracts and standing queries as the files say.
@@ -155,7 +157,7 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
     let watermarks = restore_watermarks(job, &base);
     let engine =
         Engine::new(contracts, config.commit.clone(), writer.clone(), base.clone(), queries, watermarks, duplicates);
-    Ok(Recovered { engine, lake: state, base, writer, facts })
+    Ok(Recovered { engine, lake: state, base, writer, facts, gaps: Vec::new() })
 }
 
 /// Opens every table, creating those that never were; one that vanished stops the start.

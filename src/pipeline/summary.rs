@@ -18,6 +18,9 @@ pub struct Summary {
     #[serde(flatten)]
     pub counts: Counts,
     pub windows_closed: u64,
+    /// Losses accepted at the start of this run, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
     /// Rows committed, by table.
     pub tables: BTreeMap<Arc<str>, u64>,
     /// Epochs decided by this run.
