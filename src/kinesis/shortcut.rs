@@ -214,6 +214,14 @@ fn decoded_length(base64: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use axum::http::HeaderValue;
+    use ferrokinesis::actions::{Operation, dispatch};
+    use ferrokinesis::store::StoreOptions;
+    use ferrokinesis::types::StreamStatus;
+    use serde_json::{Value, json};
+
     use super::*;
 
     /// Bit by bit, after RFC 4648.
@@ -238,5 +246,78 @@ mod tests {
         for text in ["A", "AA", "AAA", "AA=A", "AB==", "AAB=", "====", "=", "A===", "AA A", "AA-_", "AAA\u{e9}"] {
             assert_eq!(decoded_length(text), None, "{text}");
         }
+    }
+
+    async fn store() -> Store {
+        let store = Store::new(StoreOptions { create_stream_ms: 0, ..StoreOptions::default() });
+        let stream = json!({"StreamName": "s", "ShardCount": 1});
+        dispatch(&store, Operation::CreateStream, stream).await.unwrap();
+        while store.get_stream("s").await.unwrap().stream_status != StreamStatus::Active {
+            tokio::task::yield_now().await;
+        }
+        store
+    }
+
+    fn headers() -> HeaderMap {
+        let header = |name: &'static str, value: &'static str| (name.parse().unwrap(), HeaderValue::from_static(value));
+        let all = [("content-type", CONTENT_TYPE), ("authorization", "AWS4-HMAC-SHA256"), ("x-amz-date", "20260101")];
+        all.map(|(name, value)| header(name, value)).into_iter().collect()
+    }
+
+    async fn body(response: Response) -> Value {
+        serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn answers_are_the_servers_own() {
+        let (store, gate) = (store().await, RwLock::new(()));
+        let entry = |number: u8| json!({"Data": base64(&[number; 5]), "PartitionKey": format!("clé {number}")});
+        let put = json!({"StreamName": "s", "Records": [entry(0), entry(1), entry(2)]});
+        let told = put_records(&store, &gate, &headers(), put.to_string().as_bytes()).await.unwrap();
+        let (told, own) = (body(told).await, dispatch(&store, Operation::PutRecords, put).await.unwrap().unwrap());
+        let names = |answer: &Value| answer["Records"][0].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!((&told["FailedRecordCount"], names(&told)), (&own["FailedRecordCount"], names(&own)));
+
+        let start = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"});
+        let start = dispatch(&store, Operation::GetShardIterator, start).await.unwrap().unwrap();
+        for limit in [10_000, 4, 1] {
+            let get = json!({"ShardIterator": start["ShardIterator"], "Limit": limit});
+            let told = get_records(&store, &gate, &headers(), get.to_string().as_bytes()).await.unwrap();
+            let (told, own) = (body(told).await, dispatch(&store, Operation::GetRecords, get).await.unwrap().unwrap());
+            let next = |answer: &Value| {
+                let (_, stream, shard, after) =
+                    decode_shard_iterator(answer["NextShardIterator"].as_str().unwrap()).unwrap();
+                (stream, shard, after)
+            };
+            assert_eq!((&told["Records"], &told["MillisBehindLatest"]), (&own["Records"], &own["MillisBehindLatest"]));
+            assert_eq!((told["Records"].as_array().unwrap().len(), next(&told)), (limit.min(6), next(&own)));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_unusual_is_left_to_the_server() {
+        let (store, gate) = (store().await, RwLock::new(()));
+        let entry = json!({"Data": "AAAA", "PartitionKey": "k"});
+        for put in [
+            json!({"StreamName": "other", "Records": [entry]}),
+            json!({"StreamName": "s", "Records": []}),
+            json!({"StreamName": "s", "Records": vec![entry.clone(); 501]}),
+            json!({"StreamName": "s", "Records": [{"Data": "AAA", "PartitionKey": "k"}]}),
+            json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": ""}]}),
+            json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": "k", "ExplicitHashKey": "0"}]}),
+            json!({"StreamName": "s", "Records": [{"Data": "A".repeat(1_398_108), "PartitionKey": "k"}]}),
+            json!("no object"),
+        ] {
+            let bytes = put.to_string();
+            assert!(put_records(&store, &gate, &headers(), bytes.as_bytes()).await.is_none(), "{bytes:.90}");
+        }
+        let usual = json!({"StreamName": "s", "Records": [entry]}).to_string();
+        assert!(put_records(&store, &gate, &HeaderMap::new(), usual.as_bytes()).await.is_none());
+        assert!(store.get_record_store("s").await.is_empty());
+        let nothing_yet = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "LATEST"});
+        let iterator = dispatch(&store, Operation::GetShardIterator, nothing_yet).await.unwrap().unwrap();
+        let get = json!({"ShardIterator": iterator["ShardIterator"]}).to_string();
+        assert!(get_records(&store, &gate, &headers(), get.as_bytes()).await.is_none());
+        assert!(get_records(&store, &gate, &headers(), br#"{"ShardIterator":"x"}"#).await.is_none());
     }
 }

@@ -14,6 +14,7 @@ mod days;
 mod feed;
 mod fields;
 mod file;
+mod keys;
 mod live;
 mod merchants;
 mod places;
