@@ -15,7 +15,7 @@ use axum::response::Response;
 use ferrokinesis::sequence::{increment_sequence, parse_sequence, partition_key_to_hash_key, shard_ix_to_hex};
 use ferrokinesis::shard_iterator::{create_shard_iterator, decode_shard_iterator};
 use ferrokinesis::store::Store;
-use ferrokinesis::types::{StoredRecord, StoredRecordRef};
+use ferrokinesis::types::{EpochSeconds, StoredRecord, StoredRecordRef};
 use ferrokinesis::util::current_time_ms;
 use serde::Deserialize;
 use tokio::sync::RwLock;
@@ -171,7 +171,7 @@ fn page(found: &[(String, StoredRecord)], next: &str) -> Option<Vec<u8>> {
         answer.extend_from_slice(b",\"SequenceNumber\":\"");
         answer.extend_from_slice(key.split_once('/')?.1.as_bytes());
         answer.extend_from_slice(b"\",\"ApproximateArrivalTimestamp\":");
-        serde_json::to_writer(&mut answer, &record.approximate_arrival_timestamp).ok()?;
+        serde_json::to_writer(&mut answer, &EpochSeconds(record.approximate_arrival_timestamp)).ok()?;
         answer.push(b'}');
     }
     answer.extend_from_slice(b"]}");
