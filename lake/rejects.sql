@@ -2,7 +2,7 @@
 CREATE TABLE rejects (
   arrival_time  TIMESTAMP NOT NULL COMMENT 'when the stream took the record in',
   arrival_date  DATE NOT NULL COMMENT 'UTC date of arrival_time',
-  reason        STRING NOT NULL COMMENT 'why, as a word to group by, like event_time_in_future or conflicting_duplicate',
+  reason        STRING NOT NULL COMMENT 'why, as a word to group by, like malformed_json, check_failed or conflicting_duplicate',
   field         STRING COMMENT 'the input field or the column at fault, when it is one',
   detail        STRING COMMENT 'what was wrong, in a sentence; never a value of a tokenised field',
   record        BINARY COMMENT 'the record as it arrived, card numbers replaced by their tokens; null when it must not be kept or is not at hand',

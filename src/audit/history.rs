@@ -160,7 +160,9 @@ fn check_link(slot: &Slot, before: Option<&Before>, report: &mut Report) {
 
 impl Step {
     fn of(slot: &Slot) -> Self {
-        let read = |shard: &ShardSlot| shard.from != shard.progress.position || shard.counts.read > 0;
+        let read = |shard: &ShardSlot| {
+            (shard.from != shard.progress.position && shard.lost_before.is_none()) || shard.counts.read > 0
+        };
         Self {
             kind: slot.kind,
             generation: slot.generation,

@@ -20,6 +20,15 @@ pub(super) fn check_slot(slot: &Slot, stream_table: &str, report: &mut Report) {
         let at = || format!("{}, shard {key}", place(slot.epoch));
         check_counts(&shard.counts, at(), report);
         positions::check_interval(shard, at(), report);
+        match &shard.lost_before {
+            Some(to) if slot.kind == Kind::Gap => report.note(format!(
+                "{}: records after {} and before {to} expired before they were read; accepted by hand",
+                at(),
+                shard.from
+            )),
+            Some(_) => report.find(Found::PositionGap, at(), "records are said to be lost in a slot that is no gap"),
+            None => {}
+        }
     }
     let total = slot.counts();
     for (name, files) in &slot.tables {
@@ -182,7 +191,8 @@ mod tests {
     fn shard(from: Position, to: Position, read: u64, parents: &[&str]) -> ShardSlot {
         let parents = parents.iter().map(|parent| (*parent).into()).collect();
         let progress = ShardProgress { position: to, finished: false, parents, watermark: None };
-        ShardSlot { from, progress, counts: Counts { read, rejected: read, ..Counts::default() } }
+        let counts = Counts { read, rejected: read, ..Counts::default() };
+        ShardSlot { from, progress, counts, at_tip: None, lost_before: None }
     }
 
     fn writer(generation: u64) -> Writer {
@@ -262,6 +272,25 @@ mod tests {
             found(|slot| slot.sources.get_mut("s").unwrap().incarnation = "other".into()).first(),
             Some(&Found::PositionGap)
         );
+    }
+
+    #[test]
+    fn an_accepted_loss_is_told_and_is_no_finding() {
+        let gap = |kind| {
+            let before = first();
+            let mut slot = before.next(&writer(1), kind, 0).unwrap();
+            let lost = ShardSlot { lost_before: Some(after(30)), ..shard(after(10), Position::TrimHorizon, 0, &[]) };
+            put(&mut slot, "a", lost);
+            let mut report = Report::default();
+            check_slot(&slot, "transactions", &mut report);
+            check_pair(&before, &slot, &mut report);
+            let next = slot.next(&writer(1), Kind::Epoch, 0).unwrap();
+            assert_eq!(next.sources["s"].shards["a"].lost_before, None);
+            (report.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>(), report.notes.join(" "))
+        };
+        let (found, told) = gap(Kind::Gap);
+        assert!(found.is_empty() && told.contains("s/a") && told.contains("30"), "{found:?} {told}");
+        assert_eq!(gap(Kind::Epoch).0, [Found::PositionGap]);
     }
 
     #[test]

@@ -88,6 +88,9 @@ struct RunArgs {
     /// 2026-11-23T00:00:00Z, or all there is.
     #[arg(long, value_name = "FROM", num_args = 0..=1, require_equals = true)]
     backfill: Option<Option<String>>,
+    /// Go on where records expired from the stream before they were read: the loss is recorded in the lake.
+    #[arg(long)]
+    accept_gap: bool,
     /// Rows a second read from each file of `--source`; unlimited by default.
     #[arg(long, value_name = "ROWS_PER_SECOND")]
     pace: Option<u32>,

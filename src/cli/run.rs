@@ -33,6 +33,7 @@ pub(super) async fn run(config: Config, args: RunArgs) -> Result<ExitCode> {
         allow_late: args.allow_late,
         accept_new_stream: args.accept_new_stream,
         backfill: backfill(&args)?,
+        accept_gap: args.accept_gap,
         clock: Clock::System,
         token_key,
         host: host(),
@@ -87,9 +88,11 @@ fn backfill(args: &RunArgs) -> Result<Option<Backfill>> {
     })
 }
 
-/// The machine's name, for the slots.
+/// The machine's name, for the slots: from where Linux keeps it, or else from the command that every Unix has.
 pub(super) fn host() -> Arc<str> {
-    let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let told =
+        || std::process::Command::new("hostname").output().map(|told| String::from_utf8_lossy(&told.stdout).into());
+    let name = std::fs::read_to_string("/etc/hostname").or_else(|_| told()).unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "unknown".into() } else { name.into() }
 }
@@ -167,5 +170,6 @@ fn report(summary: &Summary) -> String {
         ("watermark", time(summary.watermark)),
         ("memory", summary.memory_peak_bytes.map_or_else(|| "-".into(), |bytes| format!("{} MB", bytes / 1_000_000))),
     ];
-    lines.map(|(name, value)| format!("{name:<15} {value:>22}")).join("\n")
+    let gaps = summary.gaps.iter().map(|gap| format!("gap             {gap}"));
+    lines.map(|(name, value)| format!("{name:<15} {value:>22}")).into_iter().chain(gaps).collect::<Vec<_>>().join("\n")
 }

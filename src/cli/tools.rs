@@ -75,7 +75,7 @@ pub(super) async fn replay(config: &Config, args: &ReplayArgs) -> Result<ExitCod
         path: args.file.clone(),
         contract: plans.stream,
         tokenizer: Tokenizer::new(token_key),
-        records_ahead_max: None,
+        ahead_max: None,
     };
     let stop = CancellationToken::new();
     let interrupted = stop.clone();

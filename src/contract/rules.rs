@@ -19,7 +19,6 @@ use crate::error::Result;
 const NAME_BYTES_MAX: usize = 127;
 
 /// Words that need quotes in Athena (its DDL and SELECT lists) or in Redshift, plain names only.
-/// `raw` is reserved in Redshift too and still allowed: the column of `rejects` is quoted there.
 const RESERVED: &str = "\
     aes128 aes256 all allowoverwrite alter analyse analyze and any array as asc authorization az64 backup between bigint \
     binary blanksasnull boolean both by bytedict bzip2 case cashe cast char check collate column commit conf constraint \
@@ -33,7 +32,7 @@ const RESERVED: &str = "\
     local localtime localtimestamp lun luns lzo lzop macro map minus more mostly16 mostly32 mostly8 natural new none \
     normalize not notnull null nulls numeric of off offline offset oid old on only open or order out outer over overlaps \
     parallel partialscan partition percent permissions pivot placing preceding precision prepare preserve primary \
-    procedure range readratio reads recover recursive reduce references regexp rejectlog resort respect restore revoke \
+    procedure range raw readratio reads recover recursive reduce references regexp rejectlog resort respect restore revoke \
     right rlike rollback rollup row rows select session_user set similar skip smallint snapshot some start sysdate system \
     table tablesample tag tdes text255 text32k then time timestamp to top trailing transform trigger trim true truncate \
     truncatecolumns uescape unbounded union unique uniquejoin unnest unpivot update user using utc_timestamp values \

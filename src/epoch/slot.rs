@@ -91,6 +91,13 @@ pub struct ShardSlot {
     pub progress: ShardProgress,
     #[serde(default, skip_serializing_if = "Counts::is_zero")]
     pub counts: Counts,
+    /// When the reader last stood at the shard's tip (microseconds, UTC): whatever it has not read arrived later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_tip: Option<Micros>,
+    /// Only in a slot of [`Kind::Gap`]: records after `from` and before this one were lost, and reading goes on with the
+    /// oldest there is. `trim_horizon` when nobody knows which one that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_before: Option<Position>,
 }
 
 /// The books of one shard in one epoch: `read = written + duplicates + rejected`; `late` is part of `written`.
@@ -266,6 +273,7 @@ impl Slot {
             for shard in source.shards.values_mut() {
                 shard.from = shard.progress.position.clone();
                 shard.counts = Counts::default();
+                shard.lost_before = None;
             }
         }
         Ok(next)
@@ -375,6 +383,8 @@ mod tests {
             from: Position::TrimHorizon,
             progress,
             counts: Counts { read: 2, written: 2, ..Counts::default() },
+            at_tip: Some(9),
+            lost_before: Some(Position::TrimHorizon),
         };
         slot.sources.entry("files".into()).or_default().shards.insert("a".into(), shard);
         let bytes = slot.to_json().unwrap();

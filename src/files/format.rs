@@ -1,6 +1,7 @@
 //! Which file it is: its format, told by its name, and its identity as a shard.
 //!
-//! The one law: the same content under the same name is the same shard, whenever and wherever it is read.
+//! The one law: the same path, size and first 64 KiB are the same shard, whenever it is read. What differs further on only
+//! is not noticed.
 
 use std::fs::File;
 use std::io::Read;

@@ -24,8 +24,8 @@ use crate::stream::{
 /// Pages a paced file has read ahead of its pace: one waits while one is handed out.
 const PACED_PAGES: usize = 1;
 
-/// A paced file hands out its rows this often.
-const PACE_TICK: Duration = Duration::from_millis(100);
+/// A paced file hands out its rows this often, or less.
+const PIECES_PER_SECOND: u32 = 10;
 
 /// How far ahead of the pipeline and how fast files are read.
 #[derive(Clone, Copy, Debug)]
@@ -174,16 +174,16 @@ fn as_page(key: &ShardKey, position: &mut Position, page: RecordPage, clock: &Cl
     }
 }
 
-/// Passes events on at `rows` rows a second, pages cut into pieces of one [`PACE_TICK`].
+/// Passes events on at `rows` rows a second, pages cut into [`PIECES_PER_SECOND`] pieces or fewer.
 async fn hand_out(
     mut events: mpsc::Receiver<ShardEvent>,
     out: mpsc::Sender<ShardEvent>,
     rows: NonZeroU32,
     stop: CancellationToken,
 ) {
-    // Slower than ten rows a second: one row at a time, more seldom.
-    let piece_rows = (rows.get() / 10).max(1);
-    let tick = PACE_TICK.max(Duration::from_secs(1) * piece_rows / rows.get());
+    // Rounded up and the tick made to fit, so that the rate is exact; slower than ten rows a second: one row, more seldom.
+    let piece_rows = rows.get().div_ceil(PIECES_PER_SECOND);
+    let tick = Duration::from_secs(1) * piece_rows / rows.get();
     let mut ticks = tokio::time::interval(tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while let Some(event) = events.recv().await {
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!((records.len(), finished), (60, &true));
         assert_eq!(interval.as_ref().unwrap().from, Position::TrimHorizon);
         // Three pieces of a tick's twenty rows: the second and the third each wait for a tick.
-        assert!(begin.elapsed() >= 2 * PACE_TICK - PACE_TICK / 10);
+        assert!(begin.elapsed() >= Duration::from_millis(190));
     }
 
     #[tokio::test]

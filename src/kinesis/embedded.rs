@@ -5,6 +5,7 @@
 //! number for ever; it also holds a map's guard over an `.await` while reading, which waiting writers could turn into a
 //! deadlock. One lock in front rules out both: writes alone, reads together.
 //!
+//! PutRecords and GetRecords take a shorter way through the same gate ([`super::shortcut`]); the rest is the server's own.
 //! It is for correctness, not for speed claims; nothing of it outlives the process. `SubscribeToShard` answers with a
 //! stream that outlives its pass through the gate: do not read that way here.
 
@@ -28,6 +29,7 @@ use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::shortcut;
 use crate::error::{Context, Error, Result};
 use crate::stream::SequenceNumber;
 
@@ -181,10 +183,15 @@ enum Passage {
     Reshape,
 }
 
-/// The passage of the operation that `x-amz-target` names (`Kinesis_20131202.PutRecords`).
-fn passage(headers: &HeaderMap) -> Passage {
+/// The operation that `x-amz-target` names (`Kinesis_20131202.PutRecords`).
+fn operation(headers: &HeaderMap) -> &str {
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match target.rsplit('.').next().unwrap_or_default() {
+    target.strip_prefix("Kinesis_20131202.").unwrap_or_default()
+}
+
+/// How that operation passes.
+fn passage(headers: &HeaderMap) -> Passage {
+    match operation(headers) {
         "PutRecord" | "PutRecords" => Passage::Write,
         "CreateStream" | "DeleteStream" | "SplitShard" | "MergeShards" | "UpdateShardCount" => Passage::Reshape,
         _ => Passage::Read,
@@ -198,6 +205,14 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
     let Ok(body) = to_bytes(body, REQUEST_BYTES_MAX).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
+    let answered = match operation(&parts.headers) {
+        "PutRecords" => shortcut::put_records(&gate.store, &gate.lock, &parts.headers, &body).await,
+        "GetRecords" => shortcut::get_records(&gate.store, &gate.lock, &parts.headers, &body).await,
+        _ => None,
+    };
+    if let Some(answer) = answered {
+        return answer;
+    }
     let request = Request::from_parts(parts, Body::from(body));
     if passage == Passage::Read {
         let _reading = gate.lock.read().await;

@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::stream::{Position, ShardId, ShardProgress};
 
 /// What to do about a gap; ends every message about one.
-pub const GAP_REMEDY: &str = "records were lost before they were read, so this lake can no longer hold all of the stream: read \
-     on into a new one (`--set lake.url=…`), and lengthen the stream's retention";
+pub const GAP_REMEDY: &str = "records were lost before they were read, so this lake can no longer hold all of the stream: go \
+     on with what is left by `--accept-gap`, or read on into a new lake (`--set lake.url=…`); and lengthen the stream's \
+     retention";
 
 /// A shard as ListShards names it.
 #[derive(Clone, Debug, PartialEq, Eq)]

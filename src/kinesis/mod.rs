@@ -18,7 +18,9 @@ mod lineage;
 mod pacing;
 pub mod producer;
 pub mod reader;
+mod retention;
 mod shard_reader;
+mod shortcut;
 #[cfg(test)]
 mod tests;
 
@@ -26,3 +28,4 @@ pub use client::{Client, connect, create_stream, stream_incarnation};
 pub use embedded::EmbeddedKinesis;
 pub use pacing::Pacing;
 pub use producer::{Acknowledged, Producer, PutRecord};
+pub use retention::{Held, RETENTION_MIN, held};

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::config::Endpoint;
 
-/// Bytes of records an answer should hold: below the 10 MiB an answer may have, so that none is cut short.
+/// Bytes of records an answer should hold: below the 10 MiB an answer may have, so that few are cut short. (How large the
+/// next records are is guessed from the last ones.)
 const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// `Limit` of the first call, before the size of a record is known: at most 500 MiB of the largest records from a server
@@ -55,6 +56,11 @@ pub struct Pace {
 impl Pace {
     pub fn new(pacing: Pacing) -> Self {
         Self { pacing, limit: LIMIT_FIRST.min(pacing.limit) }
+    }
+
+    /// What the server may be asked for.
+    pub fn pacing(&self) -> Pacing {
+        self.pacing
     }
 
     /// `Limit` of the next call.

@@ -18,7 +18,7 @@ use crate::stream::{SequenceNumber, ShardId};
 const REQUEST_RECORDS_MAX: usize = 500;
 
 /// Bytes of one request's records and partition keys: what a stream takes unless larger records were allowed.
-const REQUEST_BYTES_MAX: usize = 5 * 1024 * 1024;
+pub const REQUEST_BYTES_MAX: usize = 5 * 1024 * 1024;
 
 /// One record to write.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct PutRecord {
 
 impl PutRecord {
     /// Bytes that count towards the service's limits.
-    fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.partition_key.len() + self.data.len()
     }
 }

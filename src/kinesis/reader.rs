@@ -18,8 +18,10 @@ use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Trouble};
 use super::client::Client;
 use super::lineage::{Lineage, ListedShard, Startable};
 use super::pacing::{Pace, Pacing};
+#[cfg(doc)]
+use super::shard_reader::PAGE_BYTES_MAX;
 use super::shard_reader::{Outcome, ShardReader};
-use crate::clock::{Clock, MICROS_PER_SECOND};
+use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::config::{self, Endpoint, Start};
 use crate::error::{Error, Result};
 use crate::stream::{OpenedShard, Position, ShardId, ShardKey, ShardProgress, SourceHandle, SourceId};
@@ -28,7 +30,7 @@ use crate::stream::{OpenedShard, Position, ShardId, ShardKey, ShardProgress, Sou
 const LISTING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Events that wait for the pipeline, per shard: one page being taken while the next is ready and a third is fetched. A
-/// page holds up to 8 MiB, so a shard takes at most 24 MiB.
+/// page holds at most [`PAGE_BYTES_MAX`] and one answer is cut into pages, so a shard takes 20 MiB and one answer.
 const EVENTS_MAX: usize = 2;
 
 /// Opened shards that wait for the pipeline, which takes them at once: enough for a mass reshard not to stutter.
@@ -51,6 +53,8 @@ pub struct Options {
     pub tick: Duration,
     /// Refuse a saved position that the stream no longer holds. Off where consumed records are deleted.
     pub check_trimmed: bool,
+    /// When the saved positions were last found to be in the stream (microseconds, UTC); `None` when nobody looked.
+    pub checked_at: Option<Micros>,
     pub clock: Clock,
 }
 
@@ -64,6 +68,7 @@ impl Options {
             pacing: Pacing::for_endpoint(&stream.endpoint),
             tick,
             check_trimmed: stream.endpoint != Endpoint::Embedded,
+            checked_at: None,
             clock,
         }
     }
@@ -163,7 +168,7 @@ impl Reader {
                 tick: self.options.tick,
                 clock: self.options.clock.clone(),
                 check_trimmed: self.options.check_trimmed,
-                answered_at: None,
+                answered_at: self.options.checked_at,
             };
             if self.opened.send(OpenedShard { key, position, parents, events: receiver }).await.is_err() {
                 return false;

@@ -18,6 +18,7 @@ use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Failure, Trouble};
 use super::client::Client;
 use super::lineage::GAP_REMEDY;
 use super::pacing::Pace;
+use super::retention::{Held, RETENTION_MIN, held};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::error::{Error, Result};
 use crate::stream::{Interval, Page, Position, Record, SequenceNumber, ShardEvent, ShardKey};
@@ -30,14 +31,9 @@ const REFUSED_ITERATORS_MAX: u32 = 5;
 /// about half a minute.
 const REFUSED_TIMES_MAX: u32 = 10;
 
-/// The shortest retention a stream can have. Who was away for less cannot have missed a record.
-const RETENTION_MIN: Micros = 24 * 3600 * MICROS_PER_SECOND;
-
-/// Records asked for to see whether a saved position still exists.
-const PROBE_LIMIT: i32 = 1;
-
-/// Empty answers to that question before it is left open: AWS may answer with nothing on the way to a record.
-const PROBES_MAX: usize = 20;
+/// Bytes of records in one page handed over (one record may be larger): the most an answer of AWS holds. A server that does
+/// not cap its answers must not make the pages of the pipeline larger.
+pub(super) const PAGE_BYTES_MAX: usize = 10 << 20;
 
 /// How the reading of a shard ended.
 #[derive(Debug)]
@@ -132,11 +128,13 @@ impl ShardReader {
     }
 
     /// Turns an answer into events. Returns whether anybody listens.
-    async fn hand_over(&mut self, received: Vec<Received>, behind: Option<i64>, ended: bool) -> bool {
+    async fn hand_over(&mut self, mut received: Vec<Received>, behind: Option<i64>, ended: bool) -> bool {
         let nothing = received.is_empty();
         let mut events = Vec::with_capacity(2);
-        if let Some(page) = self.page(received) {
-            events.push(ShardEvent::Page(page));
+        while !received.is_empty() {
+            let later = received.split_off(page_length(&received));
+            events.extend(self.page(received).map(ShardEvent::Page));
+            received = later;
         }
         if ended {
             events.push(ShardEvent::Finished);
@@ -182,7 +180,7 @@ impl ShardReader {
         let mut refusals = Backoff::new(&self.key.shard);
         let mut refused = 0;
         loop {
-            let failure = match self.get_iterator(&self.position.clone(), false).await {
+            let failure = match self.get_iterator(&self.position.clone()).await {
                 Ok(iterator) => return Ok(iterator),
                 Err(failure) => failure,
             };
@@ -200,8 +198,8 @@ impl ShardReader {
         }
     }
 
-    /// GetShardIterator for `position`; `inclusive`: beginning with the record it names.
-    async fn get_iterator(&mut self, position: &Position, inclusive: bool) -> Result<String, Failure> {
+    /// GetShardIterator for `position`.
+    async fn get_iterator(&mut self, position: &Position) -> Result<String, Failure> {
         let request = self.client.get_shard_iterator().stream_name(&self.stream).shard_id(&*self.key.shard);
         let request = match position {
             Position::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
@@ -209,11 +207,7 @@ impl ShardReader {
                 .shard_iterator_type(ShardIteratorType::AtTimestamp)
                 .timestamp(DateTime::from_nanos(i128::from(*time) * 1_000).unwrap_or(DateTime::from_secs(0))),
             Position::After(number) => request
-                .shard_iterator_type(if inclusive {
-                    ShardIteratorType::AtSequenceNumber
-                } else {
-                    ShardIteratorType::AfterSequenceNumber
-                })
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
                 .starting_sequence_number(number.to_string()),
         };
         let what = format!("finding the position in `{}`", self.key);
@@ -223,40 +217,20 @@ impl ShardReader {
     }
 
     /// Fails when the record read last is no longer the oldest one at its place: what followed it may be lost as well.
-    /// AWS resumes such a position at the oldest record it still has, without a word.
     async fn refuse_trimmed(&mut self, saved: &SequenceNumber) -> Result<()> {
-        let found = self.get_iterator(&Position::After(saved.clone()), true).await;
-        let mut iterator = match found {
-            Ok(iterator) => iterator,
-            Err(failure) if failure.trouble == Trouble::InvalidArgument => {
-                return Err(self.trimmed(saved, &failure.to_string()));
+        match held(&self.client, &self.stream, &self.key.shard, saved, self.pace.pacing()).await? {
+            Held::Saved => Ok(()),
+            Held::Nothing => {
+                tracing::warn!(
+                    "`{}` holds nothing at or after the saved position; what came since and expired is unknown",
+                    self.key
+                );
+                Ok(())
             }
-            Err(failure) if failure.trouble == Trouble::NotFound => return Err(self.gone(&failure)),
-            Err(failure) => return Err(failure.into_error(format!("finding the position in `{}`", self.key))),
-        };
-        for _ in 0..PROBES_MAX {
-            let called = Instant::now();
-            let answer = self
-                .get_records(&iterator, PROBE_LIMIT as usize)
-                .await
-                .map_err(|failure| failure.into_error(format!("reading `{}`", self.key)))?;
-            if let Some(first) = answer.records.first().map(sequence) {
-                let kept = first == *saved;
-                return if kept {
-                    Ok(())
-                } else {
-                    Err(self.trimmed(saved, &format!("the oldest record is `{first}`")))
-                };
-            }
-            let (Some(next), Some(1..)) = (answer.next_shard_iterator, answer.millis_behind_latest) else { break };
-            iterator = next;
-            tokio::time::sleep_until(self.pace.answered(called, 0, 0)).await;
+            Held::From(Some(first)) => Err(self.trimmed(saved, &format!("the oldest record is `{first}`"))),
+            Held::From(None) => Err(self.trimmed(saved, "the stream does not know it")),
+            Held::Gone => Err(Error::broken(format!("`{}` is not read to its end and gone: {GAP_REMEDY}", self.key))),
         }
-        tracing::warn!(
-            "`{}` holds nothing at or after the saved position; what came since and expired is unknown",
-            self.key
-        );
-        Ok(())
     }
 
     fn trimmed(&self, saved: &SequenceNumber, why: &str) -> Error {
@@ -269,6 +243,16 @@ impl ShardReader {
     fn gone(&self, failure: &Failure) -> Error {
         Error::broken(format!("`{}` is not read to its end and gone ({failure}): {GAP_REMEDY}", self.key))
     }
+}
+
+/// How many of the records make one page; at least one.
+fn page_length(received: &[Received]) -> usize {
+    let mut bytes = 0;
+    let fits = |record: &&Received| {
+        bytes += record.data.as_ref().len();
+        bytes <= PAGE_BYTES_MAX
+    };
+    received.iter().take_while(fits).count().max(1)
 }
 
 fn sequence(record: &Received) -> SequenceNumber {

@@ -28,6 +28,26 @@ use crate::token::Tokenizer;
 /// Bytes a record may have: what Kinesis allowed for ten years, and two thousand times a transaction.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 
+/// How the note begins that a producer sends in place of a record the stream would not take.
+const TOO_LARGE_NOTE: &str = "{\"lakeward_too_large\":\"";
+
+/// Bytes of such a record that its note keeps: enough to find the line in its file.
+const TOO_LARGE_HEAD_BYTES: usize = 16 << 10;
+
+/// The note in place of a record that is too large to be sent: rejected as too large, with the record's length and head.
+pub fn too_large(record: &[u8]) -> Vec<u8> {
+    let head = String::from_utf8_lossy(&record[..record.len().min(TOO_LARGE_HEAD_BYTES)]);
+    let head = serde_json::Value::from(head.as_ref());
+    let bytes = record.len();
+    format!("{TOO_LARGE_NOTE}{bytes} bytes; a stream's record holds at most {RECORD_BYTES_MAX}\",\"head\":{head}}}")
+        .into()
+}
+
+/// What the note says of the length.
+fn too_large_detail(note: &str) -> &str {
+    note[TOO_LARGE_NOTE.len()..].split('"').next().unwrap_or_default()
+}
+
 /// Bytes all records of a page may have together, so that the texts of a column stay within Arrow's 31-bit offsets even
 /// when each grew to a token. A GetRecords page has 10 MiB.
 const PAGE_BYTES_MAX: usize = 256 << 20;
@@ -132,6 +152,7 @@ impl Decoder {
             _ if record.data.len() > RECORD_BYTES_MAX => {
                 whole(Reason::TooLarge, &format!("{} bytes; at most {RECORD_BYTES_MAX} are taken", record.data.len()))
             }
+            Ok(text) if text.starts_with(TOO_LARGE_NOTE) => whole(Reason::TooLarge, too_large_detail(text)),
             Ok(text) if text.trim_ascii().is_empty() => whole(Reason::Empty, "nothing but space"),
             Ok(text) => Ok(text),
             Err(error) => whole(Reason::InvalidUtf8, &format!("no UTF-8 at byte {}", error.valid_up_to())),

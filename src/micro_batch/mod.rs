@@ -35,7 +35,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use bytes::Bytes;
 
-pub use decoder::{Decoder, RECORD_BYTES_MAX};
+pub use decoder::{Decoder, RECORD_BYTES_MAX, too_large};
 pub use duplicates::{Admitted, Duplicates, Published};
 pub use identity::{Identity, IdentityHasher};
 pub use rejects::Reason;

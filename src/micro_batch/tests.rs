@@ -38,6 +38,7 @@ fn a_bad_record_is_one_reject_and_nothing_else() {
     let cases: Vec<(Vec<u8>, &str, &str)> = vec![
         (vec![], "empty", ""),
         (b" \r\n\t\n".to_vec(), "empty", ""),
+        (super::too_large(huge.as_bytes()), "too_large", ""),
         (huge.into(), "too_large", ""),
         (b"\x1f\x8b\x08\x00\n\n\xff\xfe".to_vec(), "invalid_utf8", ""),
         ([transaction(7).as_bytes(), b"\xc3"].concat(), "invalid_utf8", ""),

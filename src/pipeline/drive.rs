@@ -84,7 +84,7 @@ impl Drive {
         commit_lines: mpsc::Sender<Commit>,
         requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     ) -> Self {
-        let Recovered { engine, lake, base, .. } = recovered;
+        let Recovered { engine, lake, base, gaps, .. } = recovered;
         let restater = Restater::new(job.backfill);
         let drafted = base.epoch;
         let (decoded_sender, decoded) = mpsc::channel(DECODED_MAX);
@@ -133,7 +133,7 @@ impl Drive {
             restated_in: None,
             phase: Phase::Reading,
             nothing_drafted: true,
-            summary: Summary::default(),
+            summary: Summary { gaps, ..Summary::default() },
             begun: Instant::now(),
         }
     }

@@ -18,7 +18,7 @@ use super::queries::{Late, Queries, event_times};
 use super::restate::{Restatement, Step, Subject};
 use super::shard::{FirstRows, Shard};
 use super::summary::Snapshot;
-use crate::clock::{Micros, show_time};
+use crate::clock::{MICROS_PER_SECOND, Micros, show_time};
 use crate::config::Commit as CommitConfig;
 use crate::contract::TableContract;
 use crate::epoch::{Counts, Kind, QueryProgress, Slot, TableAdds, Writer, books_batch};
@@ -30,6 +30,9 @@ use crate::window::Watermarks;
 /// Rows gathered before the queries fold them although no tick is due: enough to make a plan's fixed cost vanish, few
 /// enough to stay in the cache's reach.
 const FOLD_ROWS: usize = 65_536;
+/// A stream on which nothing happens gets an epoch this often, which says that it was watched: far below the shortest
+/// retention, a day, so that idle shards do not look like lost ones.
+const TIP_TOLD_EVERY: Micros = 3_600 * MICROS_PER_SECOND;
 /// Rows of each stateless query kept for the live view.
 const LAST_ALERTS: usize = 3;
 
@@ -253,7 +256,9 @@ impl Engine {
         let known =
             |key: &ShardKey| self.base.sources.get(&key.source).is_some_and(|s| s.shards.contains_key(&key.shard));
         let idle = self.shards.iter().all(|(key, shard)| {
-            shard.is_unchanged() && (!matches!(shard.position(), Position::AtTimestamp(_)) || known(key))
+            shard.is_unchanged()
+                && (!matches!(shard.position(), Position::AtTimestamp(_)) || known(key))
+                && !self.is_tip_due(key, shard)
         });
         if idle && !closed.advanced && self.gathered.tables.is_empty() && self.restated.is_empty() {
             return Ok(None);
@@ -264,9 +269,10 @@ impl Engine {
         slot.queries = self.queries.progress(&self.base.queries)?;
         let mut notes = BTreeMap::new();
         for (key, shard) in &mut self.shards {
-            let (shard_slot, books) = shard.turn_over(self.watermarks.of_shard(key))?;
+            let (mut shard_slot, books) = shard.turn_over(self.watermarks.of_shard(key))?;
             self.totals.add(&shard_slot.counts);
             let source = slot.sources.entry(key.source.clone()).or_default();
+            shard_slot.at_tip = shard_slot.at_tip.max(source.shards.get(&key.shard).and_then(|before| before.at_tip));
             source.shards.insert(key.shard.clone(), shard_slot);
             notes.insert(key.clone(), books);
         }
@@ -309,6 +315,14 @@ impl Engine {
         self.queries.progress(&self.base.queries)
     }
 
+    /// Whether an idle shard was at its tip so long after this was last said, if ever, that an epoch must say it.
+    fn is_tip_due(&self, key: &ShardKey, shard: &Shard) -> bool {
+        let saved = self.base.sources.get(&key.source).and_then(|source| source.shards.get(&key.shard));
+        let told = saved.map(|saved| saved.at_tip.unwrap_or(0));
+        let is_old = |(told, at_tip): (Micros, Micros)| at_tip.saturating_sub(told) >= TIP_TOLD_EVERY;
+        matches!(shard.position(), Position::After(_)) && told.zip(shard.at_tip).is_some_and(is_old)
+    }
+
     /// An epoch is in every table: identities it holds may be forgotten once the watermark has passed them.
     pub(super) fn published(&mut self, epoch: u64) {
         if let Some(watermark) = self.watermarks.current() {
@@ -320,6 +334,7 @@ impl Engine {
         self.watermarks.caught_up(key, now);
         if let Some(shard) = self.shards.get_mut(key) {
             shard.caught_up = true;
+            shard.at_tip = Some(now);
         }
     }
 

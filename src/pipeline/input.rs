@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::decode::joined;
+use super::gap::meet_gaps;
 use super::recover::{Recovered, restore_watermarks};
 use super::{Feed, Input, Job};
 use crate::clock::Micros;
@@ -17,12 +18,13 @@ use crate::epoch::{Decided, Kind, Slot, SourceProgress};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader, stream_incarnation};
-use crate::simulate::{Plan, Replay, ReplayProgress, Simulator, feed, replay};
+use crate::simulate::{Ahead, FeedProgress, Plan, Replay, ReplayProgress, Simulator, feed, replay};
 use crate::stream::{OpenedShard, SequenceNumber, ShardId, SourceHandle, SourceId};
 use crate::token::Tokenizer;
 
-/// Records a replay may be ahead of the engine: about 60 MB in an embedded stream, which keeps them in memory.
-const REPLAYED_AHEAD_MAX: usize = 100_000;
+/// How far a replay may be ahead of the engine: two ticks of the fastest replay, and about as many bytes of records of 500.
+/// An embedded stream keeps them in memory, as base64.
+const REPLAYED_AHEAD_MAX: Ahead = Ahead { records: 100_000, bytes: 64 << 20 };
 
 /// A source being read, and what writes to it.
 #[derive(Debug)]
@@ -53,6 +55,7 @@ pub(super) enum Producing {
     Nothing,
     /// Simulated card holders; what each shard acknowledged last, once they have stopped.
     Simulating {
+        progress: Arc<FeedProgress>,
         last: Arc<OnceLock<Positions>>,
         task: Task,
     },
@@ -107,9 +110,11 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
         create_stream(&client, &stream.name, stream.shards).await?;
     }
     let incarnation = stream_incarnation(&client, &stream.name).await?;
-    let options = reader::Options::new(stream, job.config.tick.interval, job.clock.clone());
+    let mut options = reader::Options::new(stream, job.config.tick.interval, job.clock.clone());
     let source = options.source.clone();
     meet_stream(job, recovered, &source, incarnation).await?;
+    meet_gaps(job, recovered, &client, &options).await?;
+    options.checked_at = Some(job.clock.now());
     let resume = recovered.base.resume(&source);
     let handle = reader::spawn(client.clone(), options, &resume);
     let url = match (&server, &stream.endpoint) {
@@ -167,7 +172,7 @@ fn produce(job: &Job, feed_from: &Feed, recovered: &Recovered, client: &Client) 
         Feed::Others => Ok(Producing::Nothing),
         Feed::Replay(path) => {
             let progress = Arc::new(ReplayProgress::default());
-            let file = Replay { path: path.clone(), contract, tokenizer, records_ahead_max: Some(REPLAYED_AHEAD_MAX) };
+            let file = Replay { path: path.clone(), contract, tokenizer, ahead_max: Some(REPLAYED_AHEAD_MAX) };
             let replaying = replay(producer, file, progress.clone(), stop.clone());
             let handle = tokio::spawn(async move { replaying.await.map(drop) });
             Ok(Producing::Replaying { progress, task: Task::writing(stop, handle) })
@@ -178,12 +183,12 @@ fn produce(job: &Job, feed_from: &Feed, recovered: &Recovered, client: &Client) 
             let simulator =
                 Simulator::new(settings.seed, settings.cards, history_from(job, recovered.base.watermark, now))?;
             let plan = Plan { live_from: now, history_rate: settings.history_rate.into(), rate: settings.rate.into() };
-            let stats = Arc::default();
-            let feeding = feed(producer, simulator, tokenizer, plan, job.clock.clone(), stop.clone(), stats);
+            let progress = Arc::new(FeedProgress::default());
+            let feeding = feed(producer, simulator, tokenizer, plan, job.clock.clone(), stop.clone(), progress.clone());
             let last = Arc::new(OnceLock::new());
             let told = last.clone();
             let handle = tokio::spawn(async move { feeding.await.map(|fed| drop(told.set(fed.last))) });
-            Ok(Producing::Simulating { last, task: Task::writing(stop, handle) })
+            Ok(Producing::Simulating { progress, last, task: Task::writing(stop, handle) })
         }
     }
 }
@@ -201,8 +206,11 @@ impl Opened {
         Self { shards: opened, decided_finished, producing, url, reader, embedded }
     }
 
-    /// Lets an embedded stream forget what every table holds.
+    /// Every table holds this slot: an embedded stream may forget it, and simulated card holders go on.
     pub(super) async fn free(&self, slot: &Slot) {
+        if let Producing::Simulating { progress, .. } = &self.producing {
+            progress.committed(slot.counts().read);
+        }
         let Some(embedded) = &self.embedded else { return };
         let Some(progress) = slot.sources.get(&embedded.source) else { return };
         for (shard, slot) in &progress.shards {

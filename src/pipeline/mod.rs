@@ -13,6 +13,7 @@ mod commit;
 mod decode;
 mod drive;
 mod engine;
+mod gap;
 mod gathered;
 mod input;
 mod lookup;
@@ -75,6 +76,8 @@ pub struct Job {
     pub accept_new_stream: bool,
     /// Answer the history of queries that are new or were edited.
     pub backfill: Option<Backfill>,
+    /// Go on, at the oldest record there is, where records expired before they were read.
+    pub accept_gap: bool,
     pub clock: Clock,
     pub token_key: TokenKey,
     pub host: Arc<str>,

@@ -51,6 +51,8 @@ pub(super) struct Recovered {
     pub base: Slot,
     pub writer: Writer,
     pub facts: Facts,
+    /// Losses accepted while the stream was opened.
+    pub gaps: Vec<String>,
 }
 
 /// A lake taken over: fenced, and with every decided epoch in its tables.
@@ -78,7 +80,7 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
     let watermarks = restore_watermarks(job, &base);
     let engine =
         Engine::new(contracts, config.commit.clone(), writer.clone(), base.clone(), queries, watermarks, duplicates);
-    Ok(Recovered { engine, lake, base, writer, facts })
+    Ok(Recovered { engine, lake, base, writer, facts, gaps: Vec::new() })
 }
 
 /// Locks and fences the lake, opens its tables, and publishes what was decided.

@@ -20,6 +20,8 @@ pub(super) struct Shard {
     /// Its end stands in a slot.
     end_drafted: bool,
     pub caught_up: bool,
+    /// When it last stood at its tip in this run; none of what it has not read is older.
+    pub at_tip: Option<Micros>,
     pub first: FirstRows,
     pub counts: Counts,
     pub books: ShardBooks,
@@ -43,6 +45,7 @@ impl Shard {
             finished: false,
             end_drafted: false,
             caught_up: false,
+            at_tip: None,
             // A shard that goes on where an earlier run left it was judged then.
             first: FirstRows { seen: 0, before_closed: 0, judged: opened.position != Position::TrimHorizon },
             counts: Counts::default(),
@@ -79,7 +82,8 @@ impl Shard {
             parents: self.parents.clone(),
             watermark,
         };
-        let slot = ShardSlot { from: self.interval.from.clone(), progress, counts };
+        let slot =
+            ShardSlot { from: self.interval.from.clone(), progress, counts, at_tip: self.at_tip, lost_before: None };
         self.interval = Interval::empty(self.interval.to.clone());
         self.end_drafted = self.finished;
         Ok((slot, std::mem::take(&mut self.books)))

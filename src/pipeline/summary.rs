@@ -20,6 +20,9 @@ pub struct Summary {
     pub windows_closed: u64,
     /// Closed windows that were recomputed: late rows belong to them, or their history was asked for.
     pub windows_restated: u64,
+    /// Losses accepted at the start of this run, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
     /// Rows committed, by table; rows that replace others are not among them.
     pub tables: BTreeMap<Arc<str>, u64>,
     /// Epochs decided by this run.

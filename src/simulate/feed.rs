@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,11 @@ const HISTORY_STEP: Micros = 60 * MICROS_PER_SECOND;
 /// late.
 const BEHIND_MAX: Micros = 10 * MICROS_PER_SECOND;
 
+/// Records acknowledged and not yet committed, at most (about 200 MB in an embedded stream, which keeps them in memory): a
+/// lake that is stuck holds the feed back, and what would have happened meanwhile is left out. Several minutes at the
+/// demo's rate.
+const UNCOMMITTED_MAX: u64 = 200_000;
+
 /// When and how much.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -46,13 +52,35 @@ pub struct Plan {
     pub rate: f64,
 }
 
-/// What is known while it goes on.
+/// Shared by the feed, which sends, and the pipeline, which commits.
 #[derive(Debug, Default)]
-pub struct FeedStats {
+pub struct FeedProgress {
     /// Records acknowledged.
-    pub records: AtomicU64,
-    /// Whether the whole history is.
-    pub history_done: AtomicBool,
+    sent: AtomicU64,
+    /// Records in every table.
+    committed: AtomicU64,
+    /// Told whenever more are.
+    more: Notify,
+}
+
+impl FeedProgress {
+    /// So many more records are committed.
+    pub fn committed(&self, records: u64) {
+        self.committed.fetch_add(records, Ordering::Relaxed);
+        self.more.notify_waiters();
+    }
+
+    /// Waits until at most `max` records are acknowledged and not yet committed.
+    async fn at_most_uncommitted(&self, max: u64) {
+        loop {
+            let told = self.more.notified();
+            // Others may write to the stream as well: then more is committed than was sent from here.
+            if self.sent.load(Ordering::Relaxed).saturating_sub(self.committed.load(Ordering::Relaxed)) <= max {
+                return;
+            }
+            told.await;
+        }
+    }
 }
 
 /// What was sent, when it has ended.
@@ -75,11 +103,13 @@ pub async fn feed(
     plan: Plan,
     clock: Clock,
     stop: CancellationToken,
-    stats: Arc<FeedStats>,
+    progress: Arc<FeedProgress>,
 ) -> Result<Fed> {
     let tokens = tokens(&simulator, tokenizer);
     let put = put_by(producer);
-    Feed { simulator, tokens, fed: Fed::default(), stats: &stats }.run(put, plan, &clock, &stop).await
+    Feed { simulator, tokens, fed: Fed::default(), uncommitted_max: UNCOMMITTED_MAX, progress: &progress }
+        .run(put, plan, &clock, &stop)
+        .await
 }
 
 /// Sending as a function: what is done with the answers is then testable without a stream.
@@ -100,7 +130,8 @@ struct Feed<'a> {
     simulator: Simulator,
     tokens: Vec<String>,
     fed: Fed,
-    stats: &'a FeedStats,
+    uncommitted_max: u64,
+    progress: &'a FeedProgress,
 }
 
 impl Feed<'_> {
@@ -117,7 +148,6 @@ impl Feed<'_> {
             self.simulator.advance(to, plan.history_rate, &mut rows);
             self.send(&put, &mut rows, stop).await?;
         }
-        self.stats.history_done.store(!stop.is_cancelled(), Ordering::Relaxed);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -133,7 +163,7 @@ impl Feed<'_> {
         }
     }
 
-    /// Sends the rows in their order, a request at a time, until stopped.
+    /// Sends the rows in their order, a request at a time, each once there is room, until stopped.
     async fn send<A: Future<Output = Result<Vec<Acknowledged>>>>(
         &mut self,
         put: &impl Fn(Vec<PutRecord>) -> A,
@@ -141,7 +171,8 @@ impl Feed<'_> {
         stop: &CancellationToken,
     ) -> Result<()> {
         for rows in rows.chunks(PUT_RECORDS) {
-            if stop.is_cancelled() {
+            let room = self.progress.at_most_uncommitted(self.uncommitted_max);
+            if stop.is_cancelled() || stop.run_until_cancelled(room).await.is_none() {
                 break;
             }
             let records: Vec<PutRecord> = rows.iter().map(|row| self.record(row)).collect();
@@ -149,7 +180,7 @@ impl Feed<'_> {
                 advance(&mut self.fed.last, shard, sequence);
             }
             self.fed.records += rows.len() as u64;
-            self.stats.records.store(self.fed.records, Ordering::Relaxed);
+            self.progress.sent.store(self.fed.records, Ordering::Relaxed);
         }
         rows.clear();
         Ok(())
@@ -181,20 +212,21 @@ mod tests {
 
     const START: Micros = 1_763_856_000 * MICROS_PER_SECOND;
 
-    fn feed_of(stats: &FeedStats) -> Feed<'_> {
+    fn feed_of(progress: &FeedProgress) -> Feed<'_> {
         let simulator = Simulator::new(7, 100, START - 600 * MICROS_PER_SECOND).unwrap();
         let tokens = (0..100).map(|customer| format!("tok_1_{customer}")).collect();
-        Feed { simulator, tokens, fed: Fed::default(), stats }
+        Feed { simulator, tokens, fed: Fed::default(), uncommitted_max: 5_000, progress }
     }
 
     #[tokio::test]
     async fn history_comes_first_and_what_is_reported_was_acknowledged() {
-        let (stats, stop, clock) = (FeedStats::default(), CancellationToken::new(), Clock::fixed(START));
+        let (progress, stop, clock) = (FeedProgress::default(), CancellationToken::new(), Clock::fixed(START));
         let sent = Mutex::new(Vec::new());
-        // The second put after the history asks it to stop, and is finished.
+        // The first put after the history asks it to stop, and is finished.
         let put = |records: Vec<PutRecord>| {
             let mut sent = sent.lock().unwrap();
-            if stats.history_done.load(Ordering::Relaxed) {
+            progress.committed(records.len() as u64);
+            if records.iter().any(|record| String::from_utf8_lossy(&record.data).contains("\"2025-11-23 ")) {
                 stop.cancel();
             }
             if let Clock::Fixed(now) = &clock {
@@ -208,9 +240,9 @@ mod tests {
             std::future::ready(Ok(landed.collect()))
         };
         let plan = Plan { live_from: START, history_rate: 10.0, rate: 100.0 };
-        let fed = feed_of(&stats).run(put, plan, &clock, &stop).await.unwrap();
+        let fed = feed_of(&progress).run(put, plan, &clock, &stop).await.unwrap();
         let sent = sent.into_inner().unwrap();
-        assert_eq!((fed.records, stats.records.load(Ordering::Relaxed)), (sent.len() as u64, sent.len() as u64));
+        assert_eq!((fed.records, progress.sent.load(Ordering::Relaxed)), (sent.len() as u64, sent.len() as u64));
         let last: BTreeSet<String> = fed.last.values().map(ToString::to_string).collect();
         assert_eq!(last, BTreeSet::from([sent.len().to_string(), (sent.len() - 1).to_string()]));
         let mut times = Vec::new();
@@ -226,11 +258,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_lake_that_is_stuck_holds_it_back() {
+        let (progress, stop, clock) = (FeedProgress::default(), CancellationToken::new(), Clock::fixed(START));
+        let put = |records: Vec<PutRecord>| {
+            let land = |_| Acknowledged { shard: "a".into(), sequence: SequenceNumber::Kinesis("1".into()) };
+            std::future::ready(Ok(records.into_iter().map(land).collect()))
+        };
+        let plan = Plan { live_from: START, history_rate: 100.0, rate: 1.0 };
+        let sent = || progress.sent.load(Ordering::Relaxed);
+        let watching = async {
+            for committed in [0, 10_000] {
+                progress.committed(committed);
+                for _ in 0..1_000 {
+                    tokio::task::yield_now().await;
+                }
+                assert!((5_000..=5_500).contains(&(sent() - committed)), "{} sent, {committed} committed", sent());
+            }
+            stop.cancel();
+        };
+        let (fed, ()) = tokio::join!(feed_of(&progress).run(put, plan, &clock, &stop), watching);
+        assert_eq!(fed.unwrap().records, sent());
+    }
+
+    #[tokio::test]
     async fn a_failed_put_ends_it() {
-        let (stats, stop, clock) = (FeedStats::default(), CancellationToken::new(), Clock::fixed(START));
+        let (progress, stop, clock) = (FeedProgress::default(), CancellationToken::new(), Clock::fixed(START));
         let put = |_: Vec<PutRecord>| std::future::ready(Err(crate::Error::broken("no answer")));
         let plan = Plan { live_from: START, history_rate: 10.0, rate: 100.0 };
-        assert!(feed_of(&stats).run(put, plan, &clock, &stop).await.is_err());
+        assert!(feed_of(&progress).run(put, plan, &clock, &stop).await.is_err());
     }
 
     #[test]

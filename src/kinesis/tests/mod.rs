@@ -44,6 +44,7 @@ fn options(start: Start) -> Options {
         pacing: Pacing::LOCAL,
         tick: Duration::from_millis(2),
         check_trimmed: false,
+        checked_at: None,
         clock: Clock::System,
     }
 }

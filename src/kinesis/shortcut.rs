@@ -1,0 +1,323 @@
+//! PutRecords and GetRecords of the embedded server, by the short way.
+//!
+//! The one law: what is answered here is what the server itself would have answered. Whatever is out of the ordinary (an
+//! unusual request, an error, an empty page) is left to it by returning `None`, nothing having been stored.
+//!
+//! The server parses a request into a tree of values, copies it, decodes and encodes each record to see whether it can,
+//! and does all that behind the gate. Nine tenths of its time are spent there. Here a request is parsed in place before the
+//! gate, and an answer is written after it; between, only the store is touched.
+
+use std::fmt::Write;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use ferrokinesis::sequence::{increment_sequence, parse_sequence, partition_key_to_hash_key, shard_ix_to_hex};
+use ferrokinesis::shard_iterator::{create_shard_iterator, decode_shard_iterator};
+use ferrokinesis::store::Store;
+use ferrokinesis::types::{EpochSeconds, StoredRecord, StoredRecordRef};
+use ferrokinesis::util::current_time_ms;
+use serde::Deserialize;
+use tokio::sync::RwLock;
+
+/// What the SDK speaks; the server also knows CBOR.
+const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+
+/// The service's limits on a PutRecords request.
+const PUT_RECORDS_MAX: usize = 500;
+const PUT_BYTES_MAX: usize = 5 * 1024 * 1024;
+const RECORD_BYTES_MAX: usize = 1024 * 1024;
+const PARTITION_KEY_BYTES_MAX: usize = 256;
+
+/// Records of one answer, when the request says nothing: the service's limit.
+const GET_RECORDS_MAX: usize = 10_000;
+
+/// Bytes of an answer's records: the service's limit. (One record may be larger.)
+const GET_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Shard ids are `shardId-` and this many digits.
+const SHARD_DIGITS: usize = 12;
+
+const MILLIS_PER_HOUR: u64 = 3_600_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct PutRecords<'a> {
+    stream_name: &'a str,
+    #[serde(borrow)]
+    records: Vec<Entry<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Entry<'a> {
+    /// Base64, which has no escapes.
+    data: &'a str,
+    partition_key: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct GetRecords<'a> {
+    shard_iterator: &'a str,
+    limit: Option<usize>,
+}
+
+/// Whether the request is one of the SDK's: of anything else the server says what is wrong.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let is =
+        |name: &str, expected: &str| headers.get(name).is_some_and(|value| value.as_bytes() == expected.as_bytes());
+    is("content-type", CONTENT_TYPE)
+        && headers.contains_key("authorization")
+        && headers.contains_key("x-amz-date")
+        && !headers.contains_key("origin")
+}
+
+/// Answers PutRecords; holds the gate alone while the records are stored.
+pub(super) async fn put_records(
+    store: &Store,
+    gate: &RwLock<()>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Response> {
+    let put: PutRecords = is_plain(headers).then(|| serde_json::from_slice(body).ok())??;
+    let sizes = put.records.iter().map(Entry::size).collect::<Option<Vec<usize>>>()?;
+    if !(1..=PUT_RECORDS_MAX).contains(&sizes.len()) || sizes.iter().sum::<usize>() > PUT_BYTES_MAX {
+        return None;
+    }
+    let keys: Vec<u128> = put.records.iter().map(|entry| partition_key_to_hash_key(entry.partition_key)).collect();
+    let writing = gate.write().await;
+    let places = store.allocate_sequences_batch(put.stream_name, &keys).await.ok()?;
+    let mut stored = Vec::with_capacity(places.len());
+    let mut answer = String::with_capacity(places.len() * 128 + 64);
+    answer.push_str("{\"FailedRecordCount\":0,\"Records\":[");
+    for (place, entry) in places.into_iter().zip(&put.records) {
+        let comma = if stored.is_empty() { "" } else { "," };
+        let (shard, sequence) = (&place.shard_id, &place.seq_num);
+        let _ = write!(answer, "{comma}{{\"ShardId\":\"{shard}\",\"SequenceNumber\":\"{sequence}\"}}");
+        let record = StoredRecordRef {
+            partition_key: entry.partition_key,
+            data: entry.data,
+            approximate_arrival_timestamp: (place.now / 1_000) as f64,
+        };
+        stored.push((place.stream_key, record));
+    }
+    store.put_records_batch(put.stream_name, &stored).await.ok()?;
+    drop(writing);
+    answer.push_str("]}");
+    json(answer.into_bytes())
+}
+
+/// Answers GetRecords when there are records to hand over; passes the gate with others.
+pub(super) async fn get_records(
+    store: &Store,
+    gate: &RwLock<()>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Response> {
+    let now_millis = current_time_ms();
+    let get: GetRecords = is_plain(headers).then(|| serde_json::from_slice(body).ok())??;
+    let limit = get.limit.unwrap_or(GET_RECORDS_MAX);
+    let (issued, stream, shard, sequence) = decode_shard_iterator(get.shard_iterator).ok()?;
+    let ttl_millis = store.options.iterator_ttl_seconds.saturating_mul(1_000);
+    if !(1..=GET_RECORDS_MAX).contains(&limit) || issued == 0 || issued > now_millis || now_millis - issued > ttl_millis
+    {
+        return None;
+    }
+    let digits = shard.strip_prefix("shardId-").filter(|d| d.len() == SHARD_DIGITS)?;
+    let index: i64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+    let first = format!("{}/{sequence}", shard_ix_to_hex(index));
+    let end = shard_ix_to_hex(index + 1);
+    let reading = gate.read().await;
+    let retention_hours = u64::from(store.get_stream(&stream).await.ok()?.retention_period_hours);
+    let mut found = store.get_records_range_limited(&stream, &first, &end, limit).await;
+    drop(reading);
+    found.truncate(fitting(&found));
+    let oldest = (now_millis.saturating_sub(retention_hours * MILLIS_PER_HOUR) / 1_000) as f64;
+    if found.iter().any(|(_, record)| record.approximate_arrival_timestamp < oldest) {
+        return None;
+    }
+    let last = parse_sequence(found.last()?.0.split_once('/')?.1).ok()?;
+    let next = create_shard_iterator(&stream, &shard, &increment_sequence(&last, None), now_millis);
+    json(page(&found, &next)?)
+}
+
+/// How many of the records one answer may hold; at least one.
+fn fitting(found: &[(String, StoredRecord)]) -> usize {
+    let mut bytes = 0;
+    let fits = |(_, record): &&(String, StoredRecord)| {
+        bytes += record.data.len() / 4 * 3;
+        bytes <= GET_BYTES_MAX
+    };
+    found.iter().take_while(fits).count().max(1)
+}
+
+/// A page as the service writes it, its reader at the tip: the server says so of every open shard.
+fn page(found: &[(String, StoredRecord)], next: &str) -> Option<Vec<u8>> {
+    let bytes: usize =
+        found.iter().map(|(key, record)| record.data.len() + record.partition_key.len() + key.len()).sum();
+    let mut answer = Vec::with_capacity(bytes + found.len() * 96 + next.len() + 64);
+    answer.extend_from_slice(b"{\"MillisBehindLatest\":0,\"NextShardIterator\":\"");
+    answer.extend_from_slice(next.as_bytes());
+    answer.extend_from_slice(b"\",\"Records\":[");
+    for (place, (key, record)) in found.iter().enumerate() {
+        if place > 0 {
+            answer.push(b',');
+        }
+        answer.extend_from_slice(b"{\"Data\":\"");
+        answer.extend_from_slice(record.data.as_bytes());
+        answer.extend_from_slice(b"\",\"PartitionKey\":");
+        serde_json::to_writer(&mut answer, &record.partition_key).ok()?;
+        answer.extend_from_slice(b",\"SequenceNumber\":\"");
+        answer.extend_from_slice(key.split_once('/')?.1.as_bytes());
+        answer.extend_from_slice(b"\",\"ApproximateArrivalTimestamp\":");
+        serde_json::to_writer(&mut answer, &EpochSeconds(record.approximate_arrival_timestamp)).ok()?;
+        answer.push(b'}');
+    }
+    answer.extend_from_slice(b"]}");
+    Some(answer)
+}
+
+fn json(body: Vec<u8>) -> Option<Response> {
+    let request = uuid::Uuid::new_v4().to_string();
+    let response = Response::builder()
+        .status(StatusCode::OK)
+        .header("content-type", CONTENT_TYPE)
+        .header("x-amzn-RequestId", request);
+    response.body(Body::from(body)).ok()
+}
+
+impl Entry<'_> {
+    /// Bytes that count towards the limits; `None` for an entry the server would refuse.
+    fn size(&self) -> Option<usize> {
+        let data = decoded_length(self.data).filter(|bytes| *bytes <= RECORD_BYTES_MAX)?;
+        (1..=PARTITION_KEY_BYTES_MAX).contains(&self.partition_key.len()).then(|| data + self.partition_key.len())
+    }
+}
+
+/// How many bytes this base64 stands for; `None` when it is not in its one canonical form.
+fn decoded_length(base64: &str) -> Option<usize> {
+    let bytes = base64.as_bytes();
+    let padding = bytes.iter().rev().take(2).take_while(|byte| **byte == b'=').count();
+    let digits = &bytes[..bytes.len() - padding];
+    // Not `all`: without an early end the loop is one of vectors.
+    let valid =
+        digits.iter().fold(true, |valid, byte| valid & (byte.is_ascii_alphanumeric() | matches!(byte, b'+' | b'/')));
+    // The last digit's bits that stand for no byte must be zero: two of them with one `=`, four with two.
+    let canonical = match (padding, digits.last()) {
+        (0, _) => true,
+        (1, Some(last)) => b"AEIMQUYcgkosw048".contains(last),
+        (_, last) => last.is_some_and(|last| b"AQgw".contains(last)),
+    };
+    (bytes.len().is_multiple_of(4) && valid && canonical).then(|| bytes.len() / 4 * 3 - padding)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use axum::http::HeaderValue;
+    use ferrokinesis::actions::{Operation, dispatch};
+    use ferrokinesis::store::StoreOptions;
+    use ferrokinesis::types::StreamStatus;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Bit by bit, after RFC 4648.
+    fn base64(data: &[u8]) -> String {
+        let bits: Vec<u8> = data.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
+        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let digit = |six: &[u8]| (0..6).fold(0, |digit, bit| digit * 2 + usize::from(*six.get(bit).unwrap_or(&0)));
+        let mut text: String = bits.chunks(6).map(|six| char::from(alphabet[digit(six)])).collect();
+        while !text.len().is_multiple_of(4) {
+            text.push('=');
+        }
+        text
+    }
+
+    #[test]
+    fn lengths_of_base64() {
+        for bytes in 0..300_usize {
+            let data: Vec<u8> = (0..bytes).map(|at| u8::try_from(at * 37 % 256).unwrap()).collect();
+            let text = base64(&data);
+            assert_eq!(decoded_length(&text), Some(bytes), "{text}");
+        }
+        for text in ["A", "AA", "AAA", "AA=A", "AB==", "AAB=", "====", "=", "A===", "AA A", "AA-_", "AAA\u{e9}"] {
+            assert_eq!(decoded_length(text), None, "{text}");
+        }
+    }
+
+    async fn store() -> Store {
+        let store = Store::new(StoreOptions { create_stream_ms: 0, ..StoreOptions::default() });
+        let stream = json!({"StreamName": "s", "ShardCount": 1});
+        dispatch(&store, Operation::CreateStream, stream).await.unwrap();
+        while store.get_stream("s").await.unwrap().stream_status != StreamStatus::Active {
+            tokio::task::yield_now().await;
+        }
+        store
+    }
+
+    fn headers() -> HeaderMap {
+        let header = |name: &'static str, value: &'static str| (name.parse().unwrap(), HeaderValue::from_static(value));
+        let all = [("content-type", CONTENT_TYPE), ("authorization", "AWS4-HMAC-SHA256"), ("x-amz-date", "20260101")];
+        all.map(|(name, value)| header(name, value)).into_iter().collect()
+    }
+
+    async fn body(response: Response) -> Value {
+        serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn answers_are_the_servers_own() {
+        let (store, gate) = (store().await, RwLock::new(()));
+        let entry = |number: u8| json!({"Data": base64(&[number; 5]), "PartitionKey": format!("clé {number}")});
+        let put = json!({"StreamName": "s", "Records": [entry(0), entry(1), entry(2)]});
+        let told = put_records(&store, &gate, &headers(), put.to_string().as_bytes()).await.unwrap();
+        let (told, own) = (body(told).await, dispatch(&store, Operation::PutRecords, put).await.unwrap().unwrap());
+        let names = |answer: &Value| answer["Records"][0].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!((&told["FailedRecordCount"], names(&told)), (&own["FailedRecordCount"], names(&own)));
+
+        let start = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"});
+        let start = dispatch(&store, Operation::GetShardIterator, start).await.unwrap().unwrap();
+        for limit in [10_000, 4, 1] {
+            let get = json!({"ShardIterator": start["ShardIterator"], "Limit": limit});
+            let told = get_records(&store, &gate, &headers(), get.to_string().as_bytes()).await.unwrap();
+            let (told, own) = (body(told).await, dispatch(&store, Operation::GetRecords, get).await.unwrap().unwrap());
+            let next = |answer: &Value| {
+                let (_, stream, shard, after) =
+                    decode_shard_iterator(answer["NextShardIterator"].as_str().unwrap()).unwrap();
+                (stream, shard, after)
+            };
+            assert_eq!((&told["Records"], &told["MillisBehindLatest"]), (&own["Records"], &own["MillisBehindLatest"]));
+            assert_eq!((told["Records"].as_array().unwrap().len(), next(&told)), (limit.min(6), next(&own)));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_unusual_is_left_to_the_server() {
+        let (store, gate) = (store().await, RwLock::new(()));
+        let entry = json!({"Data": "AAAA", "PartitionKey": "k"});
+        for put in [
+            json!({"StreamName": "other", "Records": [entry]}),
+            json!({"StreamName": "s", "Records": []}),
+            json!({"StreamName": "s", "Records": vec![entry.clone(); 501]}),
+            json!({"StreamName": "s", "Records": [{"Data": "AAA", "PartitionKey": "k"}]}),
+            json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": ""}]}),
+            json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": "k", "ExplicitHashKey": "0"}]}),
+            json!({"StreamName": "s", "Records": [{"Data": "A".repeat(1_398_108), "PartitionKey": "k"}]}),
+            json!("no object"),
+        ] {
+            let bytes = put.to_string();
+            assert!(put_records(&store, &gate, &headers(), bytes.as_bytes()).await.is_none(), "{bytes:.90}");
+        }
+        let usual = json!({"StreamName": "s", "Records": [entry]}).to_string();
+        assert!(put_records(&store, &gate, &HeaderMap::new(), usual.as_bytes()).await.is_none());
+        assert!(store.get_record_store("s").await.is_empty());
+        let nothing_yet = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "LATEST"});
+        let iterator = dispatch(&store, Operation::GetShardIterator, nothing_yet).await.unwrap().unwrap();
+        let get = json!({"ShardIterator": iterator["ShardIterator"]}).to_string();
+        assert!(get_records(&store, &gate, &headers(), get.as_bytes()).await.is_none());
+        assert!(get_records(&store, &gate, &headers(), br#"{"ShardIterator":"x"}"#).await.is_none());
+    }
+}

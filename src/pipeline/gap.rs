@@ -1,0 +1,107 @@
+//! Records that expired from the stream before they were read: found at the start, and accepted by hand.
+//!
+//! The one law: no loss goes unsaid. Without `--accept-gap` it stops the job; with it, a slot of its own names shard and
+//! positions before anything behind the gap is read. A shard that stood at its tip less than the stream's retention ago has
+//! lost nothing, however old its position is: whatever it has not read arrived later.
+
+use super::Job;
+use super::recover::{Recovered, restore_watermarks};
+use crate::clock::{MICROS_PER_SECOND, Micros};
+use crate::epoch::{Decided, Kind, ShardSlot};
+use crate::error::{Error, Result};
+use crate::kinesis::{Client, Held, RETENTION_MIN, held, reader};
+use crate::stream::{Position, ShardId};
+
+/// How far a reader's clock and the stream's may be apart: not a record's age.
+const CLOCKS_APART_MAX: Micros = 300 * MICROS_PER_SECOND;
+
+/// A loss: where the shard had been read to, and what is left of it.
+struct Loss {
+    shard: ShardId,
+    left: Held,
+}
+
+/// Looks whether the stream still holds what follows every saved position.
+///
+/// # Errors
+/// [`Error::Usage`] naming each loss, unless the job accepts them; [`Error::Fenced`] when another writer owns the next
+/// slot.
+pub(super) async fn meet_gaps(
+    job: &Job,
+    recovered: &mut Recovered,
+    client: &Client,
+    options: &reader::Options,
+) -> Result<()> {
+    let losses = find(job, recovered, client, options).await?;
+    if losses.is_empty() {
+        return Ok(());
+    }
+    if !job.accept_gap {
+        let shards: Vec<&str> = losses.iter().map(|loss| &*loss.shard).collect();
+        return Err(Error::usage(format!(
+            "records of {} expired from the stream `{}` before they were read, so this lake can no longer hold all of it: \
+             go on with what is left by `--accept-gap`, which records the loss in the lake, or read on into a new lake \
+             (`--set lake.url=…`); and lengthen the stream's retention",
+            shards.join(", "),
+            options.stream
+        )));
+    }
+    let mut slot = recovered.base.next(&recovered.writer, Kind::Gap, job.clock.now())?;
+    for loss in &losses {
+        let shard = slot.sources.get_mut(&options.source).and_then(|source| source.shards.get_mut(&loss.shard));
+        let Some(shard) = shard else { continue };
+        let from = shard.from.clone();
+        loss.apply(shard);
+        let to = shard.lost_before.as_ref().map_or_else(String::new, |to| format!(" and before {to}"));
+        recovered.gaps.push(format!("shard {}: records after {from}{to} expired before they were read", loss.shard));
+    }
+    recovered.facts.notes.extend(recovered.gaps.iter().cloned());
+    match recovered.lake.slots.decide(&slot).await? {
+        Decided::Ours => {}
+        Decided::Taken(other) => {
+            return Err(Error::Fenced(format!("another writer took this lake over (slot {})", other.epoch)));
+        }
+    }
+    recovered.base = slot;
+    recovered.engine.rebase(recovered.base.clone(), restore_watermarks(job, &recovered.base));
+    Ok(())
+}
+
+async fn find(job: &Job, recovered: &Recovered, client: &Client, options: &reader::Options) -> Result<Vec<Loss>> {
+    let mut losses = Vec::new();
+    let Some(source) = recovered.base.sources.get(&options.source).filter(|_| options.check_trimmed) else {
+        return Ok(losses);
+    };
+    for (shard, slot) in source.shards.iter().filter(|(_, slot)| !slot.progress.finished) {
+        let Position::After(saved) = &slot.progress.position else { continue };
+        let away = slot.at_tip.map(|at_tip| job.clock.now().saturating_sub(at_tip));
+        if away.is_some_and(|away| away < RETENTION_MIN - CLOCKS_APART_MAX) {
+            continue;
+        }
+        match held(client, &options.stream, shard, saved, options.pacing).await? {
+            Held::Saved => {}
+            Held::Nothing => tracing::warn!(
+                "`{shard}` holds nothing at or after the saved position; what came since and expired is unknown"
+            ),
+            left @ (Held::From(_) | Held::Gone) => losses.push(Loss { shard: shard.clone(), left }),
+        }
+    }
+    Ok(losses)
+}
+
+impl Loss {
+    /// The shard goes on with the oldest record it has; one that is gone has ended.
+    fn apply(&self, shard: &mut ShardSlot) {
+        match &self.left {
+            Held::From(oldest) => {
+                shard.lost_before = Some(oldest.clone().map_or(Position::TrimHorizon, Position::After));
+                shard.progress.position = Position::TrimHorizon;
+            }
+            Held::Gone => {
+                shard.lost_before = Some(Position::TrimHorizon);
+                shard.progress.finished = true;
+            }
+            Held::Saved | Held::Nothing => {}
+        }
+    }
+}
