@@ -44,7 +44,7 @@ use standing::{Life, Untold};
 use crate::config::Config;
 use crate::contract::{TableContract, read_folder};
 use crate::epoch::Slot;
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusals, Result};
 use crate::lake::Lake;
 use crate::sql::{StandingQuery, read_queries};
 
@@ -109,10 +109,11 @@ impl Declared {
                 config.lake.contracts.display()
             ))
         })?;
-        let mut queries = Vec::new();
-        for file in read_queries(&config.queries.dir)?.iter().filter(|file| file.is_standing()) {
-            queries.push(StandingQuery::plan(file, &stream, contracts.get(&file.name)).await?);
+        let (mut queries, mut refused) = (Vec::new(), Refusals::default());
+        for file in read_queries(&config.queries.dir, &mut refused)?.iter().filter(|file| file.is_standing()) {
+            queries.extend(refused.gather(StandingQuery::plan(file, &stream, contracts.get(&file.name)).await)?);
         }
+        refused.or(()).map_err(Error::Usage)?;
         Ok(Self { contracts, stream, queries })
     }
 }

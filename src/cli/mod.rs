@@ -5,6 +5,7 @@
 
 mod live;
 mod output;
+mod refusals;
 mod run;
 mod tools;
 

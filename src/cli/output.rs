@@ -1,18 +1,28 @@
 //! Results on standard output, everything else on standard error.
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 
-use super::OutputFormat;
+use super::{OutputFormat, refusals};
 use crate::clock::Micros;
 use crate::error::{Context, Error, Result};
 
-/// Prints an error the way it is meant to be read: one line of what, where, and what to try.
+/// Prints an error the way it is meant to be read: what, where, and what to try.
 pub(super) fn complain(error: &Error) {
-    let mark = if std::io::stderr().is_terminal() { "\x1b[31merror:\x1b[0m" } else { "error:" };
-    say(&format!("{mark} {error}"));
+    let is_coloured = is_coloured(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+    match error {
+        Error::Usage(refusals) => say(&refusals::render(refusals, is_coloured)),
+        other if is_coloured => say(&format!("\x1b[31merror:\x1b[0m {other}")),
+        other => say(&format!("error: {other}")),
+    }
+}
+
+/// Colour is for terminals, unless `NO_COLOR` says anything (no-color.org).
+fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// One line on standard error. (A closed standard error is nobody's loss.)
@@ -83,6 +93,14 @@ pub(super) fn time(micros: Option<Micros>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colour_is_for_terminals_that_want_it() {
+        assert!(is_coloured(true, None));
+        assert!(is_coloured(true, Some(OsStr::new(""))));
+        assert!(!is_coloured(true, Some(OsStr::new("1"))));
+        assert!(!is_coloured(false, None));
+    }
 
     #[test]
     fn thousands_are_grouped() {

@@ -22,7 +22,7 @@ use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::config::{Config, micros};
 use crate::contract::{TableContract, provenance, read_folder};
 use crate::epoch::{Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Refusals, Result};
 use crate::lake::{Lake, LakeLock, Table};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
 use crate::sql::{QueryFile, StandingQuery, read_queries, session};
@@ -65,7 +65,7 @@ pub struct Plans {
 /// Reads the contracts and plans every standing query; touches no lake.
 ///
 /// # Errors
-/// [`Error::Usage`] naming file, line and column.
+/// [`Error::Usage`] with all that is wrong in all files, each naming file, line and column.
 pub async fn plan(config: &Config) -> Result<Plans> {
     let contracts = read_folder(&config.lake.contracts)?;
     let stream = Arc::new(table_contract(&contracts, config, &config.stream.table)?.clone());
@@ -78,10 +78,11 @@ pub async fn plan(config: &Config) -> Result<Plans> {
     }
     let rejects = Arc::new(table_contract(&contracts, config, "rejects")?.clone());
     let epochs = Arc::new(table_contract(&contracts, config, "epochs")?.clone());
-    let mut queries = Vec::new();
-    for file in read_queries(&config.queries.dir)?.iter().filter(|file| file.is_standing()) {
-        queries.push(StandingQuery::plan(file, &stream, contracts.get(&file.name)).await?);
+    let (mut queries, mut refused) = (Vec::new(), Refusals::default());
+    for file in read_queries(&config.queries.dir, &mut refused)?.iter().filter(|file| file.is_standing()) {
+        queries.extend(refused.gather(StandingQuery::plan(file, &stream, contracts.get(&file.name)).await)?);
     }
+    refused.or(()).map_err(Error::Usage)?;
     Ok(Plans { contracts, stream, rejects, epochs, queries })
 }
 

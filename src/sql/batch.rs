@@ -3,8 +3,6 @@
 //! The one law: a statement is parsed, rewritten and given its parameters before a session sees it; the session's tables
 //! are the caller's.
 
-use std::path::Path;
-
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
 use datafusion::sql::parser::Statement;
@@ -13,16 +11,17 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::{Job, QueryFile, parse_statement, start_of};
 use super::functions::calls;
+use super::lasting::check_lasting;
 use super::params::{self, Params};
-use super::place::Refusal;
+use super::place::{Refusal, Refusals};
+use super::recover;
 use super::windows::rewrite;
-use crate::error::Result;
+use crate::error::{Result, SourceText};
 
 /// A statement ready to be planned: windows rewritten, parameters bound.
 #[derive(Clone, Debug)]
 pub struct BatchStatement {
-    /// What messages call the text.
-    pub(super) path: String,
+    pub(super) text: SourceText,
     pub(super) at: Span,
     pub(super) statement: Statement,
     pub(super) params: Params,
@@ -35,8 +34,10 @@ impl BatchStatement {
     /// [`crate::Error::Usage`] with line and column: a syntax error, a window that is not supported, `$names` and
     /// parameters that do not match.
     pub fn parse(path: &str, text: &str, params: Params) -> Result<Self> {
-        let parsed = parse_statement(text).and_then(|statement| Self::new(path, start_of(text), statement, params));
-        parsed.map_err(|refusal| refusal.in_file(path))
+        let (source, at) = (SourceText::new(path, text), start_of(text));
+        let parsed = parse_statement(text).and_then(|statement| check_lasting(&statement, at).map(|()| statement));
+        let parsed = parsed.map_err(Refusals::from).and_then(|statement| Self::new(&source, at, statement, params));
+        parsed.map_err(|refused| refused.in_text(&source))
     }
 
     /// The batch job of a file; for a materialized view its `SELECT`, over all of the table.
@@ -44,18 +45,18 @@ impl BatchStatement {
     /// # Errors
     /// As [`BatchStatement::parse`].
     pub fn of_file(file: &QueryFile, params: Params) -> Result<Self> {
-        let path = display(&file.path);
         let (at, statement) = match &file.job {
             Job::Standing(view) => (view.at, select(view.query.clone())),
-            Job::Batch(statement) => (Span::empty(), statement.as_ref().clone()),
+            Job::Batch(statement) => (start_of(file.text.content()), statement.as_ref().clone()),
         };
-        Self::new(&path, at, statement, params).map_err(|refusal| refusal.in_file(&path))
+        Self::new(&file.text, at, statement, params).map_err(|refused| refused.in_text(&file.text))
     }
 
-    pub(super) fn new(path: &str, at: Span, mut statement: Statement, params: Params) -> Result<Self, Refusal> {
-        params::check(&statement, &params)?;
-        rewrite(&mut statement)?;
-        Ok(Self { path: path.to_owned(), at, statement, params })
+    pub(super) fn new(text: &SourceText, at: Span, mut statement: Statement, params: Params) -> Result<Self, Refusals> {
+        let mut refused = Refusals::default();
+        refused.keep(params::check(&statement, &params));
+        refused.keep(rewrite(&mut statement));
+        refused.or(Self { text: text.clone(), at, statement, params })
     }
 
     /// The statement as plain SQL of the session made by [`super::session()`].
@@ -69,18 +70,21 @@ impl BatchStatement {
 /// # Errors
 /// [`crate::Error::Usage`] with file, line and column for what the planner refuses, with the nearest right name.
 pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Result<DataFrame> {
-    let BatchStatement { path, at, statement, params } = batch;
+    let BatchStatement { text, at, statement, params } = batch;
     let tables = tables(context);
     let calls = match &statement {
         Statement::Statement(statement) => calls(statement.as_ref()),
         _ => Vec::new(),
     };
-    let refuse = |error| Refusal::planner(&error, &tables, &calls).or_at(at).in_file(&path);
-    let mut plan = context.state().statement_to_plan(statement).await.map_err(refuse)?;
+    let refuse = |error| Refusal::planner(&error, &tables, &calls).or_at(at);
+    let mut refused = Refusals::default();
+    let plan = recover::plan(&context.state(), statement, refuse, &mut refused).await;
+    let mut plan = plan.ok_or_else(|| refused.in_text(&text))?;
     if !params.is_empty() {
-        plan = plan.with_param_values(params.into_iter().collect::<Vec<_>>()).map_err(refuse)?;
+        let params: Vec<_> = params.into_iter().collect();
+        plan = plan.with_param_values(params).map_err(|error| refuse(error).in_text(&text))?;
     }
-    context.execute_logical_plan(plan).await.map_err(refuse)
+    context.execute_logical_plan(plan).await.map_err(|error| refuse(error).in_text(&text))
 }
 
 fn tables(context: &SessionContext) -> Vec<String> {
@@ -93,10 +97,6 @@ fn tables(context: &SessionContext) -> Vec<String> {
 
 pub(super) fn select(query: Box<datafusion::sql::sqlparser::ast::Query>) -> Statement {
     Statement::Statement(Box::new(SqlStatement::Query(query)))
-}
-
-pub(super) fn display(path: &Path) -> String {
-    path.display().to_string()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::normal;
-use super::place::{Refusal, nearest};
+use super::place::Refusal;
 
 /// Aggregates whose answer depends on the order of rows: refused without ORDER BY. With one they stream, as far as the
 /// order is total: end it with the identity column.
@@ -59,34 +59,28 @@ impl Functions {
         };
         let (at, shown, name) = (name.span, name.value.as_str(), normal(name));
         if call.over.is_some() {
-            return Err(refuse(
-                at,
-                format!("`{shown}(…) OVER` is not supported yet; write a batch query over the table this one fills"),
-            ));
+            return Err(Refusal::new(at, format!("`{shown}(…) OVER` is not supported yet in a standing query"))
+                .help("write a batch query over the table this one fills"));
         }
         match self.0.get(&name) {
             None => {
-                let near = nearest(&name, self.0.keys().map(String::as_str));
-                let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-                Err(refuse(at, format!("no function `{shown}`{hint}")))
+                let known = self.0.keys().map(String::as_str);
+                Err(Refusal::new(at, format!("no function `{shown}`")).near(&name, known))
             }
             Some(Kind::Scalar(Volatility::Immutable)) => Ok(false),
-            Some(Kind::Scalar(_)) => Err(refuse(
-                at,
-                format!(
-                    "`{shown}` answers differently each time, so stream and batch would disagree; use the row's `{event_time}`"
-                ),
-            )),
-            Some(Kind::Window) => Err(refuse(
-                at,
-                format!("`{shown}` is a window function, which is not supported yet; write a batch query"),
-            )),
-            Some(Kind::Ordered) if !has_order(call) => Err(refuse(
-                at,
-                format!(
-                    "`{shown}` depends on the order of rows, which a stream does not keep; write `{shown}(… ORDER BY {event_time}, …)`"
-                ),
-            )),
+            Some(Kind::Scalar(_)) => Err(Refusal::new(at, format!("`{shown}` answers differently each time"))
+                .help(format!("use the row's `{event_time}`, or a column"))
+                .note("stream and batch would disagree, and so would a restart")),
+            Some(Kind::Window) => {
+                Err(Refusal::new(at, format!("`{shown}` is a window function, which is not supported yet"))
+                    .help("write a batch query over the table this one fills"))
+            }
+            Some(Kind::Ordered) if !has_order(call) => {
+                Err(Refusal::new(at, format!("`{shown}` depends on the order of rows, which a stream does not keep"))
+                    .help(format!(
+                        "write `{shown}(… ORDER BY {event_time}, …)`, ending with the column that identifies a row"
+                    )))
+            }
             Some(Kind::Aggregate | Kind::Ordered) => Ok(true),
         }
     }
@@ -102,10 +96,6 @@ pub(super) fn calls(statement: &impl Visit) -> Vec<(String, Span)> {
         ControlFlow::Continue(())
     });
     found
-}
-
-fn refuse(at: Span, message: String) -> Refusal {
-    Refusal::new(at, message)
 }
 
 fn has_order(call: &Function) -> bool {

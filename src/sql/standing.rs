@@ -13,13 +13,14 @@ use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::tokenizer::Span;
 use sha2::{Digest, Sha256};
 
-use super::batch::{BatchStatement, display, select};
+use super::batch::{BatchStatement, select};
 use super::feed::FeedTable;
 use super::file::{Job, QueryFile, View};
 use super::functions::calls;
 use super::output::Output;
 use super::params::Params;
-use super::place::Refusal;
+use super::place::{Refusal, Refusals};
+use super::recover;
 use super::refuse::{Source, check, check_plan};
 use super::session::standing_session;
 use super::split::split;
@@ -28,7 +29,7 @@ use super::windowed::WindowedQuery;
 use super::windows::{TimeRange, narrowed, replace_source, time_conditions};
 use crate::clock::Micros;
 use crate::contract::{Origin, TableContract, provenance};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SourceText};
 
 /// A materialized view, planned against its stream.
 #[derive(Debug)]
@@ -44,21 +45,21 @@ impl StandingQuery {
     /// one; else the columns follow from the query.
     ///
     /// # Errors
-    /// [`Error::Usage`] as `file:line:column: sentence` for everything that cannot run, or whose streamed answer could
-    /// differ from the batch answer.
+    /// [`Error::Usage`] with everything found wrong: what cannot run, and whatever would let the streamed answer differ
+    /// from the batch answer.
     pub async fn plan(file: &QueryFile, stream: &TableContract, table: Option<&TableContract>) -> Result<Self> {
-        let path = display(&file.path);
         let Job::Standing(view) = &file.job else {
-            return Err(Error::usage(format!(
-                "{path}: a batch job cannot stand; write `CREATE MATERIALIZED VIEW name AS …`"
-            )));
+            let refusal = Refusal::new(Span::empty(), "a batch job cannot stand");
+            return Err(refusal.help("write `CREATE MATERIALIZED VIEW name AS …`").in_text(&file.text));
         };
         let Some(declared) = &stream.stream else {
             return Err(Error::usage(format!("`{}` is no stream: its contract names no `format`", stream.name)));
         };
-        plan(file, view, stream, &declared.event_time, table)
-            .await
-            .map_err(|refusal| refusal.or_at(view.at).in_file(&path))
+        let mut refused = view.refused.clone();
+        match refused.keep(plan(file, view, stream, &declared.event_time, table).await) {
+            Some(query) if refused.is_empty() => Ok(query),
+            _ => Err(refused.or_at(view.at).in_text(&file.text)),
+        }
     }
 
     /// The materialized view's name, which is its table's.
@@ -111,7 +112,7 @@ pub(super) struct Definition {
     pub(super) name: Arc<str>,
     pub(super) fingerprint: String,
     pub(super) allowed_lateness: Micros,
-    path: String,
+    text: SourceText,
     at: Span,
     query: Box<Query>,
     source: Source,
@@ -123,8 +124,9 @@ pub(super) struct Definition {
 impl Definition {
     pub(super) fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
         self.select_over(range)
-            .and_then(|query| BatchStatement::new(&self.path, self.at, select(query), Params::new()))
-            .map_err(|refusal| refusal.in_file(&self.path))
+            .map_err(Refusals::from)
+            .and_then(|query| BatchStatement::new(&self.text, self.at, select(query), Params::new()))
+            .map_err(|refused| refused.in_text(&self.text))
     }
 
     /// The query with its source narrowed to `range`, in words a scan can prune by.
@@ -154,14 +156,15 @@ async fn plan(
     stream: &TableContract,
     event_time: &Arc<str>,
     table: Option<&TableContract>,
-) -> Result<StandingQuery, Refusal> {
+) -> Result<StandingQuery, Refusals> {
     let context = standing_session();
-    let source = check(view, &context.state(), stream, event_time)?;
+    let mut refused = Refusals::default();
+    let Some(source) = check(view, &context.state(), stream, event_time, &mut refused) else { return Err(refused) };
     let mut definition = Definition {
         name: Arc::clone(&file.name),
         fingerprint: String::new(),
         allowed_lateness: view.allowed_lateness.map_or(0, |(lateness, _)| lateness),
-        path: display(&file.path),
+        text: file.text.clone(),
         at: view.at,
         query: view.query.clone(),
         source,
@@ -172,14 +175,15 @@ async fn plan(
     let refuse = |error| Refusal::planner(&error, &[stream.name.to_string()], &calls);
     context.register_table(stream.name.as_ref(), Arc::new(FeedTable::new(input_schema(stream)))).map_err(refuse)?;
     let statement: Statement = select(definition.select_over(None)?);
-    let logical = context.state().statement_to_plan(statement).await.map_err(refuse)?;
+    let logical = recover::plan(&context.state(), statement, refuse, &mut refused).await;
+    let logical = logical.ok_or(refused)?;
     check_plan(view, &logical, matches!(definition.source, Source::Windowed(_)))?;
     definition.fingerprint = fingerprint(&logical);
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
     let fields: Vec<_> = optimized.schema().fields().iter().cloned().collect();
     let output = Output::plan(file, view, &fields, table)?;
-    physical(&context, definition, &logical, output).await.map_err(refuse)
+    physical(&context, definition, &logical, output).await.map_err(|error| refuse(error).into())
 }
 
 async fn physical(

@@ -54,12 +54,14 @@ pub(super) fn window_call(factor: &TableFactor) -> Result<Option<WindowCall>, Re
     let TableFactor::Table { name, alias, args: Some(args), sample, version, .. } = factor else { return Ok(None) };
     let function = name.to_string().to_lowercase();
     if NOT_YET.contains(&function.as_str()) {
-        let message = format!("`{name}` is not supported yet; write `TUMBLE(table, time, INTERVAL '1 minute')`");
-        return Err(Refusal::new(name.span(), message));
+        let refusal = Refusal::new(name.span(), format!("`{name}` is not supported yet"));
+        return Err(refusal.help("write `TUMBLE(table, time, INTERVAL '1 minute')`"));
     }
     if function != TUMBLE {
         return match nearest(&function, [TUMBLE]) {
-            Some(_) => Err(Refusal::new(name.span(), format!("no table function `{name}`; did you mean `TUMBLE`?"))),
+            Some(_) => {
+                Err(Refusal::new(name.span(), format!("no table function `{name}`")).near(&function, ["TUMBLE"]))
+            }
             None => Ok(None),
         };
     }
@@ -74,8 +76,10 @@ pub(super) fn window_call(factor: &TableFactor) -> Result<Option<WindowCall>, Re
         }
     }
     let ([table, time, size] | [table, time, size, _]) = arguments.as_slice() else {
-        let message = "write `TUMBLE(table, time, INTERVAL '1 minute')`; a fourth argument shifts the windows";
-        return Err(Refusal::new(name.span(), message));
+        let refusal = Refusal::new(name.span(), format!("`TUMBLE` takes 3 or 4 arguments, not {}", arguments.len()));
+        return Err(refusal
+            .help("write `TUMBLE(table, time, INTERVAL '1 minute')`")
+            .note("a fourth argument shifts the windows"));
     };
     let offset = match arguments.get(3) {
         Some(offset) => interval_literal(offset, "the windows' offset")?,
