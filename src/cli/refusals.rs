@@ -47,3 +47,72 @@ fn count(refusals: &Refusals) -> String {
         files => format!("{} errors in {files} files", refusals.len()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::contract::TableContract;
+    use crate::error::Error;
+    use crate::sql::refusals::{error_of, folder};
+
+    use super::*;
+
+    /// Compares with `tests/sql_errors/rendered/<name>.txt`; `LAKEWARD_BLESS=1` writes it.
+    fn assert_rendered(name: &str, error: Error) {
+        let Error::Usage(refusals) = error else { panic!("{name} gives {error}") };
+        let shown = render(&refusals, false) + "\n";
+        let path = folder().join("rendered").join(name).with_extension("txt");
+        if std::env::var_os("LAKEWARD_BLESS").is_some() {
+            fs::write(&path, &shown).unwrap();
+        }
+        assert_eq!(shown, fs::read_to_string(&path).unwrap_or_default(), "{name}");
+    }
+
+    #[tokio::test]
+    async fn pictures_are_as_blessed() {
+        for name in
+            ["column_unknown_everywhere", "batch_columns", "function_now", "file_create_table_as", "source_join"]
+        {
+            let file = format!("{name}.sql");
+            let text = fs::read_to_string(folder().join(&file)).unwrap();
+            assert_rendered(name, error_of(&file, &text).await.unwrap());
+        }
+    }
+
+    #[test]
+    fn contracts_are_drawn_as_queries_are() {
+        let text = fs::read_to_string(folder().join("rendered/contract.sql")).unwrap();
+        assert_rendered("contract", TableContract::parse("contract.sql", &text).unwrap_err());
+    }
+
+    #[test]
+    fn colour_does_not_change_the_words() {
+        let text = SourceText::new("q.sql", "SELECT amnt");
+        let at = datafusion::sql::sqlparser::tokenizer::Location::new(1, 8);
+        let refusal = Refusal::new(datafusion::sql::sqlparser::tokenizer::Span::new(at, at), "no column `amnt`");
+        let Error::Usage(refusals) = refusal.in_text(&text) else { panic!("another error") };
+        let plain = render(&refusals, false);
+        assert!(plain.starts_with("q.sql:1:8: no column `amnt`\n"), "{plain}");
+        assert!(plain.contains("SELECT amnt") && plain.contains("^^^^"), "{plain}");
+        let coloured = render(&refusals, true);
+        assert_ne!(coloured, plain);
+        let mut bare = String::new();
+        let mut in_escape = false;
+        for letter in coloured.chars() {
+            match (in_escape, letter) {
+                (false, '\x1b') => in_escape = true,
+                (true, 'm') => in_escape = false,
+                (true, _) => {}
+                (false, letter) => bare.push(letter),
+            }
+        }
+        assert_eq!(bare, plain);
+    }
+
+    #[test]
+    fn what_is_of_no_text_begins_with_the_word() {
+        let Error::Usage(refusals) = Error::usage("`--pace` goes with `--source`") else { panic!("another error") };
+        assert_eq!(render(&refusals, false), "error: `--pace` goes with `--source`");
+    }
+}

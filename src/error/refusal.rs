@@ -64,13 +64,14 @@ pub struct Refusal {
     message: String,
     helps: Vec<String>,
     notes: Vec<String>,
+    meant: Option<String>,
     text: Option<SourceText>,
 }
 
 impl Refusal {
     /// Refuses what stands at `at` (line 0: no place is known); `message` says what is wrong and not what to do about it.
     pub fn new(at: Span, message: impl Into<String>) -> Self {
-        Self { at, message: message.into(), helps: Vec::new(), notes: Vec::new(), text: None }
+        Self { at, message: message.into(), helps: Vec::new(), notes: Vec::new(), meant: None, text: None }
     }
 
     /// Adds what to write instead.
@@ -86,11 +87,19 @@ impl Refusal {
     }
 
     /// Adds the known name `word` was meant to be, or all of them when none is near and the choice is short.
-    pub fn near<'a>(self, word: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        match suggestion(word, known) {
-            Some(help) => self.help(help),
-            None => self,
+    pub fn near<'a>(mut self, word: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        /// As many names as one reads at a glance.
+        const LISTED_MAX: usize = 12;
+        let known: Vec<&str> = known.into_iter().collect();
+        self.meant = nearest(word, known.iter().copied()).map(str::to_owned);
+        match &self.meant {
+            Some(name) => self.helps.push(format!("did you mean `{name}`?")),
+            None if (1..=LISTED_MAX).contains(&known.len()) => {
+                self.helps.push(format!("there is `{}`", known.join("`, `")));
+            }
+            None => {}
         }
+        self
     }
 
     /// Moves a refusal that has no place to `fallback`.
@@ -140,6 +149,11 @@ impl Refusal {
     pub fn excerpt(&self) -> Option<(&SourceText, Range<usize>)> {
         let text = self.text.as_ref()?;
         Some((text, text.bytes(self.at)?))
+    }
+
+    /// The known name that was found near, if one was.
+    pub fn meant(&self) -> Option<&str> {
+        self.meant.as_deref()
     }
 
     /// What to write instead.
@@ -215,7 +229,7 @@ impl Refusals {
     /// The error a user sees: all of them, in the order of places in `text`.
     pub fn in_text(self, text: &SourceText) -> Error {
         let mut all: Vec<Refusal> = self.0.into_iter().map(|refusal| refusal.of(text)).collect();
-        all.sort_by_key(|refusal| (refusal.at.start.line, refusal.at.start.column));
+        all.sort_by_key(|Refusal { at, .. }| (at.start.line == 0, at.start.line, at.start.column));
         Error::Usage(Self(all))
     }
 
@@ -262,8 +276,6 @@ impl IntoIterator for Refusals {
     }
 }
 
-const DID_YOU_MEAN: &str = "did you mean ";
-
 /// The known name nearest to `word`, unless none is near or it is the word itself.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// A word is near when about every third letter of it is wrong (`amnt` is `amount` with two letters missing).
@@ -278,18 +290,6 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, name)| name)
 }
 
-/// ``did you mean `x`?``, or the whole choice when nothing is near and the choice is short, or nothing.
-fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    /// As many names as one reads at a glance.
-    const LISTED_MAX: usize = 12;
-    let known: Vec<&str> = known.into_iter().collect();
-    if let Some(name) = nearest(word, known.iter().copied()) {
-        return Some(format!("{DID_YOU_MEAN}`{name}`?"));
-    }
-    let is_short = (1..=LISTED_MAX).contains(&known.len());
-    is_short.then(|| format!("there is `{}`", known.join("`, `")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,8 +302,12 @@ mod tests {
     fn the_nearest_name_is_found_and_a_far_one_is_not() {
         assert_eq!(nearest("amnt", ["account", "amount", "state"]), Some("amount"));
         assert_eq!(nearest("zzz", ["account", "amount"]), None);
-        assert_eq!(suggestion("zzz", ["a"]).unwrap(), "there is `a`");
-        assert_eq!(suggestion("zzz", []), None);
+        let near = |word: &str, known: &[&str]| {
+            Refusal::new(Span::empty(), "no").near(word, known.iter().copied()).to_string()
+        };
+        assert_eq!(near("zzz", &["a", "b"]), "no; there is `a`, `b`");
+        assert_eq!(near("zz", &["zzz", "b"]), "no; did you mean `zzz`?");
+        assert_eq!(near("zzz", &[]), "no");
     }
 
     #[test]

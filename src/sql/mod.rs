@@ -44,6 +44,6 @@ pub use windows::TimeRange;
 #[cfg(test)]
 mod equality;
 #[cfg(test)]
-mod refusals;
+pub(crate) mod refusals;
 #[cfg(test)]
 pub(crate) mod testing;

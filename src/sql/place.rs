@@ -53,8 +53,7 @@ impl Refusal {
     }
 
     fn schema(error: &SchemaError, diagnostic: Option<&Diagnostic>) -> Self {
-        let of_statement =
-            || diagnostic.and_then(|diagnostic| diagnostic.span).map_or_else(Span::empty, ours);
+        let of_statement = || diagnostic.and_then(|diagnostic| diagnostic.span).map_or_else(Span::empty, ours);
         let of = |column: &Column| column.spans().first().map_or_else(of_statement, ours);
         match error {
             SchemaError::FieldNotFound { field, valid_fields } => {

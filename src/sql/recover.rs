@@ -1,7 +1,8 @@
 //! Planning that does not stop at the first unknown name.
 //!
-//! The one law: a name that is not known is told, then NULL takes its place and the rest is planned again. What is found
-//! after that is believed only if it is another unknown name: everything else may be a mere consequence of the NULL.
+//! The one law: a name that is not known is told, then the nearest one (else NULL) takes its place and the rest is planned
+//! again. What is found after that is believed only if it is another unknown name: everything else may be a mere
+//! consequence of the guess.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +10,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{Expr, Spanned, Value, VisitMut, visit_expressions_mut};
+use datafusion::sql::sqlparser::ast::{Expr, ObjectNamePart, Spanned, Value, VisitMut, visit_expressions_mut};
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::place::{Refusal, Refusals, is_unknown_name};
@@ -34,45 +35,51 @@ pub(super) async fn plan(
         let is_unknown = is_unknown_name(&error);
         let refusal = refuse(error);
         let at = refusal.at();
-        if is_unknown || refused.is_empty() {
+        let is_told = refused.iter().any(|other| other.at() == at);
+        // A guess that is refused too is not worth another.
+        let guess = refusal.meant().filter(|_| !is_told).map(str::to_owned);
+        if !is_told && (is_unknown || refused.is_empty()) {
             refused.push(refusal);
         }
-        if !is_unknown || !mask(&mut statement, at) {
+        if !is_unknown || !replace(&mut statement, at, guess.as_deref()) {
             break;
         }
     }
     None
 }
 
-/// Puts NULL in the place of the name or call that begins at `at`; answers whether there was one.
-fn mask(statement: &mut Statement, at: Location) -> bool {
+/// Puts the guess, or NULL, in the place of the name or call that begins at `at`; answers whether there was one.
+fn replace(statement: &mut Statement, at: Location, guess: Option<&str>) -> bool {
     match statement {
-        Statement::Statement(statement) => mask_in(statement, at),
+        Statement::Statement(statement) => replace_in(statement, at, guess),
         Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => mask_in(query, at),
+            CopyToSource::Query(query) => replace_in(query, at, guess),
             CopyToSource::Relation(_) => false,
         },
-        Statement::Explain(explain) => mask(&mut explain.statement, at),
+        Statement::Explain(explain) => replace(&mut explain.statement, at, guess),
         Statement::CreateExternalTable(_) | Statement::Reset(_) => false,
     }
 }
 
-fn mask_in(part: &mut impl VisitMut, at: Location) -> bool {
+fn replace_in(part: &mut impl VisitMut, at: Location, guess: Option<&str>) -> bool {
     if at.line == 0 {
         return false;
     }
     visit_expressions_mut(part, |expr| {
-        let starts_here = match expr {
-            Expr::Identifier(name) => name.span.start == at,
-            Expr::CompoundIdentifier(parts) => parts.iter().any(|part| part.span.start == at),
-            Expr::Function(call) => call.name.span().start == at,
-            _ => false,
+        let name = match expr {
+            Expr::Identifier(name) if name.span.start == at => Some(name),
+            Expr::CompoundIdentifier(parts) if parts.iter().any(|part| part.span.start == at) => parts.last_mut(),
+            Expr::Function(call) if call.name.span().start == at => match call.name.0.last_mut() {
+                Some(ObjectNamePart::Identifier(name)) => Some(name),
+                _ => None,
+            },
+            _ => return ControlFlow::Continue(()),
         };
-        if starts_here {
-            *expr = Expr::Value(Value::Null.into());
-            return ControlFlow::Break(());
+        match (name, guess) {
+            (Some(name), Some(guess)) => name.value = guess.to_owned(),
+            _ => *expr = Expr::Value(Value::Null.into()),
         }
-        ControlFlow::Continue(())
+        ControlFlow::Break(())
     })
     .is_break()
 }

@@ -39,7 +39,9 @@ pub(super) fn check(
 ) -> Option<Source> {
     refused.extend(tail(&view.query));
     let select = refused.keep(plain_select(&view.query))?;
-    refused.extend(clauses(select));
+    let clauses = clauses(select);
+    let is_plain = clauses.is_empty();
+    refused.extend(clauses);
     let source = refused.keep(source(select, stream, event_time));
     // What stands in FROM is the source's business; a subquery there has been told of already.
     let outside = if source.is_some() { 1 } else { usize::MAX };
@@ -59,7 +61,7 @@ pub(super) fn check(
         let refusal = Refusal::new(at, "`allowed_lateness` is for windows; without one no row is late");
         refused.push(refusal.help("remove the option, or read a window"));
     }
-    if let (Source::Stateless { .. }, Some(at)) = (&source, aggregation(select, &calls.aggregates)) {
+    if let (Source::Stateless { .. }, Some(at), true) = (&source, aggregation(select, &calls.aggregates), is_plain) {
         refused.push(
             Refusal::new(at, "an aggregate over the whole stream never ends")
                 .help(format!("read `TUMBLE({}, {event_time}, INTERVAL '1 minute')`", stream.name))
