@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
 //! everything said on the way to standard error.
 
+mod explain;
 mod live;
 mod output;
 mod refusals;
@@ -51,6 +52,8 @@ enum Command {
     Batch(BatchArgs),
     /// Run one SQL statement over the lake.
     Sql(SqlArgs),
+    /// Draw how a standing query streams: source, window, state, table.
+    Explain(ExplainArgs),
     /// Prove the books of a lake at rest.
     Audit(AuditArgs),
 }
@@ -141,6 +144,12 @@ struct SqlArgs {
 }
 
 #[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The query file.
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct AuditArgs {
     /// Print the findings and the books as JSON.
     #[arg(long)]
@@ -203,6 +212,7 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
         Command::Replay(args) => tools::replay(&config, &args).await,
         Command::Batch(args) => tools::batch(&config, args).await,
         Command::Sql(args) => tools::sql(&config, args).await,
+        Command::Explain(args) => explain::explain(&config, &args).await,
         Command::Audit(args) => tools::audit(&config, &args).await,
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::util::pretty::pretty_format_batches;
 
 use super::{OutputFormat, refusals};
@@ -46,8 +46,11 @@ pub(super) fn print_rows(rows: &[RecordBatch], format: OutputFormat) -> Result<(
     let out = std::io::stdout().lock();
     match format {
         OutputFormat::Table => {
-            let table = pretty_format_batches(rows).context(|| "formatting rows")?;
-            return answer_locked(out, &table.to_string());
+            let text = match plans(rows) {
+                Some(plans) => plans,
+                None => pretty_format_batches(rows).context(|| "formatting rows")?.to_string(),
+            };
+            return answer_locked(out, &text);
         }
         OutputFormat::Csv => {
             let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(out);
@@ -64,6 +67,23 @@ pub(super) fn print_rows(rows: &[RecordBatch], format: OutputFormat) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The answer of an EXPLAIN as text: a table's frame around many long lines would only be in the way.
+fn plans(rows: &[RecordBatch]) -> Option<String> {
+    let mut text = Vec::new();
+    for batch in rows {
+        let names = batch.schema_ref().fields().iter().map(|field| field.name().as_str());
+        if !names.eq(["plan_type", "plan"]) {
+            return None;
+        }
+        let (kinds, plans) = (batch.column(0).as_string_opt::<i32>()?, batch.column(1).as_string_opt::<i32>()?);
+        for (kind, plan) in kinds.iter().zip(plans) {
+            let lines = plan.unwrap_or_default().trim_end().lines().map(|line| format!("  {line}"));
+            text.push(format!("{}\n{}", kind.unwrap_or_default(), lines.collect::<Vec<_>>().join("\n")));
+        }
+    }
+    Some(text.join("\n\n"))
 }
 
 fn answer_locked(mut out: impl Write, text: &str) -> Result<()> {
@@ -92,6 +112,10 @@ pub(super) fn time(micros: Option<Micros>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+
     use super::*;
 
     #[test]
@@ -100,6 +124,19 @@ mod tests {
         assert!(is_coloured(true, Some(OsStr::new(""))));
         assert!(!is_coloured(true, Some(OsStr::new("1"))));
         assert!(!is_coloured(false, None));
+    }
+
+    #[test]
+    fn the_answer_of_an_explain_is_text() {
+        let column = |lines: &[&str]| -> ArrayRef { Arc::new(StringArray::from(lines.to_vec())) };
+        let rows = RecordBatch::try_from_iter([
+            ("plan_type", column(&["logical_plan", "physical_plan"])),
+            ("plan", column(&["Projection\n  Values", "Exec\n"])),
+        ]);
+        let text = plans(&[rows.unwrap()]);
+        assert_eq!(text.as_deref(), Some("logical_plan\n  Projection\n    Values\n\nphysical_plan\n  Exec"));
+        let other = RecordBatch::try_from_iter([("plan", column(&["x"]))]).unwrap();
+        assert_eq!(plans(&[other]), None);
     }
 
     #[test]

@@ -72,11 +72,16 @@ impl BatchStatement {
 pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Result<DataFrame> {
     let BatchStatement { text, at, statement, params } = batch;
     let tables = tables(context);
-    let (calls, mut refused) = match &statement {
+    let (calls, unknown) = match &statement {
         Statement::Statement(statement) => (calls(statement.as_ref()), unknown(statement.as_ref(), &context.state())),
         _ => (Vec::new(), Refusals::default()),
     };
-    let refuse = |error| Refusal::planner(&error, &tables, &calls).or_at(at);
+    let refuse = |error| {
+        let refusal = Refusal::planner(&error, &tables, &calls).or_at(at);
+        // The planner looks for the nearest name among too few functions.
+        unknown.iter().find(|better| better.head() == refusal.head()).cloned().unwrap_or(refusal)
+    };
+    let mut refused = Refusals::default();
     let plan = recover::plan(&context.state(), statement, refuse, &mut refused).await;
     let mut plan = plan.ok_or_else(|| refused.in_text(&text))?;
     if !params.is_empty() {

@@ -4,12 +4,14 @@
 //! Reading a file parses it and checks its options; whether it can stream is decided when it is planned.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    CreateTableOptions, CreateView, Expr, Ident, Query, Spanned, SqlOption, Statement as SqlStatement, Value,
+    CreateTableOptions, CreateView, Expr, FunctionArg, FunctionArgExpr, Ident, Query, Spanned, SqlOption,
+    Statement as SqlStatement, TableFactor, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
@@ -81,6 +83,18 @@ impl QueryFile {
         Ok(Self { path: path.to_owned(), name, comment, text: source, job })
     }
 
+    /// Whether the statement reads the table `name`, as itself or through a window.
+    pub fn reads(&self, name: &str) -> bool {
+        let names = match &self.job {
+            Job::Standing(view) => tables_read(view.query.as_ref()),
+            Job::Batch(statement) => match statement.as_ref() {
+                Statement::Statement(statement) => tables_read(statement.as_ref()),
+                _ => Vec::new(),
+            },
+        };
+        names.iter().any(|read| read == name)
+    }
+
     /// Where the view's name stands.
     fn name_at(&self) -> Span {
         match &self.job {
@@ -137,6 +151,30 @@ pub(super) fn parse_statement(text: &str) -> Result<Statement, Refusal> {
             let message = format!("{} statements; a query file holds one", more + 1);
             Err(Refusal::new(start_of(text), message).help("move each into a file of its own"))
         }
+    }
+}
+
+/// The tables a statement names, those in the first argument of a table function included.
+fn tables_read(statement: &impl Visit) -> Vec<String> {
+    let mut read = Tables(Vec::new());
+    let _: ControlFlow<()> = statement.visit(&mut read);
+    read.0
+}
+
+struct Tables(Vec<String>);
+
+impl Visitor for Tables {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        let TableFactor::Table { name, args, .. } = factor else { return ControlFlow::Continue(()) };
+        let table = match args.as_ref().map(|args| args.args.first()) {
+            Some(Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table))))) => Some(table),
+            Some(_) => None,
+            None => name.0.last().and_then(|part| part.as_ident()),
+        };
+        self.0.extend(table.map(normal));
+        ControlFlow::Continue(())
     }
 }
 

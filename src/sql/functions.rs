@@ -88,7 +88,7 @@ impl Functions {
     }
 }
 
-/// The calls of functions nobody knows.
+/// The calls of functions that are not registered; some that are not, like `unnest`, are known to the planner all the same.
 pub(super) fn unknown(statement: &impl Visit, state: &SessionState) -> Refusals {
     let functions = Functions::of(state);
     let mut refused = Refusals::default();

@@ -12,6 +12,7 @@
 //! ```
 
 mod batch;
+mod explain;
 mod feed;
 mod file;
 mod functions;
@@ -32,6 +33,7 @@ mod windowed;
 mod windows;
 
 pub use batch::{BatchStatement, run_batch};
+pub use explain::StreamingPlan;
 pub use file::{QueryFile, read_queries};
 pub use params::{Params, parse_params};
 pub use session::session;

@@ -280,7 +280,7 @@ fn plain(given: &DataType) -> Option<DataType> {
 }
 
 /// A type as contracts write it.
-fn type_name(data_type: &DataType) -> String {
+pub(super) fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".into(),

@@ -122,6 +122,11 @@ pub(super) struct Definition {
 }
 
 impl Definition {
+    /// The SELECT as written.
+    pub(super) fn query(&self) -> &Query {
+        &self.query
+    }
+
     pub(super) fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
         self.select_over(range)
             .map_err(Refusals::from)
