@@ -24,6 +24,9 @@ const LABEL: usize = 9;
 /// Width of what stands behind them; longer lists go on below.
 const WIDTH: usize = 90;
 
+/// A space at which no line is cut.
+const UNBROKEN: &str = "\u{a0}";
+
 /// Groups in the fullest window of the newest day, as far as the table shows them.
 #[derive(Clone, Copy, Debug)]
 struct Counted {
@@ -72,11 +75,11 @@ fn draw(file: &QueryFile, query: &StandingQuery, stream: &str, readers: &[&str],
     let plan = query.describe();
     let mut drawing = Drawing::default();
     drawing.title(&file.name, &file.comment);
-    drawing.step("source", &[format!("stream {stream}"), format!("reads {}", plan.columns.join(", "))]);
+    drawing.step("source", &[format!("stream {stream}"), format!("reads {}", list(&plan.columns))]);
     drawing.step("rows", &[plan.filter.as_ref().map_or("every row".into(), |filter| format!("where {filter}"))]);
     if let Some(window) = &plan.window {
         drawing.step("window", &[plan.source.clone(), closing(window.allowed_lateness)]);
-        drawing.step("groups", &[window.groups.join(", ")]);
+        drawing.step("groups", &[list(&window.groups)]);
         let mut state = vec![estimate(window.group_bytes, counted)];
         if window.grows {
             state.push("a group grows with the values it keeps one by one (DISTINCT, ORDER BY)".into());
@@ -86,7 +89,7 @@ fn draw(file: &QueryFile, query: &StandingQuery, stream: &str, readers: &[&str],
             drawing.step("having", std::slice::from_ref(having));
         }
     }
-    drawing.step("select", &[plan.select.join(", ")]);
+    drawing.step("select", &[list(&plan.select)]);
     drawing.step("table", &table(&plan));
     drawing.step("then", &follow_ups(&plan, stream, readers));
     drawing.last("plan", &[format!("fingerprint {}", &plan.fingerprint[..16.min(plan.fingerprint.len())])]);
@@ -119,7 +122,7 @@ fn table(plan: &StreamingPlan) -> Vec<String> {
     let when = if plan.window.is_some() { "once, when a window closes" } else { "in the epoch that reads the row" };
     let mut lines = vec![
         format!("{name}, partitioned by {}: rows are added {when}", plan.output.partition_by),
-        plan.output_columns().join(", "),
+        list(&plan.output_columns()),
     ];
     if !plan.output.sort_by.is_empty() {
         lines.push(format!("files are sorted by {}", plan.output.sort_by.join(", ")));
@@ -171,15 +174,20 @@ impl Drawing {
         let lines = lines.iter().flat_map(|line| wrapped(line));
         for (index, line) in lines.enumerate() {
             let (branch, label) = if index == 0 { (first, label) } else { (more, "") };
-            self.0.push_str(&format!("\n{branch}{label:<LABEL$}{line}"));
+            self.0.push_str(&format!("\n{branch}{label:<LABEL$}{}", line.replace(UNBROKEN, " ")));
         }
     }
 }
 
-/// A text in lines of at most [`WIDTH`] letters, cut at spaces.
+/// Items of a list, each to be kept on one line.
+fn list(items: &[String]) -> String {
+    items.iter().map(|item| item.replace(' ', UNBROKEN)).collect::<Vec<_>>().join(", ")
+}
+
+/// A text in lines of at most [`WIDTH`] letters, cut at plain spaces.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = vec![String::new()];
-    for word in text.split_whitespace() {
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
         let full = lines.last().is_some_and(|line| line.chars().count() + 1 + word.chars().count() > WIDTH);
         if full && lines.last().is_some_and(|line| !line.is_empty()) {
             lines.push(String::new());
@@ -203,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// The shipped queries as drawn, counted in a lake that holds this.
+    /// The shipped queries as drawn, with this much counted in their lake.
     async fn drawn(counted: Option<Counted>) -> String {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let contracts = read_folder(&root.join("lake")).unwrap();
@@ -232,9 +240,12 @@ mod tests {
 
     #[tokio::test]
     async fn state_is_counted_where_there_is_a_lake() {
-        let shown = drawn(Some(Counted { groups: 1_204, windows: 60 })).await;
-        assert!(shown.contains("1,204 groups in the fullest of the newest day's 60 windows"), "{shown}");
-        assert!(!shown.contains("unknown until"), "{shown}");
+        let counted = Some(Counted { groups: 1_204, windows: 60 });
+        let state = "about 128 B a group and open window; 1,204 groups in the fullest of the newest day's 60 windows: 150.5 KiB \
+                     a window";
+        assert_eq!(estimate(128, counted), state);
+        assert!(drawn(None).await.contains("unknown until the lake"));
+        assert!(!drawn(counted).await.contains("unknown until the lake"));
     }
 
     #[test]

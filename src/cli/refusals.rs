@@ -16,7 +16,10 @@ const WIDTH: usize = 120;
 pub(super) fn render(refusals: &Refusals, is_coloured: bool) -> String {
     let renderer = if is_coloured { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.term_width(WIDTH);
-    let mut shown: Vec<String> = refusals.iter().map(|refusal| renderer.render(&[group(refusal)])).collect();
+    // Files were read in one go and planned in another; the reader mends one file after the other.
+    let mut ordered: Vec<&Refusal> = refusals.iter().collect();
+    ordered.sort_by_key(|refusal| refusal.text().map(SourceText::name));
+    let mut shown: Vec<String> = ordered.into_iter().map(|refusal| renderer.render(&[group(refusal)])).collect();
     if refusals.len() > 1 {
         shown.push(count(refusals));
     }

@@ -1,9 +1,10 @@
--- error: 8:7: no option `alowed_lateness`; did you mean `allowed_lateness`?
--- error: 9:67: no column `stat`; did you mean `state`?
--- error: 10:15: no column `amnt`; did you mean `amount`?
--- error: 10:32: no function `averag`
--- error: 10:60: `now` answers differently each time; use the row's `event_time`, or a column; stream and batch would disagree, and so would a restart
--- error: 12:10: no column `mercant`; did you mean `merchant`?
+-- error: 9:7: no option `alowed_lateness`; did you mean `allowed_lateness`?
+-- error: 10:67: no column `stat`; did you mean `state`?
+-- error: 11:15: no column `amnt`; did you mean `amount`?
+-- error: 11:32: no function `averag`
+-- error: 11:60: `now` answers differently each time; use the row's `event_time`, or a column; stream and batch would disagree, and so would a restart
+-- error: 13:10: no column `mercant`; did you mean `merchant`?
+-- error: 15:32: no column `ammount`; did you mean `amount`?
 CREATE MATERIALIZED VIEW q
 WITH (alowed_lateness = '10 seconds')
 AS SELECT window_start, CAST(window_start AS DATE) AS event_date, stat,
