@@ -62,6 +62,12 @@ impl SourceText {
 pub struct Refusal {
     at: Span,
     message: String,
+    /// Apart, so that a result is small where nothing was refused.
+    more: Box<More>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct More {
     helps: Vec<String>,
     notes: Vec<String>,
     meant: Option<String>,
@@ -71,18 +77,18 @@ pub struct Refusal {
 impl Refusal {
     /// Refuses what stands at `at` (line 0: no place is known); `message` says what is wrong and not what to do about it.
     pub fn new(at: Span, message: impl Into<String>) -> Self {
-        Self { at, message: message.into(), helps: Vec::new(), notes: Vec::new(), meant: None, text: None }
+        Self { at, message: message.into(), more: Box::default() }
     }
 
     /// Adds what to write instead.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.helps.push(help.into());
+        self.more.helps.push(help.into());
         self
     }
 
     /// Adds why, or what else is good to know.
     pub fn note(mut self, note: impl Into<String>) -> Self {
-        self.notes.push(note.into());
+        self.more.notes.push(note.into());
         self
     }
 
@@ -91,11 +97,11 @@ impl Refusal {
         /// As many names as one reads at a glance.
         const LISTED_MAX: usize = 12;
         let known: Vec<&str> = known.into_iter().collect();
-        self.meant = nearest(word, known.iter().copied()).map(str::to_owned);
-        match &self.meant {
-            Some(name) => self.helps.push(format!("did you mean `{name}`?")),
+        self.more.meant = nearest(word, known.iter().copied()).map(str::to_owned);
+        match &self.more.meant {
+            Some(name) => self.more.helps.push(format!("did you mean `{name}`?")),
             None if (1..=LISTED_MAX).contains(&known.len()) => {
-                self.helps.push(format!("there is `{}`", known.join("`, `")));
+                self.more.helps.push(format!("there is `{}`", known.join("`, `")));
             }
             None => {}
         }
@@ -112,7 +118,7 @@ impl Refusal {
 
     /// Says which text it is about, unless that is known.
     pub fn of(mut self, text: &SourceText) -> Self {
-        self.text.get_or_insert_with(|| text.clone());
+        self.more.text.get_or_insert_with(|| text.clone());
         self
     }
 
@@ -133,7 +139,7 @@ impl Refusal {
 
     /// `file:line:column: sentence`, as far as these are known.
     pub fn head(&self) -> String {
-        match (&self.text, self.at.start) {
+        match (&self.more.text, self.at.start) {
             (None, _) => self.message.clone(),
             (Some(text), Location { line: 0, .. }) => format!("{}: {}", text.name, self.message),
             (Some(text), Location { line, column }) => format!("{}:{line}:{column}: {}", text.name, self.message),
@@ -142,28 +148,28 @@ impl Refusal {
 
     /// The text it is about, if it is about one.
     pub fn text(&self) -> Option<&SourceText> {
-        self.text.as_ref()
+        self.more.text.as_ref()
     }
 
     /// The text and the bytes of it this is about.
     pub fn excerpt(&self) -> Option<(&SourceText, Range<usize>)> {
-        let text = self.text.as_ref()?;
+        let text = self.more.text.as_ref()?;
         Some((text, text.bytes(self.at)?))
     }
 
     /// The known name that was found near, if one was.
     pub fn meant(&self) -> Option<&str> {
-        self.meant.as_deref()
+        self.more.meant.as_deref()
     }
 
     /// What to write instead.
     pub fn helps(&self) -> &[String] {
-        &self.helps
+        &self.more.helps
     }
 
     /// Why, or what else is good to know.
     pub fn notes(&self) -> &[String] {
-        &self.notes
+        &self.more.notes
     }
 }
 
@@ -171,7 +177,7 @@ impl Refusal {
 impl Display for Refusal {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&self.head())?;
-        self.helps.iter().chain(&self.notes).try_for_each(|more| write!(f, "; {more}"))
+        self.more.helps.iter().chain(&self.more.notes).try_for_each(|more| write!(f, "; {more}"))
     }
 }
 
