@@ -5,6 +5,12 @@
 
 use std::process::ExitCode;
 
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+mod refusal;
+
+pub use refusal::{Refusal, Refusals, SourceText, nearest};
+
 /// The result of everything in Lakeward that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -13,7 +19,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The user changes the command line, the configuration, a contract or a query. Never retried. Exit code 2.
     #[error("{0}")]
-    Usage(String),
+    Usage(Refusals),
     /// Another writer owns the lake now. Never retried: it would fight. Exit code 75.
     #[error("{0}")]
     Fenced(String),
@@ -28,7 +34,7 @@ pub enum Error {
 impl Error {
     /// An error the user can mend; `message` says what, where, and what to try.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self::Usage(message.into())
+        Self::Usage(Refusal::new(Span::empty(), message).into())
     }
 
     /// A failure of the world around; `what` names the action that failed.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::contract::{TableContract, read_folder};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusals, Result};
 use crate::sql::{Catalog, QueryFile, StandingQuery, plan_all, read_queries, with_parents};
 
 /// The tables every lake has besides its stream's.
@@ -31,13 +31,16 @@ impl Plans {
     /// Reads the contracts and plans every standing query.
     ///
     /// # Errors
-    /// [`Error::Usage`] naming file, line and column.
+    /// [`Error::Usage`] with all that is wrong in all files, each naming file, line and column.
     pub async fn read(config: &Config) -> Result<Self> {
         let contracts = read_folder(&config.lake.contracts)?;
         let table = |name: &str| table_contract(&contracts, config, name);
         let (stream, rejects, epochs) = (stream(&contracts, config)?, table(REJECTS)?, table(EPOCHS)?);
         let catalog = Catalog::new(Arc::clone(&stream), contracts.clone())?;
-        let queries = plan_all(&read_queries(&config.queries.dir)?, catalog).await?;
+        let mut refused = Refusals::default();
+        let files = read_queries(&config.queries.dir, &mut refused)?;
+        let queries = plan_all(&files, catalog, &mut refused).await?;
+        refused.or(()).map_err(Error::Usage)?;
         Ok(Self { stream, rejects, epochs, contracts, queries })
     }
 }
@@ -57,12 +60,14 @@ pub async fn plan_file(config: &Config, path: &Path) -> Result<StandingQuery> {
     }
     let name = Arc::clone(&file.name);
     // A copy under way of a view of the folder stands for that view.
-    let mut files = read_queries(&config.queries.dir)?;
+    let mut files = read_queries(&config.queries.dir, &mut Refusals::default())?;
     files.retain(|other| other.name != name);
     files.push(file);
     let wanted: Vec<QueryFile> = with_parents(&files, &name).into_iter().cloned().collect();
     let catalog = Catalog::new(stream(&contracts, config)?, contracts)?;
-    let mut planned = plan_all(&wanted, catalog).await?;
+    let mut refused = Refusals::default();
+    let mut planned = plan_all(&wanted, catalog, &mut refused).await?;
+    refused.or(()).map_err(Error::Usage)?;
     let position = planned.iter().position(|query| *query.name() == name);
     position.map(|at| planned.swap_remove(at)).ok_or_else(|| Error::broken(format!("`{name}` was not planned")))
 }

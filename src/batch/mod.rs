@@ -68,6 +68,11 @@ impl LakeView {
         self.rows(BatchStatement::parse("statement", text, params)?).await
     }
 
+    /// Whether the lake holds a table of this name.
+    pub fn has(&self, table: &str) -> bool {
+        self.session.table_exist(table).unwrap_or(false)
+    }
+
     /// Runs a file: a batch job, or a standing query over the whole of the lake.
     ///
     /// # Errors

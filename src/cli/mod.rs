@@ -3,8 +3,10 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
 //! everything said on the way to standard error.
 
+mod explain;
 mod live;
 mod output;
+mod refusals;
 mod restate;
 mod run;
 mod tools;
@@ -51,6 +53,8 @@ enum Command {
     Batch(BatchArgs),
     /// Run one SQL statement over the lake.
     Sql(SqlArgs),
+    /// Draw how a standing query streams: source, window, state, table.
+    Explain(ExplainArgs),
     /// Prove the books of a lake at rest.
     Audit(AuditArgs),
     /// Mend a lake at rest.
@@ -160,6 +164,12 @@ struct SqlArgs {
 }
 
 #[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The query file.
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct AuditArgs {
     /// Print the findings and the books as JSON.
     #[arg(long)]
@@ -222,6 +232,7 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
         Command::Replay(args) => tools::replay(&config, &args).await,
         Command::Batch(args) => tools::batch(&config, args).await,
         Command::Sql(args) => tools::sql(&config, args).await,
+        Command::Explain(args) => explain::explain(&config, &args).await,
         Command::Audit(args) => tools::audit(&config, &args).await,
         Command::Lake(LakeCommand::Reconcile) => restate::reconcile(config).await,
     }

@@ -18,6 +18,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::error::Result;
 
+pub use rules::{NameOf, bad_name};
+
 /// One table as declared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableContract {

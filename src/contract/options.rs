@@ -9,10 +9,10 @@ use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
     CreateTable, CreateTableOptions, Expr, Ident, Spanned, SqlOption, UnaryOperator, Value,
 };
-use datafusion::sql::sqlparser::tokenizer::Location;
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::Format;
-use super::source::{Source, did_you_mean};
+use super::source::Source;
 use crate::error::{Error, Result};
 
 const COLUMN_OPTIONS: [&str; 4] = ["field", "pad", "strip_prefix", "token"];
@@ -26,7 +26,7 @@ const PAD_MAX: usize = 38;
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub(super) text: Arc<str>,
-    pub(super) at: Location,
+    pub(super) at: Span,
 }
 
 /// What a column's `OPTIONS` say.
@@ -39,13 +39,13 @@ pub(super) struct ColumnOptions {
 }
 
 impl ColumnOptions {
-    pub(super) fn read(source: &Source<'_>, list: &[SqlOption], column: &str, data_type: &DataType) -> Result<Self> {
+    pub(super) fn read(source: &Source, list: &[SqlOption], column: &str, data_type: &DataType) -> Result<Self> {
         let mut options = Self::default();
         for (key, value) in pairs(source, list, &COLUMN_OPTIONS)? {
             let name = key.value.as_str();
             if name != "field" && *data_type != DataType::Utf8 {
                 let message = format!("`{name}` works on text: make `{column}` a STRING or remove the option");
-                return Err(source.error(key.span.start, message));
+                return Err(source.error(key.span, message));
             }
             match name {
                 "field" => options.field = Some(text(source, key, value)?),
@@ -70,20 +70,20 @@ pub(super) struct TableOptions {
 
 impl TableOptions {
     /// Reads them; a stream has all of `event_time`, `identity`, `partition_key`, another table none.
-    pub(super) fn read(source: &Source<'_>, table: &CreateTable) -> Result<Self> {
+    pub(super) fn read(source: &Source, table: &CreateTable) -> Result<Self> {
         let list: &[SqlOption] = match &table.table_options {
             CreateTableOptions::With(list) => list,
             _ => &[],
         };
-        let at = table.name.span().start;
+        let at = table.name.span();
         let mut format = None;
         let mut texts: Vec<(&str, Placed)> = Vec::new();
         for (key, value) in pairs(source, list, &TABLE_OPTIONS)? {
             let value = text(source, key, value)?;
             if key.value == "format" {
                 if !FORMATS.contains(&value.text.as_ref()) {
-                    let hint = did_you_mean(&value.text, &FORMATS);
-                    return Err(source.error(value.at, format!("unknown format `{}`{hint}", value.text)));
+                    let message = format!("unknown format `{}`", value.text);
+                    return Err(source.unknown(value.at, message, &value.text, FORMATS));
                 }
                 format = Some(Format::Json);
             } else {
@@ -109,12 +109,12 @@ impl TableOptions {
     }
 }
 
-fn missing(source: &Source<'_>, at: Location, option: &str, what: &str) -> Error {
+fn missing(source: &Source, at: Span, option: &str, what: &str) -> Error {
     source.error(at, format!("{what} needs `{option} = '<column>'` in its WITH (…)"))
 }
 
 /// `a, b` as its parts.
-fn names(source: &Source<'_>, list: &Placed) -> Result<Vec<Placed>> {
+fn names(source: &Source, list: &Placed) -> Result<Vec<Placed>> {
     let mut names: Vec<Placed> = Vec::new();
     for name in list.text.split(',').map(str::trim) {
         if name.is_empty() || names.iter().any(|known| known.text.as_ref() == name) {
@@ -127,29 +127,30 @@ fn names(source: &Source<'_>, list: &Placed) -> Result<Vec<Placed>> {
 }
 
 /// The `key = value` pairs of a list; refuses what is no pair, unknown or written twice.
-fn pairs<'l>(source: &Source<'_>, list: &'l [SqlOption], known: &[&str]) -> Result<Vec<(&'l Ident, &'l Expr)>> {
+fn pairs<'l>(source: &Source, list: &'l [SqlOption], known: &[&str]) -> Result<Vec<(&'l Ident, &'l Expr)>> {
     let mut pairs: Vec<(&Ident, &Expr)> = Vec::new();
     for option in list {
         let SqlOption::KeyValue { key, value } = option else {
-            return Err(source.error(option.span().start, format!("`{option}`: expected `option = value`")));
+            return Err(source.error(option.span(), format!("`{option}`: expected `option = value`")));
         };
         let name = key.value.as_str();
         if !known.contains(&name) {
-            return Err(source.error(key.span.start, format!("unknown option `{name}`{}", did_you_mean(name, known))));
+            let message = format!("unknown option `{name}`");
+            return Err(source.unknown(key.span, message, name, known.iter().copied()));
         }
         if pairs.iter().any(|(other, _)| other.value == key.value) {
-            return Err(source.error(key.span.start, format!("option `{name}` is given twice")));
+            return Err(source.error(key.span, format!("option `{name}` is given twice")));
         }
         pairs.push((key, value));
     }
     Ok(pairs)
 }
 
-fn text(source: &Source<'_>, key: &Ident, value: &Expr) -> Result<Placed> {
+fn text(source: &Source, key: &Ident, value: &Expr) -> Result<Placed> {
     match value {
         Expr::Value(literal) => match &literal.value {
             Value::SingleQuotedString(text) if !text.is_empty() => {
-                Ok(Placed { text: text.as_str().into(), at: literal.span.start })
+                Ok(Placed { text: text.as_str().into(), at: literal.span })
             }
             _ => Err(expected(source, key, value, "a text in single quotes")),
         },
@@ -157,14 +158,14 @@ fn text(source: &Source<'_>, key: &Ident, value: &Expr) -> Result<Placed> {
     }
 }
 
-fn boolean(source: &Source<'_>, key: &Ident, value: &Expr) -> Result<bool> {
+fn boolean(source: &Source, key: &Ident, value: &Expr) -> Result<bool> {
     match value {
         Expr::Value(literal) if matches!(literal.value, Value::Boolean(_)) => Ok(literal.value == Value::Boolean(true)),
         _ => Err(expected(source, key, value, "`true` or `false`")),
     }
 }
 
-fn pad(source: &Source<'_>, key: &Ident, value: &Expr) -> Result<usize> {
+fn pad(source: &Source, key: &Ident, value: &Expr) -> Result<usize> {
     if let Expr::Value(literal) = value
         && let Value::Number(digits, _) = &literal.value
         && let Ok(width) = digits.parse()
@@ -175,12 +176,12 @@ fn pad(source: &Source<'_>, key: &Ident, value: &Expr) -> Result<usize> {
     Err(expected(source, key, value, &format!("a width from 1 to {PAD_MAX}")))
 }
 
-fn expected(source: &Source<'_>, key: &Ident, value: &Expr, what: &str) -> Error {
+fn expected(source: &Source, key: &Ident, value: &Expr, what: &str) -> Error {
     // A sign has no place of its own; its number has.
     let at = match value {
         Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, .. } => source.place_after(key.span),
-        _ => value.span().start,
+        _ => value.span(),
     };
-    let at = if at.line == 0 { key.span.start } else { at };
+    let at = if at.start.line == 0 { key.span } else { at };
     source.error(at, format!("`{} = {value}`: expected {what}", key.value))
 }

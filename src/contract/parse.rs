@@ -17,11 +17,13 @@ use datafusion::sql::sqlparser::ast::helpers::stmt_create_table::CreateTableBuil
 use datafusion::sql::sqlparser::ast::{
     ColumnDef, ColumnOption, CreateTable, CreateTableOptions, Expr, GeneratedAs, Spanned,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::options::{ColumnOptions, TableOptions};
+use super::rules::NameOf;
 use super::source::Source;
 use super::{Column, InputField, Origin, StreamContract, TableContract, rules, types};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Refusals, Result, SourceText};
 
 pub(super) fn folder(folder: &Path) -> Result<BTreeMap<Arc<str>, TableContract>> {
     let unreadable = |error| {
@@ -38,38 +40,53 @@ pub(super) fn folder(folder: &Path) -> Result<BTreeMap<Arc<str>, TableContract>>
     if paths.is_empty() {
         return Err(Error::usage(format!("no contract (`*.sql`) in `{}` (`lake.contracts`)", folder.display())));
     }
+    let mut refused = Refusals::default();
     let mut contracts = BTreeMap::new();
     let mut files: BTreeMap<Arc<str>, &Path> = BTreeMap::new();
     for path in &paths {
         let origin = path.display().to_string();
         let sql = fs::read_to_string(path).map_err(|error| Error::usage(format!("cannot read `{origin}`: {error}")))?;
-        let contract = table_contract(&origin, &sql)?;
+        let Some(contract) = refused.gather(table_contract(&origin, &sql))? else { continue };
         if let Some(other) = files.insert(contract.name.clone(), path) {
             let (name, other) = (&contract.name, other.display());
-            return Err(Error::usage(format!("{origin}: table `{name}` is already declared in `{other}`; rename one")));
+            let refusal = Refusal::new(Span::empty(), format!("table `{name}` is already declared in `{other}`"));
+            refused.push(refusal.help("rename one").of(&SourceText::new(origin, sql)));
+            continue;
         }
         contracts.insert(contract.name.clone(), contract);
     }
-    Ok(contracts)
+    refused.or(contracts).map_err(Error::Usage)
 }
 
 pub(super) fn table_contract(origin: &str, sql: &str) -> Result<TableContract> {
     let source = Source::read(origin, sql)?;
     let table = source.create_table()?;
-    let name = table_name(&source, &table)?;
-    let options = TableOptions::read(&source, &table)?;
+    let mut refused = Refusals::default();
+    let name = refused.gather(table_name(&source, &table))?;
+    let options = refused.gather(TableOptions::read(&source, &table))?;
+    // While it is not known whether the table is a stream, its columns may be written as a stream's are.
+    let in_stream = options.as_ref().is_none_or(|options| options.format.is_some());
 
     let mut columns: Vec<Column> = Vec::with_capacity(table.columns.len());
     for definition in &table.columns {
-        let column = column(&source, definition, options.format.is_some())?;
+        let column = refused.gather(column(&source, definition, in_stream))?;
+        let Some(column) = column else { continue };
         if columns.iter().any(|c| c.name == column.name) {
             let message = format!("column `{}` is declared twice", column.name);
-            return Err(source.error(definition.name.span.start, message));
+            refused.gather(Err::<(), _>(source.error(definition.name.span, message)))?;
+            continue;
         }
         columns.push(column);
     }
-    rules::check_columns(&source, &table, &columns, options.format.is_some())?;
-    rules::check_options(&source, &table, &columns, &options)?;
+    // What the rules say of something left out would be a mere consequence.
+    let (Some(name), Some(options), true) = (name, options, refused.is_empty()) else {
+        return Err(source.refuse_all(refused));
+    };
+    refused.gather(rules::check_columns(&source, &table, &columns, in_stream))?;
+    refused.gather(rules::check_options(&source, &table, &columns, &options))?;
+    if !refused.is_empty() {
+        return Err(source.refuse_all(refused));
+    }
 
     let stream = match (options.format, options.event_time, options.identity, options.partition_key) {
         (Some(format), Some(event_time), Some(identity), Some(partition_key)) => Some(StreamContract {
@@ -92,8 +109,8 @@ pub(super) fn table_contract(origin: &str, sql: &str) -> Result<TableContract> {
 }
 
 /// The table's name; refuses every clause beside name, columns and `WITH`.
-fn table_name(source: &Source<'_>, table: &CreateTable) -> Result<Arc<str>> {
-    let at = table.name.span().start;
+fn table_name(source: &Source, table: &CreateTable) -> Result<Arc<str>> {
+    let at = table.name.span();
     let only = CreateTableBuilder::new(table.name.clone())
         .columns(table.columns.clone())
         .table_options(table.table_options.clone())
@@ -108,7 +125,7 @@ fn table_name(source: &Source<'_>, table: &CreateTable) -> Result<Arc<str>> {
     let Some(ident) = part.as_ident() else {
         return Err(source.error(at, format!("table `{}`: a plain name is expected", table.name)));
     };
-    rules::check_table_name(source, ident)?;
+    rules::check_name(source, NameOf::Table, ident)?;
     Ok(ident.value.as_str().into())
 }
 
@@ -122,22 +139,22 @@ struct Clauses {
     options: Option<ColumnOptions>,
 }
 
-fn column(source: &Source<'_>, definition: &ColumnDef, in_stream: bool) -> Result<Column> {
+fn column(source: &Source, definition: &ColumnDef, in_stream: bool) -> Result<Column> {
     let name = &definition.name;
-    rules::check_column_name(source, name)?;
+    rules::check_name(source, NameOf::Column, name)?;
     let data_type = types::arrow_type(source, definition)?;
     let clauses = clauses(source, definition, &data_type)?;
     let engine_filled = !in_stream || name.value.starts_with('_');
     if engine_filled && (clauses.options.is_some() || clauses.check.is_some() || clauses.generated.is_some()) {
         let why = if in_stream { "the engine fills it" } else { "the table is no stream (no `format` in its WITH)" };
         let message = format!("`{}` can have no OPTIONS, CHECK or GENERATED: {why}", name.value);
-        return Err(source.error(name.span.start, message));
+        return Err(source.error(name.span, message));
     }
     let origin = match (engine_filled, clauses.generated, clauses.options) {
         (true, ..) => Origin::Engine,
         (false, Some(_), Some(_)) => {
             let message = format!("`{}` is GENERATED, so it takes no input field: remove its OPTIONS", name.value);
-            return Err(source.error(name.span.start, message));
+            return Err(source.error(name.span, message));
         }
         (false, Some(expression), None) => Origin::Generated(expression),
         (false, None, options) => Origin::Field(input_field(&name.value, options.unwrap_or_default())),
@@ -161,7 +178,7 @@ fn input_field(column: &str, options: ColumnOptions) -> InputField {
     }
 }
 
-fn clauses(source: &Source<'_>, definition: &ColumnDef, data_type: &DataType) -> Result<Clauses> {
+fn clauses(source: &Source, definition: &ColumnDef, data_type: &DataType) -> Result<Clauses> {
     let name = &definition.name;
     let mut clauses = Clauses::default();
     let mut seen: Vec<&str> = Vec::new();
@@ -196,16 +213,16 @@ fn clauses(source: &Source<'_>, definition: &ColumnDef, data_type: &DataType) ->
             }
             other => {
                 let message = format!("`{}`: `{other}` is not part of a contract; {CLAUSES}", name.value);
-                return Err(source.error(name.span.start, message));
+                return Err(source.error(name.span, message));
             }
         };
         if seen.contains(&word) || (word == "NULL" && clauses.not_null) {
             let message = format!("`{}`: a second `{word}`; write it once (rules are joined by AND)", name.value);
-            return Err(source.error(name.span.start, message));
+            return Err(source.error(name.span, message));
         }
         if clause.name.is_some() {
             let message = format!("`{}`: a CONSTRAINT name is not part of a contract", name.value);
-            return Err(source.error(name.span.start, message));
+            return Err(source.error(name.span, message));
         }
         seen.push(word);
     }

@@ -6,14 +6,14 @@
 use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
-use datafusion::sql::sqlparser::ast::{CreateTable, Expr, Ident, Spanned, visit_expressions};
-use datafusion::sql::sqlparser::tokenizer::Location;
+use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, Expr, Ident, Spanned, visit_expressions};
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::options::{Placed, TableOptions};
-use super::source::{Source, did_you_mean};
+use super::source::Source;
 use super::types::sql_name;
 use super::{Column, Origin, parse, provenance, timestamp_type};
-use crate::error::Result;
+use crate::error::{Refusal, Refusals, Result};
 
 /// Longest name, in bytes: Redshift's limit (rule 8).
 const NAME_BYTES_MAX: usize = 127;
@@ -38,79 +38,91 @@ const RESERVED: &str = "\
     truncatecolumns uescape unbounded union unique uniquejoin unnest unpivot update user using utc_timestamp values \
     varchar verbose view views wallet when where window with without";
 
-/// A table's name: crawlers skip what starts with `_`, so it may not.
-pub(super) fn check_table_name(source: &Source<'_>, name: &Ident) -> Result<()> {
-    if name.value.starts_with('_') {
-        let message = format!("table `{}`: readers skip folders that start with `_`; choose another name", name.value);
-        return Err(source.error(name.span.start, message));
-    }
-    check_name(source, name, "table")
+/// What a name is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameOf {
+    Table,
+    Column,
 }
 
-/// A column's name: a leading `_` is kept for what the engine fills.
-pub(super) fn check_column_name(source: &Source<'_>, name: &Ident) -> Result<()> {
-    if name.value.starts_with('_') && provenance_type(&name.value).is_none() {
-        let hint = did_you_mean(&name.value, &provenance_names());
-        let message = format!("`{}`: a leading `_` marks what the engine fills{hint}", name.value);
-        return Err(source.error(name.span.start, message));
-    }
-    check_name(source, name, "column")
+/// A name as declared.
+pub(super) fn check_name(source: &Source, of: NameOf, name: &Ident) -> Result<()> {
+    bad_name(of, &name.value).map_or(Ok(()), |refusal| Err(source.refuse(refusal.or_at(name.span))))
 }
 
-fn check_name(source: &Source<'_>, name: &Ident, what: &str) -> Result<()> {
-    let text = name.value.as_str();
+/// What makes a name one that some reader of the lake cannot take (rule 8); the refusal has no place yet.
+pub fn bad_name(of: NameOf, text: &str) -> Option<Refusal> {
+    let refuse = |message: String| Some(Refusal::new(Span::empty(), message));
+    let what = match of {
+        // Crawlers skip what starts with `_`.
+        NameOf::Table if text.starts_with('_') => {
+            let refusal = refuse(format!("table `{text}`: readers skip folders that start with `_`"));
+            return refusal.map(|refusal| refusal.help("choose another name"));
+        }
+        NameOf::Column if text.starts_with('_') && provenance_type(text).is_none() => {
+            let refusal = refuse(format!("`{text}`: a leading `_` marks what the engine fills"));
+            return refusal.map(|refusal| refusal.near(text, provenance_names()));
+        }
+        NameOf::Table => "table",
+        NameOf::Column => "column",
+    };
     let bare = text.strip_prefix('_').unwrap_or(text);
     let well_formed = bare.starts_with(|c: char| c.is_ascii_lowercase())
         && bare.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
-    let complaint = if !well_formed {
-        "expected lower-case letters, digits and `_`, a letter first".to_owned()
+    if !well_formed {
+        refuse(format!("{what} `{text}`: expected lower-case letters, digits and `_`, a letter first"))
     } else if text.len() > NAME_BYTES_MAX {
-        format!("longer than {NAME_BYTES_MAX} bytes")
+        refuse(format!("{what} `{text}`: longer than {NAME_BYTES_MAX} bytes"))
     } else if RESERVED.split_ascii_whitespace().any(|word| word == text) {
-        format!("a reserved word of Athena or Redshift; take another, like `{text}_value`")
+        let refusal = refuse(format!("{what} `{text}`: a reserved word of Athena or Redshift"));
+        refusal.map(|refusal| refusal.help(format!("take another, like `{text}_value`")))
     } else {
-        return Ok(());
-    };
-    Err(source.error(name.span.start, format!("{what} `{text}`: {complaint}")))
+        None
+    }
 }
 
 /// Checks every column against the others: provenance, tokens, input fields, names inside expressions.
-pub(super) fn check_columns(source: &Source<'_>, table: &CreateTable, columns: &[Column], stream: bool) -> Result<()> {
+pub(super) fn check_columns(source: &Source, table: &CreateTable, columns: &[Column], stream: bool) -> Result<()> {
+    let mut refused = Refusals::default();
     for (index, (definition, column)) in table.columns.iter().zip(columns).enumerate() {
-        let at = definition.name.span.start;
-        if let Some(expected) = provenance_type(&column.name)
-            && (column.data_type != expected || column.nullable)
-        {
-            let message = format!("`{}` is {} NOT NULL in every table", column.name, sql_name(&expected));
-            return Err(source.error(at, message));
-        }
-        if let Origin::Field(field) = &column.origin
-            && let Some(other) = columns[..index]
-                .iter()
-                .find(|other| matches!(&other.origin, Origin::Field(known) if known.name == field.name))
-        {
-            // Two columns of one field could keep in clear what the other one hides.
-            let message = format!("`{}` and `{}` both read the field `{}`", other.name, column.name, field.name);
-            return Err(source.error(at, format!("{message}; let one be GENERATED from the other")));
-        }
+        refused.gather(check_column(source, definition, column, &columns[..index]))?;
         for (clause, expression) in parse::expressions(definition) {
-            check_expression(source, columns, column, clause, expression)?;
+            refused.gather(check_expression(source, columns, column, clause, expression))?;
         }
     }
     if stream {
-        let missing = provenance_names().into_iter().find(|name| columns.iter().all(|c| c.name.as_ref() != *name));
-        if let Some(name) = missing {
+        let missing = provenance_names().into_iter().filter(|name| columns.iter().all(|c| c.name.as_ref() != *name));
+        for name in missing {
             let data_type = provenance_type(name).as_ref().map_or("", sql_name);
             let message = format!("a stream's table needs the column `{name} {data_type} NOT NULL`");
-            return Err(source.error(table.name.span().start, message));
+            refused.push(Refusal::new(table.name.span(), message));
         }
+    }
+    if refused.is_empty() { Ok(()) } else { Err(source.refuse_all(refused)) }
+}
+
+fn check_column(source: &Source, definition: &ColumnDef, column: &Column, before: &[Column]) -> Result<()> {
+    let at = definition.name.span;
+    if let Some(expected) = provenance_type(&column.name)
+        && (column.data_type != expected || column.nullable)
+    {
+        let message = format!("`{}` is {} NOT NULL in every table", column.name, sql_name(&expected));
+        return Err(source.error(at, message));
+    }
+    if let Origin::Field(field) = &column.origin
+        && let Some(other) =
+            before.iter().find(|other| matches!(&other.origin, Origin::Field(known) if known.name == field.name))
+    {
+        // Two columns of one field could keep in clear what the other one hides.
+        let message = format!("`{}` and `{}` both read the field `{}`", other.name, column.name, field.name);
+        return Err(source.error(at, format!("{message}; let one be GENERATED from the other")));
     }
     Ok(())
 }
 
 /// An expression names columns a record brings; a generated one no other generated one, so that order does not matter.
 fn check_expression(
-    source: &Source<'_>,
+    source: &Source,
     columns: &[Column],
     column: &Column,
     clause: &str,
@@ -121,21 +133,22 @@ fn check_expression(
             Expr::Identifier(ident) => ident,
             Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } | Expr::CompoundIdentifier(_) => {
                 let message = format!("{clause} of `{}`: `{part}`: expected an expression over the row", column.name);
-                return ControlFlow::Break(source.error(part.span().start, message));
+                return ControlFlow::Break(source.error(part.span(), message));
             }
             _ => return ControlFlow::Continue(()),
         };
-        let complaint = match columns.iter().find(|c| *c.name == ident.value) {
+        match columns.iter().find(|c| *c.name == ident.value) {
             None => {
-                let names: Vec<&str> = readable(columns, clause).map(|c| c.name.as_ref()).collect();
-                format!("no column `{}`{}", ident.value, did_you_mean(&ident.value, &names))
+                let names = readable(columns, clause).map(|c| c.name.as_ref());
+                let message = format!("no column `{}`", ident.value);
+                ControlFlow::Break(source.unknown(ident.span, message, &ident.value, names))
             }
             Some(named) if readable(columns, clause).all(|c| c.name != named.name) => {
-                format!("{clause} of `{}` cannot read `{}`: it is filled later", column.name, named.name)
+                let message = format!("{clause} of `{}` cannot read `{}`: it is filled later", column.name, named.name);
+                ControlFlow::Break(source.error(ident.span, message))
             }
-            Some(_) => return ControlFlow::Continue(()),
-        };
-        ControlFlow::Break(source.error(ident.span.start, complaint))
+            Some(_) => ControlFlow::Continue(()),
+        }
     });
     match found {
         ControlFlow::Break(error) => Err(error),
@@ -155,7 +168,7 @@ fn readable<'c>(columns: &'c [Column], clause: &str) -> impl Iterator<Item = &'c
 
 /// Checks that the columns which the table's options name exist and are of the right kind.
 pub(super) fn check_options(
-    source: &Source<'_>,
+    source: &Source,
     table: &CreateTable,
     columns: &[Column],
     options: &TableOptions,
@@ -187,15 +200,16 @@ pub(super) fn check_options(
     Ok(())
 }
 
-fn find<'c>(source: &Source<'_>, columns: &'c [Column], option: &str, name: &Placed) -> Result<&'c Column> {
+fn find<'c>(source: &Source, columns: &'c [Column], option: &str, name: &Placed) -> Result<&'c Column> {
     columns.iter().find(|column| column.name == name.text).ok_or_else(|| {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_ref()).collect();
-        source.error(name.at, format!("`{option}`: no column `{}`{}", name.text, did_you_mean(&name.text, &names)))
+        let message = format!("`{option}`: no column `{}`", name.text);
+        source.unknown(name.at, message, &name.text, names)
     })
 }
 
-fn place_of(table: &CreateTable, column: &str) -> Option<Location> {
-    table.columns.iter().find(|definition| definition.name.value == column).map(|d| d.name.span.start)
+fn place_of(table: &CreateTable, column: &str) -> Option<Span> {
+    table.columns.iter().find(|definition| definition.name.value == column).map(|d| d.name.span)
 }
 
 fn provenance_names() -> [&'static str; 7] {

@@ -2,32 +2,29 @@
 //!
 //! The one law: an error names file, line and column, and the nearest right word when there is one.
 
-use std::fmt::Display;
-
 use datafusion::sql::sqlparser::ast::{CreateTable, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Refusals, Result, SourceText, nearest};
 
 /// What may follow a column's type: the words a misspelt clause is compared with.
 const CLAUSE_WORDS: [&str; 6] = ["NOT", "NULL", "OPTIONS", "CHECK", "COMMENT", "GENERATED"];
 
 /// A contract file, read into tokens.
-pub(super) struct Source<'a> {
-    origin: &'a str,
+pub(super) struct Source {
+    text: SourceText,
     tokens: Vec<TokenWithSpan>,
 }
 
-impl<'a> Source<'a> {
-    pub(super) fn read(origin: &'a str, sql: &str) -> Result<Self> {
+impl Source {
+    pub(super) fn read(origin: &str, sql: &str) -> Result<Self> {
+        let text = SourceText::new(origin, sql);
         let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location();
-        let tokens = tokens.map_err(|error| {
-            let Location { line, column } = error.location;
-            Error::usage(format!("{origin}:{line}:{column}: {}", error.message.to_lowercase()))
-        })?;
-        Ok(Self { origin, tokens })
+        let tokens =
+            tokens.map_err(|error| Refusal::new(point(error.location), error.message.to_lowercase()).in_text(&text))?;
+        Ok(Self { text, tokens })
     }
 
     /// The file's one statement.
@@ -62,18 +59,39 @@ impl<'a> Source<'a> {
     }
 
     /// An error at this place.
-    pub(super) fn error(&self, at: Location, message: impl Display) -> Error {
-        Error::usage(format!("{}:{}:{}: {message}", self.origin, at.line.max(1), at.column.max(1)))
+    pub(super) fn error(&self, at: Span, message: impl Into<String>) -> Error {
+        self.refuse(Refusal::new(at, message))
+    }
+
+    /// An error at this place, with the known word `word` was meant to be.
+    pub(super) fn unknown<'w>(
+        &self,
+        at: Span,
+        message: impl Into<String>,
+        word: &str,
+        known: impl IntoIterator<Item = &'w str>,
+    ) -> Error {
+        self.refuse(Refusal::new(at, message).near(word, known))
+    }
+
+    /// This refusal as an error of this file.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Error {
+        refusal.or_at(point(Location::new(1, 1))).in_text(&self.text)
+    }
+
+    /// All of these as one error of this file.
+    pub(super) fn refuse_all(&self, refused: Refusals) -> Error {
+        refused.in_text(&self.text)
     }
 
     /// Where the token after this span stands.
-    pub(super) fn place_after(&self, span: Span) -> Location {
+    pub(super) fn place_after(&self, span: Span) -> Span {
         let next = self.meaningful().find(|token| token.span.start >= span.end);
-        next.map_or(span.start, |token| token.span.start)
+        next.map_or(span, |token| token.span)
     }
 
-    fn first_place(&self) -> Location {
-        self.meaningful().next().map_or(Location { line: 1, column: 1 }, |token| token.span.start)
+    fn first_place(&self) -> Span {
+        self.meaningful().next().map_or(point(Location::new(1, 1)), |token| token.span)
     }
 
     fn meaningful(&self) -> impl Iterator<Item = &TokenWithSpan> {
@@ -93,17 +111,20 @@ impl<'a> Source<'a> {
         let end = || self.tokens.last().map_or(Location { line: 1, column: 1 }, |token| token.span.end);
         let at = at.unwrap_or_else(end);
         let message = message.replacen("Expected:", "expected", 1).replace(", found:", ", found");
-        self.error(at, format!("{message}{}", self.clause_hint(at)))
+        let refusal = Refusal::new(point(at), message);
+        self.refuse(match self.clause_meant(at) {
+            Some((word, clause)) => refusal.near(&word, [clause]),
+            None => refusal,
+        })
     }
 
-    /// `; did you mean …?` when the word at this place is nearly a column's clause.
-    fn clause_hint(&self, at: Location) -> String {
+    /// The word at this place and the clause of a column it nearly is.
+    fn clause_meant(&self, at: Location) -> Option<(String, &'static str)> {
         let word = self.meaningful().find_map(|token| match &token.token {
             Token::Word(word) if token.span.start == at => Some(word.value.to_uppercase()),
             _ => None,
         });
-        word.and_then(|word| nearest(&word, &CLAUSE_WORDS))
-            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+        word.and_then(|word| nearest(&word, CLAUSE_WORDS).map(|near| (word, near)))
     }
 }
 
@@ -112,18 +133,6 @@ fn location(place: &str) -> Option<Location> {
     Some(Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
 }
 
-/// `; did you mean …?` with the nearest of the known words, else what there is to choose from.
-pub(super) fn did_you_mean<S: AsRef<str>>(word: &str, known: &[S]) -> String {
-    if let Some(near) = nearest(word, known) {
-        return format!("; did you mean `{near}`?");
-    }
-    let known: Vec<String> = known.iter().map(|word| format!("`{}`", word.as_ref())).collect();
-    format!("; known are {}", known.join(", "))
-}
-
-/// The known word nearest to this one, if a third of its letters or less must change.
-fn nearest<'w, S: AsRef<str>>(word: &str, known: &'w [S]) -> Option<&'w str> {
-    let allowed = (word.chars().count() / 3).max(1);
-    let distances = known.iter().map(|known| (strsim::damerau_levenshtein(word, known.as_ref()), known.as_ref()));
-    distances.filter(|(distance, _)| (1..=allowed).contains(distance)).min().map(|(_, known)| known)
+fn point(at: Location) -> Span {
+    Span::new(at, at)
 }

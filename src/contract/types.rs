@@ -6,11 +6,11 @@ use std::ops::RangeInclusive;
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{ColumnDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo};
-use datafusion::sql::sqlparser::tokenizer::Location;
+use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::source::{Source, did_you_mean};
+use super::source::Source;
 use super::timestamp_type;
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 
 /// The types of rule 2, as a contract writes them.
 const TYPES: [&str; 11] =
@@ -20,7 +20,7 @@ const TYPES: [&str; 11] =
 const DECIMAL_DIGITS: RangeInclusive<u8> = 19..=38;
 
 /// The Arrow type of a column.
-pub(super) fn arrow_type(source: &Source<'_>, definition: &ColumnDef) -> Result<DataType> {
+pub(super) fn arrow_type(source: &Source, definition: &ColumnDef) -> Result<DataType> {
     Ok(match &definition.data_type {
         SqlType::String(None) => DataType::Utf8,
         SqlType::Boolean => DataType::Boolean,
@@ -37,18 +37,21 @@ pub(super) fn arrow_type(source: &Source<'_>, definition: &ColumnDef) -> Result<
             let written = other.to_string();
             let upper = written.to_uppercase();
             let base = upper.split(['(', ' ']).next().unwrap_or_default();
-            let hint = match base {
-                "TEXT" | "VARCHAR" | "CHAR" => "; did you mean `STRING`?".to_owned(),
-                "INTEGER" => "; did you mean `INT`?".to_owned(),
-                known if TYPES.contains(&known) => format!("; did you mean `{known}`?"),
-                word => did_you_mean(word, &TYPES),
+            let meant = match base {
+                "TEXT" | "VARCHAR" | "CHAR" => "STRING",
+                "INTEGER" => "INT",
+                word => word,
             };
-            return Err(source.error(type_place(source, definition), format!("unknown type `{written}`{hint}")));
+            let refusal = Refusal::new(type_place(source, definition), format!("unknown type `{written}`"));
+            return Err(source.refuse(match TYPES.contains(&meant) {
+                true => refusal.help(format!("did you mean `{meant}`?")),
+                false => refusal.near(meant, TYPES),
+            }));
         }
     })
 }
 
-fn decimal(source: &Source<'_>, at: Location, info: &ExactNumberInfo) -> Result<DataType> {
+fn decimal(source: &Source, at: Span, info: &ExactNumberInfo) -> Result<DataType> {
     if let ExactNumberInfo::PrecisionAndScale(precision, scale) = info
         && let (Ok(precision), Ok(scale)) = (u8::try_from(*precision), i8::try_from(*scale))
         && DECIMAL_DIGITS.contains(&precision)
@@ -57,15 +60,15 @@ fn decimal(source: &Source<'_>, at: Location, info: &ExactNumberInfo) -> Result<
         return Ok(DataType::Decimal128(precision, scale));
     }
     let message = format!(
-        "`DECIMAL{info}`: expected `DECIMAL(p,s)` with {} to {} digits, at most 19 after the point; money is `DECIMAL(20,2)`",
+        "`DECIMAL{info}`: expected `DECIMAL(p,s)` with {} to {} digits, at most 19 after the point",
         DECIMAL_DIGITS.start(),
         DECIMAL_DIGITS.end(),
     );
-    Err(source.error(at, message))
+    Err(source.refuse(Refusal::new(at, message).help("money is `DECIMAL(20,2)`")))
 }
 
 /// Types carry no place of their own: a type is the token after the column's name.
-fn type_place(source: &Source<'_>, definition: &ColumnDef) -> Location {
+fn type_place(source: &Source, definition: &ColumnDef) -> Span {
     source.place_after(definition.name.span)
 }
 

@@ -8,13 +8,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    Ident, ObjectName, Query, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::batch::display;
-use super::file::{Job, QueryFile, View, normal};
-use super::place::Refusal;
+use super::file::{Job, QueryFile, normal, tables_read};
+use super::place::{Refusal, Refusals};
 use super::spec::WindowSpec;
 use super::standing::StandingQuery;
 use crate::clock::Micros;
@@ -132,16 +131,29 @@ impl ViewDriver {
     }
 }
 
-/// Plans every view of these files over `catalog`, parents before children; batch jobs are left out.
+/// Plans every view of these files over `catalog`, parents before children; batch jobs are left out. What is wrong with
+/// any of them is gathered in `refused`; a view whose parent is refused is not looked at.
 ///
 /// # Errors
-/// [`Error::Usage`] as in [`StandingQuery::plan`], and for views that read each other in a circle.
-pub async fn plan_all(files: &[QueryFile], mut catalog: Catalog) -> Result<Vec<StandingQuery>> {
+/// Whatever is not the files' fault.
+pub async fn plan_all(files: &[QueryFile], mut catalog: Catalog, refused: &mut Refusals) -> Result<Vec<StandingQuery>> {
     let mut planned = Vec::new();
-    for file in in_order(files)? {
-        let query = StandingQuery::plan(file, &catalog).await?;
-        catalog.add(&query);
-        planned.push(query);
+    let mut bad: BTreeSet<String> = BTreeSet::new();
+    for file in refused.gather(in_order(files))?.unwrap_or_default() {
+        let reads_bad = reads(file).iter().any(|(name, _)| bad.contains(name));
+        let query = match reads_bad {
+            true => None,
+            false => refused.gather(StandingQuery::plan(file, &catalog).await)?,
+        };
+        match query {
+            Some(query) => {
+                catalog.add(&query);
+                planned.push(query);
+            }
+            None => {
+                bad.insert(file.name.to_string());
+            }
+        }
     }
     Ok(planned)
 }
@@ -190,8 +202,8 @@ impl<'a> Walk<'a> {
             if let Some(first) = self.path.iter().position(|step| *step == name) {
                 let circle =
                     self.path[first..].iter().copied().chain([name.as_str()]).collect::<Vec<_>>().join("` → `");
-                let message = format!("views read each other in a circle: `{circle}`; take one of them out of it");
-                return Err(Refusal::new(at, message).in_file(&display(&file.path)));
+                let refusal = Refusal::new(at, format!("views read each other in a circle: `{circle}`"));
+                return Err(refusal.help("take one of them out of it").in_text(&file.text));
             }
             self.visit(parent)?;
         }
@@ -204,39 +216,9 @@ impl<'a> Walk<'a> {
 
 /// The relations a view names, and where.
 fn reads(file: &QueryFile) -> Vec<(String, Span)> {
-    let Job::Standing(view) = &file.job else { return Vec::new() };
-    relations(view)
-}
-
-fn relations(view: &View) -> Vec<(String, Span)> {
-    let mut names = Names(Vec::new());
-    let _: ControlFlow<()> = view.query.visit(&mut names);
-    names.0
-}
-
-struct Names(Vec<(String, Span)>);
-
-impl Names {
-    fn note(&mut self, name: &Ident) {
-        self.0.push((normal(name), name.span));
-    }
-}
-
-impl Visitor for Names {
-    type Break = ();
-
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        let TableFactor::Table { name, args, .. } = factor else { return ControlFlow::Continue(()) };
-        match args.as_ref().map(|args| args.args.first()) {
-            None => {
-                if let Some(name) = single(name) {
-                    self.note(name);
-                }
-            }
-            Some(Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table))))) => self.note(table),
-            Some(_) => {}
-        }
-        ControlFlow::Continue(())
+    match &file.job {
+        Job::Standing(view) => tables_read(view.query.as_ref()),
+        Job::Batch(_) => Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::testing::{NOON, catalog, cut, lake, one_shot, plan, rows, shown, windowed};
 use super::{StandingQuery, TimeRange, read_queries, run_batch};
 use crate::clock::MICROS_PER_SECOND;
+use crate::error::Refusals;
 
 /// Each aggregate alone, and all together.
 #[rustfmt::skip]
@@ -280,7 +281,9 @@ async fn the_shipped_queries_have_the_promised_columns_and_stream_to_the_batch_a
         ),
         ("state_minute", columns(&["state"])),
     ];
-    let files = read_queries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("queries")).unwrap();
+    let mut refused = Refusals::default();
+    let files = read_queries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("queries"), &mut refused).unwrap();
+    assert!(refused.is_empty(), "{refused}");
     let rows = rows(11, 800, false);
     for (name, columns) in promised {
         let file = files.iter().find(|file| file.name.as_ref() == name).unwrap();

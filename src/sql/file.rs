@@ -4,19 +4,22 @@
 //! Reading a file parses it and checks its options; whether it can stream is decided when it is planned.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    CreateTableOptions, CreateView, Expr, Ident, Query, Spanned, SqlOption, Statement as SqlStatement, Value,
+    CreateTableOptions, CreateView, Expr, FunctionArg, FunctionArgExpr, Ident, Query, Spanned, SqlOption,
+    Statement as SqlStatement, TableFactor, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use super::interval::duration;
-use super::place::{Refusal, did_you_mean};
+use super::lasting::check_lasting;
+use super::place::{Refusal, Refusals};
 use crate::clock::Micros;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SourceText};
 
 /// Options of `CREATE MATERIALIZED VIEW … WITH (…)`.
 const OPTIONS: [&str; 2] = ["partition_by", "allowed_lateness"];
@@ -30,6 +33,7 @@ pub struct QueryFile {
     pub name: Arc<str>,
     /// The comment on top of the file.
     pub comment: String,
+    pub(super) text: SourceText,
     pub(super) job: Job,
 }
 
@@ -46,9 +50,12 @@ pub(super) struct View {
     pub(super) query: Box<Query>,
     /// Where the statement begins: the position of what has no better one.
     pub(super) at: Span,
+    pub(super) name_at: Span,
     pub(super) partition_by: Option<Ident>,
     /// How long a window stays open after the watermark has passed its end, and where that is said.
     pub(super) allowed_lateness: Option<(Micros, Span)>,
+    /// What is wrong around the SELECT: told together with what is wrong inside it.
+    pub(super) refused: Refusals,
 }
 
 impl QueryFile {
@@ -65,12 +72,35 @@ impl QueryFile {
     /// Parses the text of a file; `path` is what messages name.
     ///
     /// # Errors
-    /// [`Error::Usage`] with file, line and column: a syntax error, not exactly one statement, an unknown option.
+    /// [`Error::Usage`] with file, line and column: a syntax error, not exactly one statement, a statement whose effect
+    /// would not outlive it. (Wrong options of a view are told when it is planned, with everything else.)
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let parsed = parse_statement(text).and_then(|statement| classify(statement, start_of(text)));
-        let (name, job) = parsed.map_err(|refusal| refusal.in_file(&path.display().to_string()))?;
+        let source = SourceText::new(path.display().to_string(), text);
+        let (name, job) = parsed.map_err(|refusal| refusal.in_text(&source))?;
         let stem = || path.file_stem().map_or_else(|| "query".into(), |stem| stem.to_string_lossy().as_ref().into());
-        Ok(Self { path: path.to_owned(), name: name.unwrap_or_else(stem), comment: leading_comment(text), job })
+        let (name, comment) = (name.unwrap_or_else(stem), leading_comment(text));
+        Ok(Self { path: path.to_owned(), name, comment, text: source, job })
+    }
+
+    /// Whether the statement reads the table `name`, as itself or through a window.
+    pub fn reads(&self, name: &str) -> bool {
+        let names = match &self.job {
+            Job::Standing(view) => tables_read(view.query.as_ref()),
+            Job::Batch(statement) => match statement.as_ref() {
+                Statement::Statement(statement) => tables_read(statement.as_ref()),
+                _ => Vec::new(),
+            },
+        };
+        names.iter().any(|(read, _)| read == name)
+    }
+
+    /// Where the view's name stands.
+    fn name_at(&self) -> Span {
+        match &self.job {
+            Job::Standing(view) => view.name_at,
+            Job::Batch(_) => Span::empty(),
+        }
     }
 
     /// Whether the file is a materialized view, to be kept up to date by the stream; else it is a batch job.
@@ -79,11 +109,12 @@ impl QueryFile {
     }
 }
 
-/// Every `*.sql` file directly in a folder, in order of file names.
+/// Every `*.sql` file directly in a folder that parses, in order of file names. Those that do not, and the second of two
+/// views of one name, are among `refused`.
 ///
 /// # Errors
-/// [`Error::Usage`] for an unreadable folder or file, a file that does not parse, and two views of one name.
-pub fn read_queries(folder: &Path) -> Result<Vec<QueryFile>> {
+/// [`Error::Usage`] for an unreadable folder.
+pub fn read_queries(folder: &Path, refused: &mut Refusals) -> Result<Vec<QueryFile>> {
     let unreadable = |error| Error::usage(format!("cannot read the queries folder `{}`: {error}", folder.display()));
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -95,12 +126,14 @@ pub fn read_queries(folder: &Path) -> Result<Vec<QueryFile>> {
     paths.sort();
     let mut files: Vec<QueryFile> = Vec::with_capacity(paths.len());
     for path in &paths {
-        let file = QueryFile::read(path)?;
+        let Some(file) = refused.gather(QueryFile::read(path))? else { continue };
         if let Some(twin) =
             files.iter().find(|other| other.is_standing() && file.is_standing() && other.name == file.name)
         {
-            let (name, path, twin) = (&file.name, path.display(), twin.path.display());
-            return Err(Error::usage(format!("{path}: `{name}` is already declared in `{twin}`; rename one of them")));
+            let (name, twin) = (&file.name, twin.path.display());
+            let refusal = Refusal::new(file.name_at(), format!("`{name}` is already declared in `{twin}`"));
+            refused.push(refusal.help("rename one of them").of(&file.text));
+            continue;
         }
         files.push(file);
     }
@@ -109,14 +142,39 @@ pub fn read_queries(folder: &Path) -> Result<Vec<QueryFile>> {
 
 /// Parses exactly one statement.
 pub(super) fn parse_statement(text: &str) -> Result<Statement, Refusal> {
-    let planner = |error| Refusal::planner(&error, &[], &[]);
+    let planner = |error| Refusal::planner(&error, &[], &[]).or_at(end_of(text));
     let mut statements = DFParserBuilder::new(text).build().map_err(planner)?.parse_statements().map_err(planner)?;
     match (statements.pop_front(), statements.len()) {
         (Some(statement), 0) => Ok(statement),
-        (None, _) => Err(Refusal::new(start_of(text), "no statement; write one, like a SELECT")),
+        (None, _) => Err(Refusal::new(start_of(text), "no statement").help("write one, like a SELECT")),
         (Some(_), more) => {
-            Err(Refusal::new(start_of(text), format!("{} statements; a query file holds one", more + 1)))
+            let message = format!("{} statements; a query file holds one", more + 1);
+            Err(Refusal::new(start_of(text), message).help("move each into a file of its own"))
         }
+    }
+}
+
+/// The tables a statement names and where, those in the first argument of a table function included.
+pub(super) fn tables_read(statement: &impl Visit) -> Vec<(String, Span)> {
+    let mut read = Tables(Vec::new());
+    let _: ControlFlow<()> = statement.visit(&mut read);
+    read.0
+}
+
+struct Tables(Vec<(String, Span)>);
+
+impl Visitor for Tables {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        let TableFactor::Table { name, args, .. } = factor else { return ControlFlow::Continue(()) };
+        let table = match args.as_ref().map(|args| args.args.first()) {
+            Some(Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table))))) => Some(table),
+            Some(_) => None,
+            None => name.0.last().and_then(|part| part.as_ident()),
+        };
+        self.0.extend(table.map(|table| (normal(table), table.span)));
+        ControlFlow::Continue(())
     }
 }
 
@@ -133,6 +191,13 @@ pub(super) fn start_of(text: &str) -> Span {
     Span::empty()
 }
 
+/// Where the text ends: what the parser means when it knows no place.
+fn end_of(text: &str) -> Span {
+    let (line, last) = (1..).zip(text.trim_end().split('\n')).last().unwrap_or((1, ""));
+    let at = Location::new(line, u64::try_from(last.chars().count() + 1).unwrap_or(1));
+    Span::new(at, at)
+}
+
 fn leading_comment(text: &str) -> String {
     let lines = text.lines().map(str::trim).skip_while(|line| line.is_empty());
     let comment: Vec<&str> = lines.map_while(|line| line.strip_prefix("--")).map(str::trim).collect();
@@ -140,43 +205,63 @@ fn leading_comment(text: &str) -> String {
 }
 
 fn classify(statement: Statement, at: Span) -> Result<(Option<Arc<str>>, Job), Refusal> {
-    let Statement::Statement(sql) = statement else { return Ok((None, Job::Batch(Box::new(statement)))) };
-    match *sql {
-        SqlStatement::CreateView(view) if view.materialized => {
-            let [name] = view.name.0.as_slice() else {
-                return Err(Refusal::new(view.name.span(), "a materialized view's name has one part"));
-            };
-            let name = name.as_ident().map(|ident| normal(ident).into());
-            Ok((name, Job::Standing(Box::new(standing(view, at)?))))
-        }
-        other => Ok((None, Job::Batch(Box::new(Statement::Statement(Box::new(other)))))),
-    }
+    let view = match statement {
+        Statement::Statement(sql) => match *sql {
+            SqlStatement::CreateView(view) if view.materialized => view,
+            other => return batch(Statement::Statement(Box::new(other)), at),
+        },
+        other => return batch(other, at),
+    };
+    let [name] = view.name.0.as_slice() else {
+        return Err(Refusal::new(view.name.span(), "a materialized view's name has one part"));
+    };
+    let name = name.as_ident().map(|ident| normal(ident).into());
+    Ok((name, Job::Standing(Box::new(standing(view, at)))))
 }
 
-fn standing(view: CreateView, at: Span) -> Result<View, Refusal> {
+fn batch(statement: Statement, at: Span) -> Result<(Option<Arc<str>>, Job), Refusal> {
+    check_lasting(&statement, at)?;
+    Ok((None, Job::Batch(Box::new(statement))))
+}
+
+fn standing(view: CreateView, at: Span) -> View {
+    let name_at = view.name.span();
+    let mut parsed = View {
+        query: view.query,
+        at,
+        name_at,
+        partition_by: None,
+        allowed_lateness: None,
+        refused: Refusals::default(),
+    };
     if let Some(column) = view.columns.first() {
-        let message = "name the columns with AS in the SELECT, not in a list after the view's name";
-        return Err(Refusal::new(column.name.span, message));
+        let message = "a list of columns after the view's name";
+        let help = "name the columns with AS in the SELECT";
+        parsed.refused.push(Refusal::new(column.name.span, message).help(help));
     }
     if view.or_replace || view.or_alter || view.if_not_exists || view.temporary {
-        let message = "write `CREATE MATERIALIZED VIEW name`: the file is the query, edit it in place";
-        return Err(Refusal::new(view.name.span(), message).or_at(at));
+        let message = "a view is neither replaced nor temporary: the file is the query, edit it in place";
+        parsed.refused.push(Refusal::new(at, message).help("write `CREATE MATERIALIZED VIEW name`"));
     }
     let options = match view.options {
         CreateTableOptions::None => Vec::new(),
         CreateTableOptions::With(options) | CreateTableOptions::Options(options) => options,
-        other => return Err(Refusal::new(at, format!("options are written `WITH (…)`, not `{other}`"))),
+        other => {
+            parsed.refused.push(Refusal::new(at, format!("options are written `WITH (…)`, not `{other}`")));
+            Vec::new()
+        }
     };
-    let mut parsed = View { query: view.query, at, partition_by: None, allowed_lateness: None };
-    for option in &options {
-        read_option(&mut parsed, option)?;
+    for (index, option) in options.iter().enumerate() {
+        let result = read_option(&mut parsed, option, &options[..index]);
+        parsed.refused.keep(result);
     }
-    Ok(parsed)
+    parsed
 }
 
-fn read_option(view: &mut View, option: &SqlOption) -> Result<(), Refusal> {
+fn read_option(view: &mut View, option: &SqlOption, before: &[SqlOption]) -> Result<(), Refusal> {
     let SqlOption::KeyValue { key, value } = option else {
-        return Err(Refusal::new(view.at, format!("an option is written `name = 'value'`, not `{option}`")));
+        let message = format!("an option is written `name = 'value'`, not `{option}`");
+        return Err(Refusal::new(option.span(), message).or_at(view.at));
     };
     let text = match value {
         Expr::Value(literal) => match &literal.value {
@@ -187,16 +272,20 @@ fn read_option(view: &mut View, option: &SqlOption) -> Result<(), Refusal> {
     };
     let name = normal(key);
     if !OPTIONS.contains(&name.as_str()) {
-        return Err(Refusal::new(key.span, format!("no option `{}`{}", key.value, did_you_mean(&name, OPTIONS))));
+        return Err(Refusal::new(key.span, format!("no option `{}`", key.value)).near(&name, OPTIONS));
+    }
+    if before.iter().any(|other| matches!(other, SqlOption::KeyValue { key, .. } if normal(key) == name)) {
+        return Err(Refusal::new(key.span, format!("option `{name}` is given twice")));
     }
     let Some((text, at)) = text else {
-        return Err(Refusal::new(value.span(), format!("`{name}` takes text in quotes, not `{value}`")));
+        let message = format!("`{name}` takes text in quotes, not `{value}`");
+        return Err(Refusal::new(value.span(), message).or_at(key.span));
     };
     if name == "partition_by" {
         view.partition_by = Some(Ident::with_span(at, text.to_lowercase()));
         return Ok(());
     }
-    let lateness = duration(text).map_err(|message| Refusal::new(at, format!("`{name}`: {message}")))?;
+    let lateness = duration(text, &format!("`{name}`"), at)?;
     if lateness < 0 {
         return Err(Refusal::new(at, format!("`{name}` cannot be negative")));
     }
@@ -230,7 +319,7 @@ mod tests {
 
     #[test]
     fn everything_else_is_a_batch_job_named_after_its_file() {
-        for text in ["SELECT 1", "CREATE TABLE t AS SELECT 1", "INSERT INTO t SELECT 1", "COPY t TO 'x.csv'"] {
+        for text in ["SELECT 1", "COPY t TO 'x.csv'", "EXPLAIN SELECT 1", "WITH t AS (SELECT 1) SELECT * FROM t"] {
             let file = parse(text).unwrap();
             assert!(!file.is_standing(), "{text}");
             assert_eq!(file.name.as_ref(), "q");
@@ -244,9 +333,16 @@ mod tests {
         fs::write(folder.path().join("b.sql"), "SELECT 2").unwrap();
         fs::write(folder.path().join("a.sql"), view).unwrap();
         fs::write(folder.path().join("notes.txt"), "no SQL").unwrap();
-        let names: Vec<_> = read_queries(folder.path()).unwrap().into_iter().map(|file| file.name).collect();
-        assert_eq!(names, ["v".into(), Arc::from("b")]);
+        let mut refused = Refusals::default();
+        let names = |refused: &mut Refusals| -> Vec<Arc<str>> {
+            read_queries(folder.path(), refused).unwrap().into_iter().map(|file| file.name).collect()
+        };
+        assert_eq!(names(&mut refused), ["v".into(), Arc::from("b")]);
+        assert!(refused.is_empty(), "{refused}");
         fs::write(folder.path().join("c.sql"), view).unwrap();
-        assert!(read_queries(folder.path()).unwrap_err().to_string().contains("already declared"));
+        fs::write(folder.path().join("d.sql"), "SELEC 1").unwrap();
+        assert_eq!(names(&mut refused), ["v".into(), Arc::from("b")]);
+        assert!(refused.contains("c.sql:1:26: `v` is already declared in"), "{refused}");
+        assert!(refused.contains("d.sql:1:1: expected: an SQL statement"), "{refused}");
     }
 }

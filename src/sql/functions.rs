@@ -9,12 +9,12 @@ use std::ops::ControlFlow;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Volatility;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArgumentClause, FunctionArguments, Spanned, Visit, visit_expressions,
+    Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, ObjectNamePart, Spanned, Visit, visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::normal;
-use super::place::{Refusal, nearest};
+use super::place::{Refusal, Refusals};
 
 /// Aggregates whose answer depends on the order of rows: refused without ORDER BY. With one they stream, as far as the
 /// order is total: end it with the identity column.
@@ -50,46 +50,58 @@ impl Functions {
         Self(known)
     }
 
+    fn unknown(&self, name: &Ident) -> Refusal {
+        let refusal = Refusal::new(name.span, format!("no function `{}`", name.value));
+        refusal.near(&normal(name), self.0.keys().map(String::as_str))
+    }
+
     /// Checks one call; `event_time` is what to use in place of "now".
     ///
     /// Answers whether the call is an aggregate.
     pub(super) fn check(&self, call: &Function, event_time: &str) -> Result<bool, Refusal> {
-        let Some(name) = call.name.0.last().and_then(|part| part.as_ident()) else {
+        let Some(ident) = call.name.0.last().and_then(|part| part.as_ident()) else {
             return Err(Refusal::new(call.name.span(), format!("`{}` is no function's name", call.name)));
         };
-        let (at, shown, name) = (name.span, name.value.as_str(), normal(name));
+        let (at, shown, name) = (ident.span, ident.value.as_str(), normal(ident));
         if call.over.is_some() {
-            return Err(refuse(
-                at,
-                format!("`{shown}(…) OVER` is not supported yet; write a batch query over the table this one fills"),
-            ));
+            return Err(Refusal::new(at, format!("`{shown}(…) OVER` is not supported yet in a standing query"))
+                .help("write a batch query over the table this one fills"));
         }
         match self.0.get(&name) {
-            None => {
-                let near = nearest(&name, self.0.keys().map(String::as_str));
-                let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-                Err(refuse(at, format!("no function `{shown}`{hint}")))
-            }
+            None => Err(self.unknown(ident)),
             Some(Kind::Scalar(Volatility::Immutable)) => Ok(false),
-            Some(Kind::Scalar(_)) => Err(refuse(
-                at,
-                format!(
-                    "`{shown}` answers differently each time, so stream and batch would disagree; use the row's `{event_time}`"
-                ),
-            )),
-            Some(Kind::Window) => Err(refuse(
-                at,
-                format!("`{shown}` is a window function, which is not supported yet; write a batch query"),
-            )),
-            Some(Kind::Ordered) if !has_order(call) => Err(refuse(
-                at,
-                format!(
-                    "`{shown}` depends on the order of rows, which a stream does not keep; write `{shown}(… ORDER BY {event_time}, …)`"
-                ),
-            )),
+            Some(Kind::Scalar(_)) => Err(Refusal::new(at, format!("`{shown}` answers differently each time"))
+                .help(format!("use the row's `{event_time}`, or a column"))
+                .note("stream and batch would disagree, and so would a restart")),
+            Some(Kind::Window) => {
+                Err(Refusal::new(at, format!("`{shown}` is a window function, which is not supported yet"))
+                    .help("write a batch query over the table this one fills"))
+            }
+            Some(Kind::Ordered) if !has_order(call) => {
+                Err(Refusal::new(at, format!("`{shown}` depends on the order of rows, which a stream does not keep"))
+                    .help(format!(
+                        "write `{shown}(… ORDER BY {event_time}, …)`, ending with the column that identifies a row"
+                    )))
+            }
             Some(Kind::Aggregate | Kind::Ordered) => Ok(true),
         }
     }
+}
+
+/// The calls of functions that are not registered; some that are not, like `unnest`, are known to the planner all the same.
+pub(super) fn unknown(statement: &impl Visit, state: &SessionState) -> Refusals {
+    let functions = Functions::of(state);
+    let mut refused = Refusals::default();
+    let _: ControlFlow<()> = visit_expressions(statement, |expr| {
+        if let Expr::Function(call) = expr
+            && let [ObjectNamePart::Identifier(name)] = call.name.0.as_slice()
+            && !functions.0.contains_key(&normal(name))
+        {
+            refused.push(functions.unknown(name));
+        }
+        ControlFlow::Continue(())
+    });
+    refused
 }
 
 /// The functions a statement calls, and where.
@@ -102,10 +114,6 @@ pub(super) fn calls(statement: &impl Visit) -> Vec<(String, Span)> {
         ControlFlow::Continue(())
     });
     found
-}
-
-fn refuse(at: Span, message: String) -> Refusal {
-    Refusal::new(at, message)
 }
 
 fn has_order(call: &Function) -> bool {

@@ -4,6 +4,7 @@
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use datafusion::sql::sqlparser::ast::{Expr, Interval, Spanned, Value};
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::place::Refusal;
 use crate::clock::{MICROS_PER_SECOND, Micros};
@@ -22,7 +23,10 @@ const NANOS_PER_MICRO: i64 = 1_000;
 
 /// The length of an `INTERVAL '…'` literal; `what` names it in a refusal ("the window's size").
 pub(super) fn interval_literal(expr: &Expr, what: &str) -> Result<Micros, Refusal> {
-    let refuse = || Refusal::new(expr.span(), format!("{what} is a literal like `INTERVAL '1 minute'`, not `{expr}`"));
+    let refuse = || {
+        Refusal::new(expr.span(), format!("{what} is a literal, not `{expr}`"))
+            .help("write one like `INTERVAL '1 minute'`")
+    };
     let Expr::Interval(Interval { value, leading_field, last_field: None, .. }) = expr else { return Err(refuse()) };
     let Expr::Value(literal) = value.as_ref() else { return Err(refuse()) };
     let number = match &literal.value {
@@ -31,27 +35,28 @@ pub(super) fn interval_literal(expr: &Expr, what: &str) -> Result<Micros, Refusa
         _ => return Err(refuse()),
     };
     let text = leading_field.as_ref().map_or_else(|| number.clone(), |unit| format!("{number} {unit}"));
-    duration(&text).map_err(|message| Refusal::new(literal.span, format!("{what}: {message}")))
+    duration(&text, what, literal.span)
 }
 
-/// The length of `'10 seconds'`, `'1 hour 30 minutes'`, `'2 days'` (days have 24 hours).
-pub(super) fn duration(text: &str) -> Result<Micros, String> {
+/// The length of `'10 seconds'`, `'1 hour 30 minutes'`, `'2 days'` (days have 24 hours); `what` and `at` are for a refusal.
+pub(super) fn duration(text: &str, what: &str, at: Span) -> Result<Micros, Refusal> {
+    let refuse = |why: &str| Refusal::new(at, format!("{what}: `{text}` {why}"));
     let parsed = text
         .chars()
         .any(char::is_alphabetic)
         .then(|| parse_interval_month_day_nano(text).ok())
         .flatten()
-        .ok_or_else(|| format!("`{text}` is no length of time; write one like '10 seconds'"))?;
+        .ok_or_else(|| refuse("is no length of time").help("write one like '10 seconds'"))?;
     if parsed.months != 0 {
-        return Err(format!("`{text}` has no fixed length; write it in days, hours, minutes or seconds"));
+        return Err(refuse("has no fixed length").help("write it in days, hours, minutes or seconds"));
     }
     if parsed.nanoseconds % NANOS_PER_MICRO != 0 {
-        return Err(format!("`{text}` is finer than a microsecond"));
+        return Err(refuse("is finer than a microsecond"));
     }
     Micros::from(parsed.days)
         .checked_mul(MICROS_PER_DAY)
         .and_then(|days| days.checked_add(parsed.nanoseconds / NANOS_PER_MICRO))
-        .ok_or_else(|| format!("`{text}` is too long"))
+        .ok_or_else(|| refuse("is too long"))
 }
 
 /// A length of time as SQL would write it: `1 hour 30 minutes`.
@@ -71,6 +76,10 @@ pub(super) fn show_duration(length: Micros) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn duration(text: &str) -> Result<Micros, String> {
+        super::duration(text, "it", Span::empty()).map_err(|refusal| refusal.to_string())
+    }
 
     #[test]
     fn lengths_are_shown_as_they_are_written() {

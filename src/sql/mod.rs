@@ -13,14 +13,17 @@
 
 mod batch;
 mod catalog;
+mod explain;
 mod feed;
 mod file;
 mod functions;
 mod grid;
 mod interval;
+mod lasting;
 mod output;
 mod params;
 mod place;
+mod recover;
 mod refuse;
 mod relation;
 mod session;
@@ -33,6 +36,7 @@ mod windows;
 
 pub use batch::{BatchStatement, run_batch};
 pub use catalog::{Catalog, Driver, ViewDriver, plan_all, with_parents};
+pub use explain::StreamingPlan;
 pub use file::{QueryFile, read_queries};
 pub use grid::{Grid, Place};
 pub use params::{Params, parse_params};
@@ -47,6 +51,6 @@ pub use windows::{TimeRange, WINDOW_START};
 #[cfg(test)]
 mod equality;
 #[cfg(test)]
-mod refusals;
+pub(crate) mod refusals;
 #[cfg(test)]
 pub(crate) mod testing;

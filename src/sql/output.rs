@@ -10,13 +10,13 @@ use arrow::array::AsArray;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem, Spanned};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::{QueryFile, View, normal};
-use super::place::{Refusal, did_you_mean};
+use super::place::{Refusal, Refusals, nearest};
 use super::refuse::plain_select;
-use crate::contract::{Column, Origin, TableContract, timestamp_type};
+use crate::contract::{Column, NameOf, Origin, TableContract, bad_name, timestamp_type};
 use crate::error::{Context, Result};
 
 /// The partition column of a query that names none.
@@ -38,7 +38,7 @@ impl Output {
         view: &View,
         fields: &[FieldRef],
         declared: Option<&TableContract>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Refusals> {
         let contract = match declared {
             Some(table) => {
                 compare(view, fields, table)?;
@@ -82,16 +82,18 @@ impl Output {
     }
 }
 
-fn derive(file: &QueryFile, view: &View, fields: &[FieldRef]) -> Result<TableContract, Refusal> {
+fn derive(file: &QueryFile, view: &View, fields: &[FieldRef]) -> Result<TableContract, Refusals> {
+    let mut refused = Refusals::default();
+    refused.extend(bad_name(NameOf::Table, &file.name).map(|refusal| refusal.or_at(view.name_at)));
     let mut columns: Vec<Column> = Vec::with_capacity(fields.len());
+    let mut is_named = true;
     for field in fields {
-        let at = || position_of(view, field.name());
-        if !is_column_name(field.name()) {
-            let message =
-                format!("`{}` is no column name; add `AS name` (lower-case letters, digits, `_`)", field.name());
-            return Err(Refusal::new(expression_position(view, fields, field), message).or_at(view.at));
+        if let Err(refusal) = column_name(view, fields, field) {
+            is_named = false;
+            refused.push(refusal);
         }
-        let data_type = lake_type(field).map_err(|message| Refusal::new(at(), message).or_at(view.at))?;
+        let data_type = lake_type(field).map_err(|refusal| refusal.or_at(position_of(view, fields, field.name())));
+        let Some(data_type) = refused.keep(data_type) else { continue };
         columns.push(Column {
             name: field.name().as_str().into(),
             data_type,
@@ -101,29 +103,12 @@ fn derive(file: &QueryFile, view: &View, fields: &[FieldRef]) -> Result<TableCon
             check: None,
         });
     }
-    let (partition_by, at) = match &view.partition_by {
-        Some(name) => (name.value.as_str(), name.span),
-        None => (PARTITION_BY, view.at),
-    };
-    match columns.iter_mut().find(|column| *column.name == *partition_by) {
-        Some(column) if column.data_type == DataType::Date32 => column.nullable = false,
-        Some(column) => {
-            let message =
-                format!("the partition column `{partition_by}` must be a DATE, not {}", type_name(&column.data_type));
-            return Err(Refusal::new(at, message));
-        }
-        None => {
-            let hint = did_you_mean(partition_by, fields.iter().map(|field| field.name().as_str()));
-            let message = format!("no column `{partition_by}` to partition by{hint}");
-            let message = if hint.contains("did you mean") {
-                message
-            } else {
-                format!("{message}; add one, like `CAST(window_start AS DATE) AS event_date`")
-            };
-            return Err(Refusal::new(at, message));
-        }
+    let partition_by = view.partition_by.as_ref().map_or(PARTITION_BY, |name| name.value.as_str());
+    // A column without a name may be the one that is missed.
+    if is_named {
+        refused.keep(partition_column(view, fields, &mut columns, partition_by));
     }
-    Ok(TableContract {
+    refused.or(TableContract {
         name: Arc::clone(&file.name),
         comment: file.comment.clone(),
         columns,
@@ -133,58 +118,111 @@ fn derive(file: &QueryFile, view: &View, fields: &[FieldRef]) -> Result<TableCon
     })
 }
 
-/// Refuses with a list of every difference; a float for money and a naive time get their own sentence.
-fn compare(view: &View, fields: &[FieldRef], table: &TableContract) -> Result<(), Refusal> {
-    let mut differences = Vec::new();
-    for column in &table.columns {
-        let Some(field) = fields.iter().find(|field| *field.name() == *column.name) else {
-            differences.push(format!("`{}` {} is missing from the query", column.name, type_name(&column.data_type)));
-            continue;
+/// A derived table keeps the rules of declared ones, so that every reader of the lake reads it.
+fn column_name(view: &View, fields: &[FieldRef], field: &Field) -> Result<(), Refusal> {
+    let name = field.name();
+    let Some(refusal) = bad_name(NameOf::Column, name) else { return Ok(()) };
+    let refusal = refusal.or_at(position_of(view, fields, name));
+    let is_expression = name.contains(|c: char| !c.is_alphanumeric() && c != '_');
+    if !is_expression {
+        return Err(refusal);
+    }
+    let at = refusal.span();
+    Err(Refusal::new(at, format!("`{name}` is no column name")).help("add `AS name` (lower-case letters, digits, `_`)"))
+}
+
+fn partition_column(
+    view: &View,
+    fields: &[FieldRef],
+    columns: &mut [Column],
+    partition_by: &str,
+) -> Result<(), Refusal> {
+    let at = view.partition_by.as_ref().map_or(view.at, |name| name.span);
+    if let Some(column) = columns.iter_mut().find(|column| *column.name == *partition_by) {
+        column.nullable = false;
+        let type_name = type_name(&column.data_type);
+        return match column.data_type {
+            DataType::Date32 => Ok(()),
+            _ => {
+                Err(Refusal::new(at, format!("the partition column `{partition_by}` must be a DATE, not {type_name}"))
+                    .help(format!("write `CAST(… AS DATE) AS {partition_by}`")))
+            }
         };
-        let at = position_of(view, field.name());
-        if let Some(message) = wrong_kind(field, &column.data_type) {
-            return Err(Refusal::new(at, message).or_at(view.at));
-        }
-        if !fits(field.data_type(), &column.data_type) {
-            let (query, declared) = (type_name(field.data_type()), type_name(&column.data_type));
-            differences.push(format!("`{}` is {query} in the query, {declared} in the contract", column.name));
-        }
     }
-    for field in fields {
-        if table.column(field.name()).is_none() {
-            let hint = did_you_mean(field.name(), table.columns.iter().map(|column| column.name.as_ref()));
-            differences.push(format!("`{}` is not in the contract{hint}", field.name()));
-        }
-    }
-    if let Some(option) = view.partition_by.as_ref().filter(|option| *option.value != *table.partition_by) {
-        let message = format!(
-            "`partition_by` is `{}` here, `{}` in the contract of `{}`",
-            option.value, table.partition_by, table.name
-        );
-        return Err(Refusal::new(option.span, message));
-    }
-    if differences.is_empty() {
+    if fields.iter().any(|field| field.name() == partition_by) {
+        // Its type has been refused.
         return Ok(());
     }
-    let message = format!("the columns are not those of the contract of `{}`: {}", table.name, differences.join("; "));
-    Err(Refusal::new(view.at, message))
+    let refusal = Refusal::new(at, format!("no column `{partition_by}` to partition by"));
+    Err(match nearest(partition_by, fields.iter().map(|field| field.name().as_str())) {
+        Some(near) => refusal.near(partition_by, [near]),
+        None => refusal.help(format!("add one, like `CAST(window_start AS DATE) AS {partition_by}`")),
+    })
+}
+
+/// Refuses every difference, each where it stands.
+fn compare(view: &View, fields: &[FieldRef], table: &TableContract) -> Result<(), Refusals> {
+    let mut refused = Refusals::default();
+    let name = &table.name;
+    for column in &table.columns {
+        let declared = type_name(&column.data_type);
+        let Some(field) = fields.iter().find(|field| *field.name() == *column.name) else {
+            let refusal = Refusal::new(view.name_at, format!("no column `{}` {declared}", column.name));
+            refused.push(refusal.or_at(view.at).note(declares(name)));
+            continue;
+        };
+        let at = position_of(view, fields, field.name());
+        if let Some(refusal) = wrong_kind(field, &column.data_type) {
+            refused.push(refusal.or_at(at));
+        } else if !fits(field.data_type(), &column.data_type) {
+            let message = format!(
+                "`{}` is {} in the query, {declared} in the contract",
+                column.name,
+                type_name(field.data_type())
+            );
+            refused.push(Refusal::new(at, message).help(format!("CAST it, or change the contract of `{name}`")));
+        }
+    }
+    for field in fields.iter().filter(|field| table.column(field.name()).is_none()) {
+        let refusal = Refusal::new(
+            position_of(view, fields, field.name()),
+            format!("`{}` is not in the contract of `{name}`", field.name()),
+        );
+        refused.push(refusal.near(field.name(), table.columns.iter().map(|column| column.name.as_ref())));
+    }
+    if let Some(option) = view.partition_by.as_ref().filter(|option| *option.value != *table.partition_by) {
+        let message =
+            format!("`partition_by` is `{}` here, `{}` in the contract of `{name}`", option.value, table.partition_by);
+        refused.push(Refusal::new(option.span, message).help(format!("write '{}'", table.partition_by)));
+    }
+    refused.or_at(view.at).or(())
+}
+
+fn declares(table: &str) -> String {
+    format!("the contract of `{table}` declares it")
 }
 
 /// A float where money is declared, or a time without zone where a time is.
-fn wrong_kind(field: &Field, declared: &DataType) -> Option<String> {
+fn wrong_kind(field: &Field, declared: &DataType) -> Option<Refusal> {
     let name = field.name();
     match (field.data_type(), declared) {
-        (DataType::Float16 | DataType::Float32 | DataType::Float64, DataType::Decimal128(..)) => Some(format!(
-            "`{name}` is a float where the contract declares {}: money is never a float; CAST what it is computed from",
-            type_name(declared)
-        )),
+        (DataType::Float16 | DataType::Float32 | DataType::Float64, DataType::Decimal128(..)) => Some(
+            Refusal::new(
+                Span::empty(),
+                format!("`{name}` is a float where the contract declares {}", type_name(declared)),
+            )
+            .help("CAST what it is computed from")
+            .note("money is never a float"),
+        ),
         (DataType::Timestamp(_, None), DataType::Timestamp(..)) => Some(naive_time(name)),
         _ => None,
     }
 }
 
-fn naive_time(name: &str) -> String {
-    format!("`{name}` is a time without zone; write `CAST(… AS TIMESTAMP WITH TIME ZONE)`, times are UTC")
+fn naive_time(name: &str) -> Refusal {
+    Refusal::new(Span::empty(), format!("`{name}` is a time without zone"))
+        .help("write `CAST(… AS TIMESTAMP WITH TIME ZONE)`")
+        .note("times are UTC")
 }
 
 /// Whether every value of `given` has its equal in `declared`, or is an error when cast.
@@ -203,12 +241,13 @@ fn fits(given: &DataType, declared: &DataType) -> bool {
 }
 
 /// The lake's type for a column of a query.
-fn lake_type(field: &Field) -> Result<DataType, String> {
+fn lake_type(field: &Field) -> Result<DataType, Refusal> {
     if matches!(field.data_type(), DataType::Timestamp(_, None)) {
         return Err(naive_time(field.name()));
     }
     plain(field.data_type()).ok_or_else(|| {
-        format!("`{}` is a {}, which is no type of the lake; CAST it", field.name(), type_name(field.data_type()))
+        let message = format!("`{}` is a {}, which is no type of the lake", field.name(), type_name(field.data_type()));
+        Refusal::new(Span::empty(), message).help("CAST it")
     })
 }
 
@@ -241,7 +280,7 @@ fn plain(given: &DataType) -> Option<DataType> {
 }
 
 /// A type as contracts write it.
-fn type_name(data_type: &DataType) -> String {
+pub(super) fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".into(),
@@ -258,27 +297,16 @@ fn type_name(data_type: &DataType) -> String {
     }
 }
 
-fn is_column_name(name: &str) -> bool {
-    let letters = name.strip_prefix('_').unwrap_or(name);
-    letters.starts_with(|c: char| c.is_ascii_lowercase())
-        && letters.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-}
-
-/// Where the SELECT names a column.
-fn position_of(view: &View, column: &str) -> Span {
+/// Where the SELECT names or computes a column; where the statement begins, if it does neither in sight.
+fn position_of(view: &View, fields: &[FieldRef], column: &str) -> Span {
     let items = plain_select(&view.query).map(|select| select.projection.as_slice()).unwrap_or_default();
-    let named = items.iter().filter_map(item_name).find(|name| normal(name) == column);
-    named.map_or_else(Span::empty, |name| name.span)
-}
-
-/// Where the SELECT computes a column that has no name of its own.
-fn expression_position(view: &View, fields: &[FieldRef], field: &FieldRef) -> Span {
-    use datafusion::sql::sqlparser::ast::Spanned;
-    let items = plain_select(&view.query).map(|select| select.projection.as_slice()).unwrap_or_default();
-    let index = fields.iter().position(|other| other.name() == field.name());
+    if let Some(name) = items.iter().filter_map(item_name).find(|name| normal(name) == column) {
+        return name.span;
+    }
+    let index = fields.iter().position(|field| field.name() == column);
     match index.and_then(|index| items.get(index)) {
         Some(item) if items.len() == fields.len() => item.span(),
-        _ => Span::empty(),
+        _ => view.at,
     }
 }
 

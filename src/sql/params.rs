@@ -11,7 +11,7 @@ use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{Value, ValueWithSpan, Visit, Visitor};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::place::{Refusal, did_you_mean};
+use super::place::{Refusal, Refusals, nearest};
 use crate::error::{Error, Result};
 
 /// Parameters by name.
@@ -78,23 +78,27 @@ fn time(text: &str) -> Option<ScalarValue> {
 }
 
 /// Checks that the statement's `$names` and the given parameters are the same names.
-pub(super) fn check(statement: &Statement, params: &Params) -> std::result::Result<(), Refusal> {
+pub(super) fn check(statement: &Statement, params: &Params) -> std::result::Result<(), Refusals> {
     let placeholders = placeholders(statement);
+    let mut refused = Refusals::default();
     for (name, at) in &placeholders {
         if !params.contains_key(name) {
-            let known = params.keys().map(String::as_str);
-            let message = format!("`${name}` has no value{}", did_you_mean(name, known));
-            return Err(Refusal::new(*at, format!("{message}; give one with `--param {name}=…`")));
+            let refusal = Refusal::new(*at, format!("`${name}` has no value"));
+            let refusal = match nearest(name, params.keys().map(String::as_str)) {
+                Some(given) => refusal.help(format!("`--param {given}` is given; did you mean `${given}`?")),
+                None => refusal,
+            };
+            refused.push(refusal.help(format!("give one with `--param {name}=…`")));
         }
     }
     for name in params.keys() {
         if !placeholders.iter().any(|(used, _)| used == name) {
             let known = placeholders.iter().map(|(used, _)| used.as_str());
-            let message = format!("the statement has no `${name}`{}", did_you_mean(name, known));
-            return Err(Refusal::new(Span::empty(), message));
+            let refusal = Refusal::new(Span::empty(), format!("`--param {name}`: the statement has no `${name}`"));
+            refused.push(refusal.near(name, known));
         }
     }
-    Ok(())
+    refused.or(())
 }
 
 /// The `$names` of a statement, in order.

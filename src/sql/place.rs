@@ -1,43 +1,16 @@
-//! Where in a file something is wrong, and how it is said.
+//! What DataFusion's parser and planner say of a text, as refusals of ours.
 //!
-//! The one law: every message about SQL text reads `file:line:column: sentence`, with the nearest right word where there
-//! is one. Nothing here decides what is wrong.
+//! The one law: every message about SQL text has a place, one sentence, and the nearest right word where there is one.
+//! Nothing here decides what is wrong.
 
-use datafusion::common::{Column, Diagnostic, SchemaError};
+use datafusion::common::{Column, Diagnostic, Location as DataFusionLocation, SchemaError, Span as DataFusionSpan};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
-use crate::error::Error;
-
-/// Something a statement may not do, and where it does it.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    at: Location,
-    message: String,
-}
+pub(super) use crate::error::{Refusal, Refusals, nearest};
 
 impl Refusal {
-    pub(super) fn new(at: Span, message: impl Into<String>) -> Self {
-        Self { at: at.start, message: message.into() }
-    }
-
-    /// Moves a refusal that has no position to `fallback`.
-    pub(super) fn or_at(mut self, fallback: Span) -> Self {
-        if self.at.line == 0 {
-            self.at = fallback.start;
-        }
-        self
-    }
-
-    /// The error a user sees; `path` is the file as the user knows it.
-    pub(super) fn in_file(self, path: &str) -> Error {
-        match self.at.line {
-            0 => Error::usage(format!("{path}: {}", self.message)),
-            line => Error::usage(format!("{path}:{line}:{}: {}", self.at.column, self.message)),
-        }
-    }
-
-    /// What DataFusion's parser or planner found, with the position it knows, or that of the call it speaks of.
+    /// What DataFusion's parser or planner found, with the place it knows, or that of the call it speaks of.
     ///
     /// `tables` are the names one may have meant, `calls` the functions the statement calls.
     pub(super) fn planner(error: &DataFusionError, tables: &[String], calls: &[(String, Span)]) -> Self {
@@ -46,55 +19,56 @@ impl Refusal {
             DataFusionError::SQL(parser_error, _) => return Self::parser(&parser_error.to_string()),
             _ => {}
         }
+        let text = error.strip_backtrace();
         let Some(diagnostic) = error.diagnostic() else {
-            let text = error.strip_backtrace();
             let is_of = |name: &str| text.contains(&format!("'{name}'")) || text.contains(&format!("'{name}("));
-            let at = calls.iter().find(|(name, _)| is_of(name)).map_or_else(Location::empty, |(_, at)| at.start);
-            return Self { at, message: wrong_arguments(&text).unwrap_or_else(|| sentence(error.find_root())) };
+            let at = calls.iter().find(|(name, _)| is_of(name)).map_or_else(Span::empty, |(_, at)| *at);
+            return Self::wrong_arguments(at, &text).unwrap_or_else(|| Self::new(at, sentence(error.find_root())));
         };
+        let at = diagnostic.span.map_or_else(Span::empty, ours);
         if let Some(table) = between(&diagnostic.message, "table '", "' not found") {
             let table = table.rsplit('.').next().unwrap_or(table);
-            let hint = did_you_mean(table, tables.iter().map(String::as_str));
-            return Self { at: position(diagnostic), message: format!("no table `{table}`{hint}") };
+            return Self::new(at, format!("no table `{table}`")).near(table, tables.iter().map(String::as_str));
         }
         if let Some(column) = between(&diagnostic.message, "'", "' must appear in GROUP BY") {
             let column = column.rsplit('.').next().unwrap_or(column);
-            let message =
-                format!("`{column}` is neither grouped nor aggregated; add it to GROUP BY, or take `min({column})`");
-            return Self { at: position(diagnostic), message };
+            return Self::new(at, format!("`{column}` is neither grouped nor aggregated"))
+                .help(format!("add it to GROUP BY, or take `min({column})`"));
         }
-        let mut message = lower_first(&diagnostic.message);
-        let notes = diagnostic.notes.iter().map(|note| &note.message);
-        for more in notes.chain(diagnostic.helps.iter().map(|help| &help.message)) {
-            message.push_str("; ");
-            message.push_str(&lower_first(more));
+        if let Some(name) = between(&text, "Invalid function '", "'") {
+            let refusal = Self::new(at, format!("no function `{name}`"));
+            return match between(&text, "Did you mean '", "'") {
+                Some(meant) => refusal.near(name, [meant]),
+                None => refusal,
+            };
         }
-        Self { at: position(diagnostic), message }
+        let mut refusal = Self::new(at, lower_first(&diagnostic.message));
+        for note in &diagnostic.notes {
+            refusal = refusal.note(lower_first(&note.message));
+        }
+        for help in &diagnostic.helps {
+            refusal = refusal.help(lower_first(&help.message));
+        }
+        refusal
     }
 
     fn schema(error: &SchemaError, diagnostic: Option<&Diagnostic>) -> Self {
-        let of = |column: &Column| {
-            let at = column.spans().first().map(|span| Location::new(span.start.line, span.start.column));
-            at.or_else(|| diagnostic.map(position)).unwrap_or_else(Location::empty)
-        };
+        let of_statement = || diagnostic.and_then(|diagnostic| diagnostic.span).map_or_else(Span::empty, ours);
+        let of = |column: &Column| column.spans().first().map_or_else(of_statement, ours);
         match error {
-            SchemaError::FieldNotFound { field, valid_fields } => Self {
-                at: of(field),
-                message: format!(
-                    "no column `{}`{}",
-                    field.name(),
-                    did_you_mean(field.name(), valid_fields.iter().map(Column::name))
-                ),
-            },
-            SchemaError::AmbiguousReference { field } => Self {
-                at: of(field),
-                message: format!("column `{}` is in more than one table; qualify it", field.name()),
-            },
+            SchemaError::FieldNotFound { field, valid_fields } => {
+                let mut known: Vec<&str> = valid_fields.iter().map(Column::name).collect();
+                known.dedup();
+                Self::new(of(field), format!("no column `{}`", field.name())).near(field.name(), known)
+            }
+            SchemaError::AmbiguousReference { field } => {
+                Self::new(of(field), format!("column `{}` is in more than one table", field.name()))
+                    .help(format!("qualify it: `table.{}`", field.name()))
+            }
             SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-                let at = diagnostic.map_or_else(Location::empty, position);
                 // The planner names a CAST like what it casts, so `GROUP BY t, CAST(t AS DATE)` has two columns `t`.
-                let hint = "rename one with AS, or leave a CAST of a grouped column out of GROUP BY";
-                Self { at, message: format!("two columns are called `{name}`; {hint}") }
+                Self::new(of_statement(), format!("two columns are called `{name}`"))
+                    .help("rename one with AS, or leave a CAST of a grouped column out of GROUP BY")
             }
         }
     }
@@ -103,29 +77,38 @@ impl Refusal {
     pub(super) fn parser(text: &str) -> Self {
         let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
         let Some((message, place)) = text.rsplit_once(" at Line: ") else {
-            return Self { at: Location::empty(), message: lower_first(text) };
+            return Self::new(Span::empty(), lower_first(text));
         };
         let mut numbers = place.split(", Column: ").map(|n| n.trim().parse().unwrap_or(0));
         let at = Location::new(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        Self { at, message: lower_first(message) }
+        Self::new(Span::new(at, at), lower_first(message))
+    }
+
+    /// A call whose arguments have the wrong types, in place of the planner's list of every signature.
+    fn wrong_arguments(at: Span, text: &str) -> Option<Self> {
+        let call = between(text, "No function matches the given name and argument types '", "'. You might need")?;
+        let (name, types) = call.split_once('(')?;
+        Some(Self::new(at, format!("`{name}` does not take ({types}")).help("CAST the arguments"))
     }
 }
 
-fn position(diagnostic: &Diagnostic) -> Location {
-    diagnostic.span.map_or_else(Location::empty, |span| Location::new(span.start.line, span.start.column))
+/// Whether the planner knows no column or function of a name: what stands there could have been anything.
+pub(super) fn is_unknown_name(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::SchemaError(schema_error, _) => matches!(**schema_error, SchemaError::FieldNotFound { .. }),
+        root => root.strip_backtrace().contains("Invalid function '"),
+    }
+}
+
+fn ours(span: DataFusionSpan) -> Span {
+    let place = |at: DataFusionLocation| Location::new(at.line, at.column);
+    Span::new(place(span.start), place(span.end))
 }
 
 /// The text between `before` and the `after` that follows it.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let rest = &text[text.find(before)? + before.len()..];
     Some(&rest[..rest.find(after)?])
-}
-
-/// A call whose arguments have the wrong types, in place of the planner's list of every signature.
-fn wrong_arguments(text: &str) -> Option<String> {
-    let call = between(text, "No function matches the given name and argument types '", "'. You might need")?;
-    let (name, types) = call.split_once('(')?;
-    Some(format!("`{name}` does not take ({types}; CAST the arguments"))
 }
 
 /// A library's message as one line in our style.
@@ -151,48 +134,15 @@ fn lower_first(text: &str) -> String {
     }
 }
 
-/// The known name nearest to `word`, unless none is near.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// A word is near when about every third letter of it is wrong (`amnt` is `amount` with two letters missing).
-    const LETTERS_PER_MISTAKE: usize = 3;
-    let word = word.to_lowercase();
-    let mistakes_max = word.chars().count().div_ceil(LETTERS_PER_MISTAKE);
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
-        .filter(|(mistakes, _)| *mistakes <= mistakes_max)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// `; did you mean `x`?`, or the whole choice when nothing is near and the choice is short, or nothing.
-pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    /// As many names as one reads at a glance.
-    const LISTED_MAX: usize = 6;
-    let known: Vec<&str> = known.into_iter().collect();
-    if let Some(name) = nearest(word, known.iter().copied()) {
-        return format!("; did you mean `{name}`?");
-    }
-    if known.is_empty() || known.len() > LISTED_MAX {
-        return String::new();
-    }
-    format!("; there is `{}`", known.join("`, `"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_nearest_name_is_found_and_a_far_one_is_not() {
-        assert_eq!(nearest("amnt", ["account", "amount", "state"]), Some("amount"));
-        assert_eq!(nearest("zzz", ["account", "amount"]), None);
-        assert_eq!(did_you_mean("zzz", ["a"]), "; there is `a`");
-    }
+    use crate::error::SourceText;
 
     #[test]
     fn a_parser_error_keeps_its_position() {
         let error = Refusal::parser("sql parser error: Expected: SELECT, found: FROM at Line: 3, Column: 7");
-        assert_eq!(error.in_file("q.sql").to_string(), "q.sql:3:7: expected: SELECT, found: FROM");
+        let error = error.in_text(&SourceText::new("q.sql", "")).to_string();
+        assert_eq!(error, "q.sql:3:7: expected: SELECT, found: FROM");
     }
 }

@@ -17,37 +17,58 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::catalog::Catalog;
 use super::file::View;
 use super::functions::Functions;
-use super::place::Refusal;
+use super::place::{Refusal, Refusals};
 use super::relation::{Shape, Source, source};
 use super::windows::{WINDOW_END, WINDOW_START, check_combined};
 
-/// Checks a view's text.
-pub(super) fn check(view: &View, state: &SessionState, catalog: &Catalog) -> Result<Source, Refusal> {
-    let select = plain_select(&view.query)?;
-    clauses(select)?;
-    let source = source(select, catalog)?;
+/// Checks a view's text. `None` when it has no source to plan over; all that is wrong is among `refused`.
+pub(super) fn check(
+    view: &View,
+    state: &SessionState,
+    catalog: &Catalog,
+    refused: &mut Refusals,
+) -> Option<Source> {
+    refused.extend(tail(&view.query));
+    let select = refused.keep(plain_select(&view.query))?;
+    let clauses = clauses(select);
+    let is_plain = clauses.is_empty();
+    refused.extend(clauses);
+    let source = refused.keep(source(select, catalog));
+    // What stands in FROM is the source's business; a subquery there has been told of already.
+    let outside = if source.is_some() { 1 } else { usize::MAX };
     let event_time = catalog.event_time.as_ref();
-    let mut calls = Calls { functions: Functions::of(state), event_time, queries: 0, aggregates: Vec::new() };
-    if let ControlFlow::Break(refusal) = view.query.visit(&mut calls) {
-        return Err(refusal);
+    let mut calls = Calls {
+        functions: Functions::of(state),
+        event_time,
+        queries: 0,
+        queries_max: outside,
+        aggregates: Vec::new(),
+        refused: Refusals::default(),
+    };
+    let _: ControlFlow<()> = view.query.visit(&mut calls);
+    refused.extend(calls.refused);
+    refused.keep(group_by(select));
+    let source = source?;
+    let Shape::Stateless { table, .. } = &source.shape else { return Some(source) };
+    if let Some((_, at)) = view.allowed_lateness {
+        let refusal = Refusal::new(at, "`allowed_lateness` is for windows; without one no row is late");
+        refused.push(refusal.help("remove the option, or read a window"));
     }
-    group_by(select)?;
-    if let (Shape::Stateless { .. }, Some((_, at))) = (&source.shape, view.allowed_lateness) {
-        return Err(Refusal::new(at, "`allowed_lateness` is for windows; without one no row is late"));
-    }
-    if let (Shape::Stateless { table, .. }, Some(at)) = (&source.shape, aggregation(select, &calls.aggregates)) {
+    if let (Some(at), true) = (aggregation(select, &calls.aggregates), is_plain) {
         let time = source.time.as_deref().unwrap_or(event_time);
-        let message = format!(
-            "an aggregate over the whole stream never ends; read `TUMBLE({table}, {time}, INTERVAL '1 minute')` and \
-             group by `{WINDOW_START}`, `{WINDOW_END}`"
+        refused.push(
+            Refusal::new(at, "an aggregate over the whole stream never ends")
+                .help(format!("read `TUMBLE({table}, {time}, INTERVAL '1 minute')`"))
+                .help(format!("and group by `{WINDOW_START}`, `{WINDOW_END}`")),
         );
-        return Err(Refusal::new(at, message));
+        // Whatever the planner says of it would only be more of the same.
+        return None;
     }
-    Ok(source)
+    Some(source)
 }
 
 /// Checks what the planner made of it.
-pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source) -> Result<(), Refusal> {
+pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source) -> Result<(), Refusals> {
     let mut aggregates = Vec::new();
     let mut unknown = None;
     // The walk itself cannot fail: neither branch returns an error.
@@ -63,58 +84,63 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source) -> Re
         Ok(TreeNodeRecursion::Continue)
     });
     if let Some(node) = unknown {
-        let message = format!("`{node}` is not supported yet in a standing query; write a batch query");
-        return Err(Refusal::new(view.at, message));
+        let refusal = Refusal::new(view.at, format!("`{node}` is not supported yet in a standing query"));
+        return Err(refusal.help("write a batch query").into());
     }
     let Shape::Windowed(call) = &source.shape else { return Ok(()) };
     let select = plain_select(&view.query)?;
     let at = group_by_span(select);
     let [groups] = aggregates.as_slice() else {
-        let message = format!(
-            "a query over `{}` aggregates its windows; add `GROUP BY {WINDOW_START}, {WINDOW_END}`",
-            call.spec.function()
-        );
-        return Err(Refusal::new(at, message).or_at(view.at));
+        let refusal = Refusal::new(at, "a query over windows aggregates them").or_at(view.at);
+        return Err(refusal.help(format!("add `GROUP BY {WINDOW_START}, {WINDOW_END}`")).into());
     };
+    let mut refused = Refusals::default();
     for wanted in [WINDOW_START, WINDOW_END] {
         if !groups.iter().any(|group| matches!(group, LogicalExpr::Column(column) if column.name == wanted)) {
-            let message = format!(
-                "the aggregate is not grouped by `{wanted}`, so its answer would never be final; add it to GROUP BY"
-            );
-            return Err(Refusal::new(at, message).or_at(view.at));
+            let refusal = Refusal::new(at, format!("the aggregate is not grouped by `{wanted}`")).or_at(view.at);
+            refused.push(refusal.help("add it to GROUP BY").note("without it the answer would never be final"));
         }
     }
-    check_combined(call, select, plan, groups).map_err(|refusal| refusal.or_at(at))
+    refused.keep(check_combined(call, select, plan, groups).map_err(|refusal| refusal.or_at(at)));
+    refused.or(())
+}
+
+/// What stands around the SELECT and has no meaning for a stream.
+fn tail(query: &Query) -> Refusals {
+    let mut refused = Refusals::default();
+    let meaningless = |clause: &str| format!("{clause} has no meaning for rows that are added as windows close");
+    if let Some(order) = &query.order_by {
+        refused.push(Refusal::new(order.span(), meaningless("ORDER BY")).help("sort where you read the table"));
+    }
+    let limit = query.limit_clause.as_ref().map(Spanned::span).or_else(|| query.fetch.as_ref().map(Spanned::span));
+    if let Some(at) = limit {
+        refused.push(Refusal::new(at, meaningless("LIMIT")).help("limit where you read the table"));
+    }
+    refused
 }
 
 /// The one SELECT a standing query is.
 pub(super) fn plain_select(query: &Query) -> Result<&Select, Refusal> {
     if let Some(with) = &query.with {
-        let message = "WITH is not supported yet in a standing query; write one SELECT over the stream";
-        return Err(Refusal::new(with.with_token.0.span, message));
-    }
-    if let Some(order) = &query.order_by {
-        let message = "ORDER BY has no meaning for rows that are added as windows close; sort where you read the table";
-        return Err(Refusal::new(order.span(), message));
-    }
-    let limit = query.limit_clause.as_ref().map(Spanned::span).or_else(|| query.fetch.as_ref().map(Spanned::span));
-    if let Some(at) = limit {
-        let message = "LIMIT has no meaning for rows that are added as windows close; limit where you read the table";
-        return Err(Refusal::new(at, message));
+        let refusal = Refusal::new(with.with_token.0.span, "WITH is not supported yet in a standing query");
+        return Err(refusal.help("write one SELECT over the stream"));
     }
     match query.body.as_ref() {
         SetExpr::Select(select) => Ok(select),
         SetExpr::SetOperation { op, right, .. } => {
-            Err(Refusal::new(right.span(), format!("{op} is not supported yet; write a query file for each SELECT")))
+            let refusal = Refusal::new(right.span(), format!("{op} is not supported yet in a standing query"));
+            Err(refusal.help("write a query file for each SELECT"))
         }
         other => Err(Refusal::new(other.span(), "a standing query is one SELECT over the stream")),
     }
 }
 
-fn clauses(select: &Select) -> Result<(), Refusal> {
+fn clauses(select: &Select) -> Refusals {
+    let at = select.select_token.0.span;
+    let mut refused = Refusals::default();
     if select.distinct.is_some() {
-        let message = "SELECT DISTINCT would have to remember every row; group by the columns inside a window";
-        return Err(Refusal::new(select.select_token.0.span, message));
+        let refusal = Refusal::new(at, "SELECT DISTINCT would have to remember every row");
+        refused.push(refusal.help("group by the columns inside a window"));
     }
     let unsupported = [
         ("TOP", select.top.is_some()),
@@ -128,25 +154,23 @@ fn clauses(select: &Select) -> Result<(), Refusal> {
         ("WINDOW", !select.named_window.is_empty()),
         ("QUALIFY", select.qualify.is_some()),
     ];
-    match unsupported.iter().find(|(_, used)| *used) {
-        Some((clause, _)) => {
-            let message = format!("{clause} is not supported in a standing query; write a batch query");
-            Err(Refusal::new(select.select_token.0.span, message))
-        }
-        None => Ok(()),
+    for (clause, _) in unsupported.iter().filter(|(_, used)| *used) {
+        let refusal = Refusal::new(at, format!("{clause} is not supported in a standing query"));
+        refused.push(refusal.help("write a batch query"));
     }
+    refused
 }
 
 fn group_by(select: &Select) -> Result<(), Refusal> {
     let GroupByExpr::Expressions(expressions, modifiers) = &select.group_by else {
-        let message = "GROUP BY ALL is not supported in a standing query; name the columns";
-        return Err(Refusal::new(group_by_span(select), message).or_at(select.select_token.0.span));
+        let refusal = Refusal::new(group_by_span(select), "GROUP BY ALL is not supported in a standing query");
+        return Err(refusal.or_at(select.select_token.0.span).help("name the columns"));
     };
     let sets = expressions.iter().find(|e| matches!(e, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_)));
     if sets.is_some() || !modifiers.is_empty() {
-        let message = "grouping sets are not supported in a standing query; write a query file for each";
         let at = sets.map_or_else(|| group_by_span(select), Spanned::span);
-        return Err(Refusal::new(at, message).or_at(select.select_token.0.span));
+        let refusal = Refusal::new(at, "grouping sets are not supported in a standing query");
+        return Err(refusal.or_at(select.select_token.0.span).help("write a query file for each"));
     }
     Ok(())
 }
@@ -173,41 +197,37 @@ struct Calls<'a> {
     functions: Functions,
     event_time: &'a str,
     queries: usize,
+    queries_max: usize,
     aggregates: Vec<Span>,
+    refused: Refusals,
 }
 
 impl Visitor for Calls<'_> {
-    type Break = Refusal;
+    type Break = ();
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Refusal> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         self.queries += 1;
-        if self.queries == 1 {
-            return ControlFlow::Continue(());
+        if self.queries > self.queries_max {
+            let refusal = Refusal::new(query.span(), "a subquery is not supported yet in a standing query");
+            self.refused.push(refusal.help("write a batch query over the lake's tables"));
         }
-        let message = "a subquery is not supported yet in a standing query; write a batch query over the lake's tables";
-        ControlFlow::Break(Refusal::new(query.span(), message))
+        ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Refusal> {
-        let Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
-        match self.functions.check(call, self.event_time) {
-            Ok(is_aggregate) => {
-                if is_aggregate {
-                    self.aggregates.push(call.name.span());
-                }
-                ControlFlow::Continue(())
-            }
-            Err(refusal) => ControlFlow::Break(refusal),
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Function(call) = expr
+            && self.refused.keep(self.functions.check(call, self.event_time)) == Some(true)
+        {
+            self.aggregates.push(call.name.span());
         }
+        ControlFlow::Continue(())
     }
 
-    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<Refusal> {
-        match &value.value {
-            Value::Placeholder(name) => {
-                let message = format!("`{name}`: a standing query has no parameters; write the value");
-                ControlFlow::Break(Refusal::new(value.span, message))
-            }
-            _ => ControlFlow::Continue(()),
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
+        if let Value::Placeholder(name) = &value.value {
+            let refusal = Refusal::new(value.span, format!("`{name}`: a standing query has no parameters"));
+            self.refused.push(refusal.help("write the value"));
         }
+        ControlFlow::Continue(())
     }
 }

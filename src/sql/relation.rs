@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::catalog::{Catalog, Driver, Time, ViewDriver, ViewKind, ViewSource, single};
 use super::file::normal;
-use super::place::{Refusal, did_you_mean};
+use super::place::Refusal;
 use super::windows::{WINDOW_END, WINDOW_START, WindowCall, check_keys, hidden_in, window_call};
 use crate::contract::TableContract;
 
@@ -47,12 +47,13 @@ struct Relation<'a> {
 pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refusal> {
     let (stream, event_time) = (&catalog.stream.name, &catalog.event_time);
     let Some(first) = select.from.first() else {
-        return Err(Refusal::new(select.select_token.0.span, format!("no FROM; write `FROM {stream}`")));
+        let refusal = Refusal::new(select.select_token.0.span, "a standing query without FROM");
+        return Err(refusal.help(format!("write `FROM {stream}`")));
     };
     let second = select.from.get(1).map(|more| more.relation.span());
     if let Some(at) = first.joins.first().map(|join| join.relation.span()).or(second) {
-        let message = "more than one source: joins are not supported yet; write a batch query over the lake's tables";
-        return Err(Refusal::new(at, message));
+        let refusal = Refusal::new(at, "more than one source: joins are not supported yet");
+        return Err(refusal.help("write a batch query over the lake's tables"));
     }
     if let Some(mut call) = window_call(&first.relation)? {
         let relation = relation(&call.table, catalog)?;
@@ -85,20 +86,18 @@ pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refus
             })
         }
         TableFactor::Table { name, args: Some(_), .. } => {
-            let message =
-                format!("no table function `{name}`; write `TUMBLE({stream}, {event_time}, INTERVAL '1 minute')`");
-            Err(Refusal::new(name.span(), message))
+            let help = format!("write `TUMBLE({stream}, {event_time}, INTERVAL '1 minute')`");
+            Err(Refusal::new(name.span(), format!("no table function `{name}`")).help(help))
         }
         TableFactor::Derived { subquery, .. } => {
-            let message = format!(
-                "a subquery is not supported yet in a standing query; write one SELECT directly over `{stream}` or \
-                 `TUMBLE({stream}, …)`, or make the subquery a view of its own and read that"
-            );
-            Err(Refusal::new(subquery.span(), message))
+            let refusal = Refusal::new(subquery.span(), "a subquery is not supported yet in a standing query");
+            Err(refusal
+                .help(format!("write one SELECT directly over `{stream}` or `TUMBLE({stream}, …)`"))
+                .help("or make the subquery a view of its own and read that"))
         }
         other => {
-            let message = format!("`{other}` is not supported in a standing query; read `{stream}`");
-            Err(Refusal::new(other.span(), message).or_at(select.select_token.0.span))
+            let refusal = Refusal::new(other.span(), format!("`{other}` is not supported in a standing query"));
+            Err(refusal.or_at(select.select_token.0.span).help(format!("read `{stream}`")))
         }
     }
 }
@@ -151,14 +150,11 @@ fn relation<'a>(name: &ObjectName, catalog: &'a Catalog) -> Result<Relation<'a>,
 
 fn unknown(name: &ObjectName, known: &str, catalog: &Catalog) -> Refusal {
     if catalog.contract(known).is_some() {
-        let message = format!(
-            "`{name}` is a table of the lake that no view fills, so it does not flow; read `{}`, or write a batch query",
-            catalog.stream.name
-        );
-        return Refusal::new(name.span(), message);
+        let message = format!("`{name}` is a table of the lake that no view fills, so it does not flow");
+        let help = format!("read `{}`, or write a batch query", catalog.stream.name);
+        return Refusal::new(name.span(), message).help(help);
     }
-    let hint = did_you_mean(known, catalog.names());
-    Refusal::new(name.span(), format!("no stream or view `{name}`{hint}"))
+    Refusal::new(name.span(), format!("no stream or view `{name}`")).near(known, catalog.names())
 }
 
 impl Relation<'_> {
@@ -190,7 +186,8 @@ impl Relation<'_> {
 fn check_time(time: &Expr, relation: &Relation<'_>) -> Result<(Arc<str>, Time), Refusal> {
     let choice = || relation.times.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
     let Some(name) = column(time) else {
-        return Err(Refusal::new(time.span(), format!("a window's time is the column {}, not `{time}`", choice())));
+        let refusal = Refusal::new(time.span(), format!("a window's time is a column that tells the time, not `{time}`"));
+        return Err(refusal.help(format!("write {}", choice())));
     };
     let wanted = normal(name);
     if let Some(found) = relation.times.iter().find(|(known, _)| **known == *wanted) {
@@ -198,17 +195,14 @@ fn check_time(time: &Expr, relation: &Relation<'_>) -> Result<(Arc<str>, Time), 
     }
     if relation.contract.column(&wanted).is_some() {
         let table = &relation.contract.name;
-        let message = match relation.times.as_slice() {
-            [] => format!(
-                "`{table}` has no column that tells the time: let its SELECT keep the event time, or `{WINDOW_START}` and `{WINDOW_END}`"
-            ),
-            _ if relation.view.is_none() => {
-                format!("a window's time is the stream's event time {}, not `{name}`", choice())
-            }
-            _ => format!("a window's time over `{table}` is {}, not `{name}`", choice()),
+        let refusal = match relation.times.as_slice() {
+            [] => Refusal::new(name.span, format!("`{table}` has no column that tells the time"))
+                .help(format!("let its SELECT keep the event time, or `{WINDOW_START}` and `{WINDOW_END}`")),
+            _ => Refusal::new(name.span, format!("a window's time over `{table}` is not `{name}`"))
+                .help(format!("write {}", choice())),
         };
-        return Err(Refusal::new(name.span, message));
+        return Err(refusal);
     }
-    let hint = did_you_mean(&wanted, relation.contract.columns.iter().map(|column| column.name.as_ref()));
-    Err(Refusal::new(name.span, format!("no column `{name}`{hint}")))
+    let known = relation.contract.columns.iter().map(|column| column.name.as_ref());
+    Err(Refusal::new(name.span, format!("no column `{name}`")).near(&wanted, known))
 }

@@ -13,14 +13,15 @@ use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::tokenizer::Span;
 use sha2::{Digest, Sha256};
 
-use super::batch::{BatchStatement, display, select};
+use super::batch::{BatchStatement, select};
 use super::catalog::{Catalog, Driver, Time, ViewKind, ViewSource, inline};
 use super::feed::FeedTable;
 use super::file::{Job, QueryFile, View, normal};
 use super::functions::calls;
 use super::output::Output;
 use super::params::Params;
-use super::place::Refusal;
+use super::place::{Refusal, Refusals};
+use super::recover;
 use super::refuse::{check, check_plan, plain_select};
 use super::relation::{Shape, Source, times_of};
 use super::session::standing_session;
@@ -31,7 +32,7 @@ use super::windowed::WindowedQuery;
 use super::windows::{TimeRange, WindowCall, narrowed, replace_source, time_conditions};
 use crate::clock::Micros;
 use crate::contract::{Origin, TableContract, provenance};
-use crate::error::{Error, Result};
+use crate::error::{Result, SourceText};
 
 /// A materialized view, planned against its stream.
 #[derive(Debug)]
@@ -47,16 +48,18 @@ impl StandingQuery {
     /// view must give exactly its columns; else the columns follow from the query.
     ///
     /// # Errors
-    /// [`Error::Usage`] as `file:line:column: sentence` for everything that cannot run, or whose streamed answer could
-    /// differ from the batch answer.
+    /// [`Error::Usage`] with everything found wrong: what cannot run, and whatever would let the streamed answer differ
+    /// from the batch answer.
     pub async fn plan(file: &QueryFile, catalog: &Catalog) -> Result<Self> {
-        let path = display(&file.path);
         let Job::Standing(view) = &file.job else {
-            return Err(Error::usage(format!(
-                "{path}: a batch job cannot stand; write `CREATE MATERIALIZED VIEW name AS …`"
-            )));
+            let refusal = Refusal::new(Span::empty(), "a batch job cannot stand");
+            return Err(refusal.help("write `CREATE MATERIALIZED VIEW name AS …`").in_text(&file.text));
         };
-        plan(file, view, catalog).await.map_err(|refusal| refusal.or_at(view.at).in_file(&path))
+        let mut refused = view.refused.clone();
+        match refused.keep(plan(file, view, catalog).await) {
+            Some(query) if refused.is_empty() => Ok(query),
+            _ => Err(refused.or_at(view.at).in_text(&file.text)),
+        }
     }
 
     /// Whose rows the query folds.
@@ -150,7 +153,7 @@ pub(super) struct Definition {
     pub(super) name: Arc<str>,
     pub(super) fingerprint: String,
     pub(super) allowed_lateness: Micros,
-    path: String,
+    text: SourceText,
     at: Span,
     query: Box<Query>,
     pub(super) source: Source,
@@ -161,6 +164,11 @@ pub(super) struct Definition {
 }
 
 impl Definition {
+    /// The SELECT as written.
+    pub(super) fn query(&self) -> &Query {
+        &self.query
+    }
+
     pub(super) fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
         self.batch_select_where(range, &[])
     }
@@ -168,8 +176,9 @@ impl Definition {
     /// As [`Definition::batch_select`], with conditions in SQL on rows and the windows they fall into.
     pub(super) fn batch_select_where(&self, range: Option<TimeRange>, windows: &[String]) -> Result<BatchStatement> {
         self.select_over(range, windows)
-            .and_then(|query| BatchStatement::new(&self.path, self.at, select(query), Params::new()))
-            .map_err(|refusal| refusal.in_file(&self.path))
+            .map_err(Refusals::from)
+            .and_then(|query| BatchStatement::new(&self.text, self.at, select(query), Params::new()))
+            .map_err(|refused| refused.in_text(&self.text))
     }
 
     /// The query with its source narrowed to `range`, in words a scan can prune by.
@@ -230,14 +239,16 @@ fn range_conditions(times: &[(Arc<str>, Time)], range: TimeRange) -> Vec<String>
     times.iter().flat_map(conditions).collect()
 }
 
-async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<StandingQuery, Refusal> {
-    let source = check(view, &standing_session(false).state(), catalog)?;
+async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<StandingQuery, Refusals> {
+    let mut refused = Refusals::default();
+    let source = check(view, &standing_session(false).state(), catalog, &mut refused);
+    let Some(source) = source else { return Err(refused) };
     let (name, schema) = driving_table(&source, catalog);
     let mut definition = Definition {
         name: Arc::clone(&file.name),
         fingerprint: String::new(),
         allowed_lateness: view.allowed_lateness.map_or(0, |(lateness, _)| lateness),
-        path: display(&file.path),
+        text: file.text.clone(),
         at: view.at,
         query: view.query.clone(),
         times: times_of(plain_select(&view.query)?, &source.times),
@@ -252,14 +263,15 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     let refuse = |error| Refusal::planner(&error, &[name.to_string()], &calls);
     context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema))).map_err(refuse)?;
     let statement: Statement = select(definition.select_live()?);
-    let logical = context.state().statement_to_plan(statement).await.map_err(refuse)?;
+    let logical = recover::plan(&context.state(), statement, refuse, &mut refused).await;
+    let logical = logical.ok_or(refused)?;
     check_plan(view, &logical, &definition.source)?;
     definition.fingerprint = fingerprint(&logical, definition.combined());
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
     let fields: Vec<_> = optimized.schema().fields().iter().cloned().collect();
     let output = Output::plan(file, view, &fields, catalog.contract(&file.name))?;
-    physical(&context, definition, &logical, output).await.map_err(refuse)
+    physical(&context, definition, &logical, output).await.map_err(|error| refuse(error).into())
 }
 
 /// The table whose rows drive the query, and their schema.

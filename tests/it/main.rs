@@ -5,6 +5,7 @@
 mod cards;
 mod damage;
 mod end_to_end;
+mod errors;
 mod gap;
 mod golden;
 mod house;

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use crate::clock::Micros;
 use crate::sql::grid::{Grid, MICROS_PER_DAY, Place};
 use crate::sql::interval::{duration, interval_literal, show_duration};
-use crate::sql::place::{Refusal, did_you_mean, nearest};
+use crate::sql::place::{Refusal, nearest};
 use crate::sql::spec::{CELLS_MAX, WindowSpec};
 
 /// The window functions of the language.
@@ -39,7 +39,7 @@ pub(in crate::sql) fn window_call(factor: &TableFactor) -> Result<Option<WindowC
         return match nearest(&function, FUNCTIONS) {
             Some(near) => {
                 let near = near.to_uppercase();
-                Err(Refusal::new(name.span(), format!("no table function `{name}`; did you mean `{near}`?")))
+                Err(Refusal::new(name.span(), format!("no table function `{name}`")).near(&function, [near.as_str()]))
             }
             None => Ok(None),
         };
@@ -69,15 +69,15 @@ pub(in crate::sql) fn window_call(factor: &TableFactor) -> Result<Option<WindowC
 }
 
 fn usage(function: &str, at: Span) -> Refusal {
-    let message = match function {
+    let help = match function {
         "TUMBLE" => {
-            "write `TUMBLE(table, time, INTERVAL '1 minute')`; a fourth argument shifts the windows or names a time zone"
+            "write `TUMBLE(table, time, INTERVAL '1 minute')`: the size; a fourth argument is an offset or a time zone"
         }
         "HOP" => "write `HOP(table, time, INTERVAL '10 seconds', INTERVAL '1 minute')`: the slide, then the size",
         "CUMULATE" => "write `CUMULATE(table, time, INTERVAL '1 hour', INTERVAL '1 day')`: the step, then the size",
         _ => "write `SESSION(table, time, INTERVAL '30 minutes', key)`: the gap, then the columns that sessions are of",
     };
-    Refusal::new(at, message)
+    Refusal::new(at, format!("`{function}` takes other arguments")).help(help)
 }
 
 fn tumble(size: &Expr, place: Option<&&Expr>) -> Result<WindowSpec, Refusal> {
@@ -95,19 +95,19 @@ fn combined(function: &str, part: &Expr, size: &Expr, place: Option<&&Expr>) -> 
         let near = [below, below.saturating_add(length)].map(|size| format!("`INTERVAL '{}'`", show_duration(size)));
         let near = if below > 0 { near.join(" or ") } else { near[1].clone() };
         let message = format!(
-            "the window's size `{}` is not a multiple of its {word} `{}`; write {near}",
+            "the window's size `{}` is not a multiple of its {word} `{}`",
             show_duration(whole),
             show_duration(length)
         );
-        return Err(Refusal::new(size.span(), message));
+        return Err(Refusal::new(size.span(), message).help(format!("write {near}")));
     }
     let spec = if function == "hop" { WindowSpec::hopping(grid, whole) } else { WindowSpec::cumulating(grid, whole) };
     spec.ok_or_else(|| {
         let message = format!(
-            "the window's size is {} times its {word}, which is more than {CELLS_MAX} pieces; choose a longer {word}",
+            "the window's size is {} times its {word}, which is more than {CELLS_MAX} pieces",
             whole / length
         );
-        Refusal::new(size.span(), message)
+        Refusal::new(size.span(), message).help(format!("choose a longer {word}"))
     })
 }
 
@@ -134,13 +134,10 @@ fn grid(length: Micros, at: &Expr, place: Option<&&Expr>, what: &str) -> Result<
         },
     };
     Grid::at_place(length, place).ok_or_else(|| {
-        let message = format!(
-            "{what} must be whole days in a time zone, not `{}`; write it in days like `INTERVAL '{}'`, or leave the \
-             time zone out",
-            show_duration(length),
-            show_duration(MICROS_PER_DAY * (length / MICROS_PER_DAY + 1))
-        );
+        let days = show_duration(MICROS_PER_DAY * (length / MICROS_PER_DAY + 1));
+        let message = format!("{what} must be whole days in a time zone, not `{}`", show_duration(length));
         Refusal::new(at.span(), message)
+            .help(format!("write it in days like `INTERVAL '{days}'`, or leave the time zone out"))
     })
 }
 
@@ -151,15 +148,17 @@ fn zone_literal(place: &Expr) -> Result<Option<Tz>, Refusal> {
     if let Ok(zone) = name.parse::<Tz>() {
         return Ok(Some(zone));
     }
-    if duration(name).is_ok() {
-        let message = format!("the windows' offset is a literal like `INTERVAL '{name}'`, not `'{name}'`");
-        return Err(Refusal::new(literal.span, message));
+    let offset = "the windows' offset";
+    if duration(name, offset, literal.span).is_ok() {
+        let refusal = Refusal::new(literal.span, format!("{offset} is an interval, not `'{name}'`"));
+        return Err(refusal.help(format!("write `INTERVAL '{name}'`")));
     }
-    let hint = match did_you_mean(name, TZ_VARIANTS.iter().map(|zone| zone.name())) {
-        none if none.is_empty() => "; write one like `Europe/Berlin`".into(),
-        hint => hint,
-    };
-    Err(Refusal::new(literal.span, format!("no time zone `{name}`{hint}")))
+    let known = || TZ_VARIANTS.iter().map(|zone| zone.name());
+    let refusal = Refusal::new(literal.span, format!("no time zone `{name}`")).near(name, known());
+    Err(match refusal.meant() {
+        Some(_) => refusal,
+        None => refusal.help("write one like `Europe/Berlin`"),
+    })
 }
 
 /// The column a session's key is.
@@ -167,8 +166,8 @@ fn column(key: &Expr) -> Result<Ident, Refusal> {
     match key {
         Expr::Identifier(name) => Ok(name.clone()),
         Expr::Interval(_) | Expr::Value(_) => {
-            let message = format!("a session has no offset and no time zone: after the gap come its keys, not `{key}`");
-            Err(Refusal::new(key.span(), message))
+            let refusal = Refusal::new(key.span(), format!("a session has no offset and no time zone like `{key}`"));
+            Err(refusal.help("after the gap come the columns that sessions are of"))
         }
         _ => Err(Refusal::new(key.span(), format!("a session's key is a column, not `{key}`"))),
     }

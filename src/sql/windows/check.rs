@@ -10,15 +10,15 @@ use datafusion::sql::sqlparser::ast::{Ident, Select, Spanned};
 use super::{WINDOW_END, WINDOW_START, WindowCall};
 use crate::contract::TableContract;
 use crate::sql::file::normal;
-use crate::sql::place::{Refusal, did_you_mean};
+use crate::sql::place::Refusal;
 use crate::sql::refuse::group_by_span;
 use crate::sql::spec::WindowShape;
 
 /// A session's keys are columns of the rows it reads.
 pub(in crate::sql) fn check_keys(keys: &[Ident], stream: &TableContract) -> Result<(), Refusal> {
     let Some(key) = keys.iter().find(|key| stream.column(&normal(key)).is_none()) else { return Ok(()) };
-    let hint = did_you_mean(&normal(key), stream.columns.iter().map(|column| column.name.as_ref()));
-    Err(Refusal::new(key.span, format!("no column `{key}`{hint}")))
+    let known = stream.columns.iter().map(|column| column.name.as_ref());
+    Err(Refusal::new(key.span, format!("no column `{key}`")).near(&normal(key), known))
 }
 
 /// Checks the plan of a query whose windows are combined from slices, `groups` being what its aggregate is grouped by.
@@ -29,9 +29,8 @@ pub(in crate::sql) fn check_combined(
     groups: &[LogicalExpr],
 ) -> Result<(), Refusal> {
     if let Some(key) = call.keys.iter().find(|key| !groups.iter().any(|group| is_column(group, &normal(key)))) {
-        let message =
-            format!("sessions are formed by `{key}`, so the aggregate is grouped by it, too; add it to GROUP BY");
-        return Err(Refusal::new(key.span, message));
+        let message = format!("sessions are formed by `{key}`, so the aggregate is grouped by it, too");
+        return Err(Refusal::new(key.span, message).help("add it to GROUP BY"));
     }
     if call.spec.is_combined() { bounds_of_slices(select, plan, call) } else { Ok(()) }
 }
@@ -41,9 +40,11 @@ pub(in crate::sql) fn check_combined(
 fn bounds_of_slices(select: &Select, plan: &LogicalPlan, call: &WindowCall) -> Result<(), Refusal> {
     let function = call.spec.function();
     if let (Some(condition), WindowShape::Session { .. }) = (&select.selection, call.spec.shape()) {
-        let message = "WHERE leaves out rows after the sessions were formed over all of them; write \
-                       `count(*) FILTER (WHERE …)` instead, or read the rows through a view with that WHERE";
-        return Err(Refusal::new(condition.span(), message));
+        let refusal =
+            Refusal::new(condition.span(), "WHERE leaves out rows after the sessions were formed over all of them");
+        return Err(refusal
+            .help("write `count(*) FILTER (WHERE …)` instead")
+            .help("or read the rows through a view with that WHERE"));
     }
     let asks = |expr: &LogicalExpr| {
         let columns = expr.column_refs();
@@ -67,11 +68,11 @@ fn bounds_of_slices(select: &Select, plan: &LogicalPlan, call: &WindowCall) -> R
     match asked {
         Some(bound) => {
             let message = format!(
-                "a row of `{function}` counts in windows that are known only when they close, so `{bound}` cannot be used in \
-                 WHERE, inside an aggregate, or in a grouped expression; use it in SELECT or HAVING"
+                "`{bound}` of `{function}` cannot be used in WHERE, inside an aggregate, or in a grouped expression"
             );
             let at = select.selection.as_ref().map_or_else(|| group_by_span(select), Spanned::span);
-            Err(Refusal::new(at, message))
+            let refusal = Refusal::new(at, message).help("use it in SELECT or HAVING");
+            Err(refusal.note("a row counts in windows that are known only when they close"))
         }
         None => Ok(()),
     }

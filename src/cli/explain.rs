@@ -1,0 +1,270 @@
+//! `lakeward explain`: how a standing query streams, drawn from its source down to its table.
+//!
+//! The one law: the drawing is lines of a label and what is true of it, so that it reads the same in a terminal, a log
+//! and a review. The lake is only counted in, and only if there is one.
+
+use std::process::ExitCode;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use bytesize::ByteSize;
+
+use super::ExplainArgs;
+use super::output::{answer, thousands};
+use crate::batch::LakeView;
+use crate::clock::Micros;
+use crate::config::Config;
+use crate::error::{Error, Refusals, Result};
+use crate::plans::plan_file;
+use crate::sql::{Driver, Params, QueryFile, StandingQuery, StreamingPlan, read_queries};
+
+/// Width of the labels.
+const LABEL: usize = 9;
+
+/// Width of what stands behind them; longer lists go on below.
+const WIDTH: usize = 90;
+
+/// A space at which no line is cut.
+const UNBROKEN: &str = "\u{a0}";
+
+/// Groups in the fullest window of the newest day, as far as the table shows them.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    groups: i64,
+    windows: i64,
+}
+
+/// Prints the plan of one file.
+pub(super) async fn explain(config: &Config, args: &ExplainArgs) -> Result<ExitCode> {
+    let file = QueryFile::read(&args.file)?;
+    if !file.is_standing() {
+        let path = args.file.display();
+        return Err(Error::usage(format!(
+            "{path}: a batch job has no streaming plan; `lakeward sql \"EXPLAIN …\"` shows how a statement runs"
+        )));
+    }
+    let query = plan_file(config, &args.file).await?;
+    // Files that are wrong read nothing; `lakeward check` tells of them.
+    let others = read_queries(&config.queries.dir, &mut Refusals::default())?;
+    let readers: Vec<&str> =
+        others.iter().filter(|other| other.reads(&file.name)).map(|other| other.name.as_ref()).collect();
+    let counted = count(config, &query).await;
+    answer(&draw(&file, &query, &config.stream.table, &readers, counted))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Counts groups in the query's own table; nothing when there is no lake, no table or no row yet.
+async fn count(config: &Config, query: &StandingQuery) -> Option<Counted> {
+    let StandingQuery::Windowed(windowed) = query else { return None };
+    let view = LakeView::open(config).await.ok().filter(|view| view.has(query.name()))?;
+    let (table, day) = (query.name(), &windowed.output().partition_by);
+    let has_windows = windowed.output().column("window_start").is_some();
+    let sql = format!(
+        "SELECT max(n) AS n, count(*) AS windows FROM (SELECT count(*) AS n FROM {table} \
+         WHERE {day} = (SELECT max({day}) FROM {table}) GROUP BY window_start)"
+    );
+    let rows = if has_windows { view.sql(&sql, Params::new()).await.ok()? } else { return None };
+    let batch = rows.iter().find(|batch| batch.num_rows() == 1)?;
+    let number = |column: usize| {
+        batch.column(column).as_primitive_opt::<Int64Type>().and_then(|numbers| numbers.iter().next().flatten())
+    };
+    Some(Counted { groups: number(0)?, windows: number(1)? })
+}
+
+fn draw(file: &QueryFile, query: &StandingQuery, stream: &str, readers: &[&str], counted: Option<Counted>) -> String {
+    let plan = query.describe();
+    let mut drawing = Drawing::default();
+    drawing.title(&file.name, &file.comment);
+    let source = match query.driver() {
+        Driver::Stream => format!("stream {stream}"),
+        Driver::View(parent) => format!("view {}: the rows of its windows as they close", parent.name),
+    };
+    drawing.step("source", &[source, format!("reads {}", list(&plan.columns))]);
+    drawing.step("rows", &[plan.filter.as_ref().map_or("every row".into(), |filter| format!("where {filter}"))]);
+    if let Some(window) = &plan.window {
+        drawing.step("window", &[plan.source.clone(), closing(window.allowed_lateness)]);
+        drawing.step("groups", &[list(&window.groups)]);
+        let mut state = vec![estimate(window.group_bytes, counted)];
+        if window.grows {
+            state.push("a group grows with the values it keeps one by one (DISTINCT, ORDER BY)".into());
+        }
+        drawing.step("state", &state);
+        if let Some(having) = &window.having {
+            drawing.step("having", std::slice::from_ref(having));
+        }
+    }
+    drawing.step("select", &[list(&plan.select)]);
+    drawing.step("table", &table(&plan));
+    drawing.step("then", &follow_ups(&plan, stream, readers));
+    drawing.last("plan", &[format!("fingerprint {}", &plan.fingerprint[..16.min(plan.fingerprint.len())])]);
+    drawing.0
+}
+
+fn closing(lateness: Micros) -> String {
+    match lateness {
+        0 => "closes as soon as the watermark reaches its end".into(),
+        _ => format!("closes when the watermark has passed its end by {}", length(lateness)),
+    }
+}
+
+fn estimate(group_bytes: usize, counted: Option<Counted>) -> String {
+    let each = format!("about {} a group and open window", ByteSize::b(group_bytes as u64));
+    let Some(Counted { groups, windows }) = counted else {
+        return format!("{each}; how many groups: unknown until the lake holds a closed window");
+    };
+    let bytes = usize::try_from(groups).unwrap_or(0).saturating_mul(group_bytes);
+    format!(
+        "{each}; {} groups in the fullest of the newest day's {} windows: {} a window",
+        thousands(groups),
+        thousands(windows),
+        ByteSize::b(bytes as u64)
+    )
+}
+
+fn table(plan: &StreamingPlan) -> Vec<String> {
+    let name = &plan.output.name;
+    let when = if plan.window.is_some() { "once, when a window closes" } else { "in the epoch that reads the row" };
+    let mut lines = vec![
+        format!("{name}, partitioned by {}: rows are added {when}", plan.output.partition_by),
+        list(&plan.output_columns()),
+    ];
+    if !plan.output.sort_by.is_empty() {
+        lines.push(format!("files are sorted by {}", plan.output.sort_by.join(", ")));
+    }
+    lines
+}
+
+fn follow_ups(plan: &StreamingPlan, stream: &str, readers: &[&str]) -> Vec<String> {
+    let read = match readers {
+        [] => "no other query reads it".to_owned(),
+        some => format!("read by {}", some.join(", ")),
+    };
+    match plan.window {
+        Some(_) => {
+            vec![read, format!("late rows stay in `{stream}` with `_late = true`; reconcile restates their windows")]
+        }
+        None => vec![read, "no row is late: each is answered by itself".into()],
+    }
+}
+
+/// A length of time as people say it.
+fn length(micros: Micros) -> String {
+    let length = std::time::Duration::from_micros(micros.unsigned_abs());
+    humantime::format_duration(length).to_string()
+}
+
+/// Lines from the source down.
+#[derive(Default)]
+struct Drawing(String);
+
+impl Drawing {
+    fn title(&mut self, name: &str, comment: &str) {
+        self.0.push_str(name);
+        for line in wrapped(&comment.replace('\n', " ")) {
+            self.0.push_str(&format!("\n  {line}"));
+        }
+    }
+
+    /// One step of the stream: its label, and what is true of it.
+    fn step(&mut self, label: &str, lines: &[String]) {
+        self.put("├─ ", "│  ", label, lines);
+    }
+
+    fn last(&mut self, label: &str, lines: &[String]) {
+        self.put("└─ ", "   ", label, lines);
+    }
+
+    fn put(&mut self, first: &str, more: &str, label: &str, lines: &[String]) {
+        let lines = lines.iter().flat_map(|line| wrapped(line));
+        for (index, line) in lines.enumerate() {
+            let (branch, label) = if index == 0 { (first, label) } else { (more, "") };
+            self.0.push_str(&format!("\n{branch}{label:<LABEL$}{}", line.replace(UNBROKEN, " ")));
+        }
+    }
+}
+
+/// Items of a list, each to be kept on one line.
+fn list(items: &[String]) -> String {
+    items.iter().map(|item| item.replace(' ', UNBROKEN)).collect::<Vec<_>>().join(", ")
+}
+
+/// A text in lines of at most [`WIDTH`] letters, cut at plain spaces.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let full = lines.last().is_some_and(|line| line.chars().count() + 1 + word.chars().count() > WIDTH);
+        if full && lines.last().is_some_and(|line| !line.is_empty()) {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::contract::read_folder;
+    use crate::sql::{Catalog, plan_all};
+
+    use super::*;
+
+    /// The shipped queries as drawn, with this much counted in their lake.
+    async fn drawn(counted: Option<Counted>) -> String {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let contracts = read_folder(&root.join("lake")).unwrap();
+        let mut refused = Refusals::default();
+        let files = read_queries(&root.join("queries"), &mut refused).unwrap();
+        let catalog = Catalog::new(Arc::new(contracts["transactions"].clone()), contracts).unwrap();
+        let queries = plan_all(&files, catalog, &mut refused).await.unwrap();
+        assert!(refused.is_empty(), "{refused}");
+        let mut drawings = Vec::new();
+        for query in &queries {
+            let file = files.iter().find(|file| file.name == *query.name()).unwrap();
+            let readers: Vec<&str> =
+                files.iter().filter(|other| other.reads(&file.name)).map(|other| other.name.as_ref()).collect();
+            drawings.push(draw(file, query, "transactions", &readers, counted));
+        }
+        drawings.join("\n\n") + "\n"
+    }
+
+    #[tokio::test]
+    async fn the_shipped_queries_are_drawn_as_blessed() {
+        let shown = drawn(None).await;
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/explain.txt");
+        if std::env::var_os("LAKEWARD_BLESS").is_some() {
+            fs::write(&path, &shown).unwrap();
+        }
+        assert_eq!(shown, fs::read_to_string(&path).unwrap_or_default());
+    }
+
+    #[tokio::test]
+    async fn state_is_counted_where_there_is_a_lake() {
+        let counted = Some(Counted { groups: 1_204, windows: 60 });
+        let state = "about 128 B a group and open window; 1,204 groups in the fullest of the newest day's 60 windows: 150.5 KiB \
+                     a window";
+        assert_eq!(estimate(128, counted), state);
+        assert!(drawn(None).await.contains("unknown until the lake"));
+        assert!(!drawn(counted).await.contains("unknown until the lake"));
+    }
+
+    #[test]
+    fn long_lines_go_on_below_their_label() {
+        let mut drawing = Drawing::default();
+        drawing.title("q", "Why.");
+        drawing.step("reads", &["word ".repeat(30)]);
+        drawing.last("plan", &["done".into()]);
+        let lines: Vec<&str> = drawing.0.lines().collect();
+        assert_eq!(lines[..2], ["q", "  Why."]);
+        assert!(lines[2].starts_with("├─ reads    word") && lines[3].starts_with("│           word"), "{}", drawing.0);
+        assert_eq!(lines[4], "└─ plan     done");
+    }
+}

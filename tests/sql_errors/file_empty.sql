@@ -1,0 +1,2 @@
+-- error: no statement; write one, like a SELECT
+-- Only a comment.

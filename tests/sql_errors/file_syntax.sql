@@ -1,0 +1,2 @@
+-- error: 2:1: expected: an SQL statement, found: SELEC
+SELEC 1

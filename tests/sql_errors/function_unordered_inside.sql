@@ -1,0 +1,5 @@
+-- error: 3:14: `array_agg` depends on the order of rows, which a stream does not keep; write `array_agg(… ORDER BY event_time, …)`, ending with the column that identifies a row
+CREATE MATERIALIZED VIEW q AS
+SELECT count(array_agg(city)) AS n, CAST(window_start AS DATE) AS event_date
+FROM TUMBLE(transactions, event_time, INTERVAL '1 minute')
+GROUP BY window_start, window_end

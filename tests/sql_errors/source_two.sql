@@ -1,0 +1,4 @@
+-- error: 4:20: more than one source: joins are not supported yet; write a batch query over the lake's tables
+CREATE MATERIALIZED VIEW q AS
+SELECT event_date, city
+FROM transactions, cards
