@@ -6,6 +6,7 @@
 mod live;
 mod output;
 mod run;
+mod test;
 mod tools;
 
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ enum Command {
     Sql(SqlArgs),
     /// Prove the books of a lake at rest.
     Audit(AuditArgs),
+    /// Run the tests of queries: `queries/<query>.test/<case>/`.
+    Test(TestArgs),
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -146,6 +149,15 @@ struct AuditArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// A folder of queries, or one query's file; the configured folder by default.
+    path: Option<PathBuf>,
+    /// Write the rows found as those to be expected.
+    #[arg(long)]
+    bless: bool,
+}
+
 /// Parses the command line, runs it, and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse_from(settings_last(std::env::args().collect()));
@@ -203,6 +215,7 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
         Command::Batch(args) => tools::batch(&config, args).await,
         Command::Sql(args) => tools::sql(&config, args).await,
         Command::Audit(args) => tools::audit(&config, &args).await,
+        Command::Test(args) => test::test(&config, &args).await,
     }
 }
 

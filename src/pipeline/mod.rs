@@ -16,6 +16,7 @@ mod input;
 mod lookup;
 mod queries;
 mod recover;
+mod rehearse;
 mod shard;
 mod summary;
 
@@ -33,6 +34,7 @@ use crate::token::TokenKey;
 
 pub use commit::Commit;
 pub use recover::{Plans, plan, plan_file};
+pub use rehearse::{Rehearsed, Script, Step, rehearse};
 pub use summary::{Snapshot, Summary};
 
 /// Commits a screen may be behind before it misses one: it reads several times a second.
