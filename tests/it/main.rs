@@ -5,10 +5,14 @@
 mod cards;
 mod damage;
 mod end_to_end;
+mod events;
+mod fuzz;
 mod golden;
 mod house;
 mod kill;
+mod matrix;
 mod oracle;
+mod query_tests;
 mod rivals;
 mod second_stream;
 mod support;
