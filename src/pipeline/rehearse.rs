@@ -225,7 +225,10 @@ impl Stage {
         }
         let epoch = slot.epoch;
         let (publish_sender, to_publish) = mpsc::channel(1);
-        publish_sender.send((slot, commit, begun)).await.map_err(|_| Error::broken("the queue to publish is closed"))?;
+        publish_sender
+            .send((slot, commit, begun))
+            .await
+            .map_err(|_| Error::broken("the queue to publish is closed"))?;
         drop(publish_sender);
         let (tables, every) = (lake.tables.clone(), job.config.commit.checkpoint_every);
         publish(tables, job.config.lake.app_id.clone(), every, to_publish, reports, through).await?;

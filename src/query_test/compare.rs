@@ -103,11 +103,8 @@ fn same(a: &str, b: &str, is_float: bool) -> bool {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = [
-            (self.changed.len(), "differ"),
-            (self.missing.len(), "missing"),
-            (self.unexpected.len(), "unexpected"),
-        ];
+        let counts =
+            [(self.changed.len(), "differ"), (self.missing.len(), "missing"), (self.unexpected.len(), "unexpected")];
         let counts: Vec<String> =
             counts.iter().filter(|(rows, _)| *rows > 0).map(|(rows, what)| format!("{rows} {what}")).collect();
         write!(f, "rows: {}", counts.join(", "))?;
@@ -148,7 +145,10 @@ mod tests {
     #[test]
     fn rows_are_a_multiset_and_floats_have_a_tolerance() {
         let expected = rows(&[["a", "1", "0.3"], ["b", "2", "1"], ["b", "2", "1"]]);
-        assert_eq!(compare(&expected, &rows(&[["b", "2", "1"], ["a", "1", "0.30000000000000004"], ["b", "2", "1"]])), None);
+        assert_eq!(
+            compare(&expected, &rows(&[["b", "2", "1"], ["a", "1", "0.30000000000000004"], ["b", "2", "1"]])),
+            None
+        );
         let twice = compare(&expected, &rows(&[["b", "2", "1"], ["a", "1", "0.3"]])).unwrap();
         assert_eq!(twice.to_string(), "rows: 1 missing\n  - missing    city=b, n=2, mean=1");
     }

@@ -123,7 +123,10 @@ fn parse(path: &Path, schema: &SchemaRef) -> Result<Rows> {
     for (name, column) in columns.iter().zip(cells) {
         let Some((_, field)) = schema.column_with_name(name) else {
             let known = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join("`, `");
-            return Err(Error::usage(format!("`{}`: no column `{name}` in the query; it has `{known}`", path.display())));
+            return Err(Error::usage(format!(
+                "`{}`: no column `{name}` in the query; it has `{known}`",
+                path.display()
+            )));
         };
         floats.push(field.data_type().is_floating());
         texts.push(typed(path, name, field.data_type(), &column, &lines)?);

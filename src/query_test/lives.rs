@@ -81,7 +81,8 @@ pub async fn run_case(config: &Config, query: &QueryCases, case: &Case, bless: b
 
 /// Compares every life with what is expected. Only late rows excuse a batch answer of its own.
 fn judge(case: &Case, found: &[(Life, Vec<RecordBatch>)], bless: bool, is_late: bool) -> Result<Outcome> {
-    let schema = found.first().map(|(_, rows)| schema(rows)).ok_or_else(|| Error::broken("a case without a life"))??;
+    let schema =
+        found.first().map(|(_, rows)| schema(rows)).ok_or_else(|| Error::broken("a case without a life"))??;
     let columns = expected::columns_of(&case.folder)?;
     let rows = found
         .iter()

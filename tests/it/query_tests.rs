@@ -48,7 +48,9 @@ fn a_wrong_query_fails_cell_by_cell_in_all_its_lives() {
     let output = scratch.run(&["test", folder.to_str().unwrap()]);
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
-    for line in ["state_minute/duplicates_and_restart: FAILED", " live, rows: 3 differ", " resumed, rows: 3", " batch, rows: 3"] {
+    for line in
+        ["state_minute/duplicates_and_restart: FAILED", " live, rows: 3 differ", " resumed, rows: 3", " batch, rows: 3"]
+    {
         assert!(said.contains(line), "no `{line}` in\n{said}");
     }
     assert!(said.contains("amount: expected 10.05, found 11.05"), "{said}");

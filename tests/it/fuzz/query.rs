@@ -11,7 +11,6 @@ use rand_chacha::ChaCha8Rng;
 pub const KINDS: &[Kind] = &[Kind::Tumble];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "kinds that the engine refuses are switched off in `KINDS`")]
 pub enum Kind {
     Tumble,
     Hop,
@@ -128,8 +127,14 @@ impl Query {
 
 impl Window {
     fn random(random: &mut ChaCha8Rng) -> Self {
+        let kind = KINDS.choose(random).copied().unwrap_or(Kind::Tumble);
+        Self::of(kind, random)
+    }
+
+    /// A random window of this kind.
+    pub fn of(kind: Kind, random: &mut ChaCha8Rng) -> Self {
         let size = SIZES_S.choose(random).copied().unwrap_or(60);
-        match KINDS.choose(random).copied().unwrap_or(Kind::Tumble) {
+        match kind {
             Kind::Tumble => {
                 let offset = if random.random_bool(0.3) { random.random_range(0..2 * size) } else { 0 };
                 Self::Tumble { size, offset }

@@ -101,7 +101,10 @@ impl Round {
         let counts = &done.counts;
         let read = counts.read == rows as u64 && counts.rejected == 0;
         if !read || (counts.late > 0 && !self.has_late_rows) {
-            return Err(format!("{rows} rows, no reject, late ones: {}; but the books say {counts:?}", self.has_late_rows));
+            return Err(format!(
+                "{rows} rows, no reject, late ones: {}; but the books say {counts:?}",
+                self.has_late_rows
+            ));
         }
         Ok(())
     }
@@ -141,7 +144,8 @@ impl Round {
     async fn tables(&self, folder: &Path, view: &LakeView) -> Result<Vec<String>, String> {
         let columns = "{id:'VARCHAR', at_us:'BIGINT', k:'VARCHAR', g:'INTEGER', amount:'DECIMAL(20,2)', price:'DOUBLE', \
                        n:'BIGINT', flag:'BOOLEAN', note:'VARCHAR', \"at\":'VARCHAR'}";
-        let input = format!("read_json('{}/input_*.ndjson', format='newline_delimited', columns={columns})", folder.display());
+        let input =
+            format!("read_json('{}/input_*.ndjson', format='newline_delimited', columns={columns})", folder.display());
         let mut epochs = String::new();
         if self.has_late_rows {
             let rows = view.sql("SELECT id, _epoch FROM events", Params::default()).await.map_err(|e| e.to_string())?;
@@ -157,10 +161,16 @@ impl Round {
         fs::write(folder.join("row_epochs.csv"), epochs).unwrap();
         fs::write(folder.join("closed.csv"), closed(&folder.join("lake/_epochs"))).unwrap();
         let csv = |name: &str, columns: &str| {
-            format!("read_csv('{}/{name}', header=false, auto_detect=false, delim=',', columns={{{columns}}})", folder.display())
+            format!(
+                "read_csv('{}/{name}', header=false, auto_detect=false, delim=',', columns={{{columns}}})",
+                folder.display()
+            )
         };
         // The same record twice is one row.
-        let rows = format!("SELECT * FROM (SELECT DISTINCT * FROM {input}) LEFT JOIN {} USING (id)", csv("row_epochs.csv", "'id':'VARCHAR','epoch':'BIGINT'"));
+        let rows = format!(
+            "SELECT * FROM (SELECT DISTINCT * FROM {input}) LEFT JOIN {} USING (id)",
+            csv("row_epochs.csv", "'id':'VARCHAR','epoch':'BIGINT'")
+        );
         let closed = csv("closed.csv", "'query':'VARCHAR','epoch':'BIGINT','closed_us':'BIGINT'");
         Ok(vec![
             format!("CREATE OR REPLACE TABLE ev AS {rows}"),
