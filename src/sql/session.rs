@@ -3,25 +3,28 @@
 //! The one law: every session counts money in decimals and time in UTC, and a standing query's session never hides the
 //! boundary between partial and final aggregation. Sessions made here know no table.
 
+use std::sync::Arc;
+
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::optimizer::optimizer::Optimizer;
+use datafusion::optimizer::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
 use super::tumble::tumble_start;
 
-/// Logical rules a standing query is planned without. The first nests a lone `count(DISTINCT x)` into two aggregates,
-/// whose partial states are not those of the query.
+/// Logical rules every session goes without. The first nests a lone `count(DISTINCT x)` into two aggregates, whose
+/// partial states are not those of a standing query; and a sum beside it, summed twice, gets another decimal type than
+/// HAVING was planned with, so that a batch statement fails too.
 const LOGICAL_RULES_OFF: [&str; 1] = ["single_distinct_aggregation_to_group_by"];
 
 /// Physical rules a standing query is planned without: one merges partial and final aggregation into a single node, the
 /// other answers `count(*)` from a source's statistics, of which a stream has none.
 const PHYSICAL_RULES_OFF: [&str; 2] = ["CombinePartialFinalAggregate", "aggregate_statistics"];
 
-/// A session for batch statements: all of DataFusion's rules, all cores.
+/// A session for batch statements: all cores, and all of DataFusion's rules that keep a query's types.
 pub fn session() -> SessionContext {
-    let state = builder(config()).build();
+    let state = builder(config()).with_optimizer_rules(logical_rules()).build();
     let context = SessionContext::new_with_state(state);
     context.register_udf(tumble_start().as_ref().clone());
     context
@@ -29,16 +32,19 @@ pub fn session() -> SessionContext {
 
 /// A session for planning standing queries: one partition, and the rules that would hide their state off.
 pub(super) fn standing_session() -> SessionContext {
-    let logical = Optimizer::new().rules.into_iter().filter(|rule| !LOGICAL_RULES_OFF.contains(&rule.name())).collect();
     let physical =
         PhysicalOptimizer::new().rules.into_iter().filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
     let state = builder(config().with_target_partitions(1))
-        .with_optimizer_rules(logical)
+        .with_optimizer_rules(logical_rules())
         .with_physical_optimizer_rules(physical)
         .build();
     let context = SessionContext::new_with_state(state);
     context.register_udf(tumble_start().as_ref().clone());
     context
+}
+
+fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    Optimizer::new().rules.into_iter().filter(|rule| !LOGICAL_RULES_OFF.contains(&rule.name())).collect()
 }
 
 fn builder(config: SessionConfig) -> SessionStateBuilder {
@@ -72,6 +78,14 @@ mod tests {
         for name in LOGICAL_RULES_OFF.iter().chain(&PHYSICAL_RULES_OFF) {
             assert!(rule_exists(name), "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_distinct_count_changes_no_sum_s_type() {
+        let sql = "SELECT k, count(DISTINCT n), sum(a) AS s FROM (VALUES ('x', 1, CAST(1.50 AS DECIMAL(20,2)))) AS t(k, n, a) \
+                   GROUP BY k HAVING sum(a) > 1.00";
+        let rows = session().sql(sql).await.unwrap().collect().await.unwrap();
+        assert_eq!(rows[0].column(2).data_type().to_string(), "Decimal128(30, 2)");
     }
 
     #[tokio::test]
