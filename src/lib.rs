@@ -22,6 +22,7 @@ pub mod batch;
 pub mod audit;
 pub mod simulate;
 pub mod pipeline;
+pub mod query_test;
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -9,6 +9,7 @@ mod output;
 mod refusals;
 mod restate;
 mod run;
+mod test;
 mod tools;
 
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Prove the books of a lake at rest.
     Audit(AuditArgs),
+    /// Run the tests of queries: `queries/<query>.test/<case>/`.
+    Test(TestArgs),
     /// Mend a lake at rest.
     #[command(subcommand)]
     Lake(LakeCommand),
@@ -176,6 +179,15 @@ struct AuditArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// A folder of queries, or one query's file; the configured folder by default.
+    path: Option<PathBuf>,
+    /// Write the rows found as those to be expected.
+    #[arg(long)]
+    bless: bool,
+}
+
 /// Parses the command line, runs it, and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse_from(settings_last(std::env::args().collect()));
@@ -234,6 +246,7 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
         Command::Sql(args) => tools::sql(&config, args).await,
         Command::Explain(args) => explain::explain(&config, &args).await,
         Command::Audit(args) => tools::audit(&config, &args).await,
+        Command::Test(args) => test::test(&config, &args).await,
         Command::Lake(LakeCommand::Reconcile) => restate::reconcile(config).await,
     }
 }

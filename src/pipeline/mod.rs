@@ -19,6 +19,7 @@ mod input;
 mod lookup;
 mod queries;
 mod recover;
+mod rehearse;
 mod restate;
 mod sessions;
 mod shard;
@@ -37,6 +38,7 @@ use crate::error::{Error, Result};
 use crate::token::TokenKey;
 
 pub use commit::Commit;
+pub use rehearse::{Rehearsed, Script, Step, rehearse};
 pub use restate::{AtRest, Backfill, RestatedTable, reconcile, write_windows};
 pub use summary::{Snapshot, Summary};
 

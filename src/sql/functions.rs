@@ -20,6 +20,9 @@ use super::place::{Refusal, Refusals};
 /// order is total: end it with the identity column.
 const ORDER_SENSITIVE: [&str; 5] = ["array_agg", "first_value", "last_value", "nth_value", "string_agg"];
 
+/// Aggregates that may answer with any row's value: refused, whatever order is asked for.
+const ARBITRARY: [&str; 1] = ["any_value"];
+
 /// The functions of a session, by every name they have.
 pub(super) struct Functions(BTreeMap<String, Kind>);
 
@@ -30,6 +33,8 @@ enum Kind {
     Window,
     /// An aggregate under a name of [`ORDER_SENSITIVE`] or an alias of one.
     Ordered,
+    /// An aggregate of [`ARBITRARY`].
+    Arbitrary,
 }
 
 impl Functions {
@@ -40,7 +45,11 @@ impl Functions {
             known.extend(function.aliases().iter().map(|alias| (alias.to_lowercase(), Kind::Window)));
         }
         for (name, function) in state.aggregate_functions() {
-            let kind = if ORDER_SENSITIVE.contains(&function.name()) { Kind::Ordered } else { Kind::Aggregate };
+            let kind = match function.name() {
+                name if ORDER_SENSITIVE.contains(&name) => Kind::Ordered,
+                name if ARBITRARY.contains(&name) => Kind::Arbitrary,
+                _ => Kind::Aggregate,
+            };
             known.insert(name.to_lowercase(), kind);
             known.extend(function.aliases().iter().map(|alias| (alias.to_lowercase(), kind)));
         }
@@ -83,6 +92,9 @@ impl Functions {
                         "write `{shown}(… ORDER BY {event_time}, …)`, ending with the column that identifies a row"
                     )))
             }
+            Some(Kind::Arbitrary) => Err(Refusal::new(at, format!("`{shown}` answers with the value of any row"))
+                .help(format!("write `min(…)` or `first_value(… ORDER BY {event_time}, …)`"))
+                .note("stream and batch would disagree")),
             Some(Kind::Aggregate | Kind::Ordered) => Ok(true),
         }
     }

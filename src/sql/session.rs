@@ -3,16 +3,19 @@
 //! The one law: every session counts money in decimals and time in UTC, and a standing query's session never hides the
 //! boundary between partial and final aggregation. Sessions made here know no table.
 
+use std::sync::Arc;
+
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::optimizer::optimizer::Optimizer;
+use datafusion::optimizer::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
 use super::windows::window_functions;
 
-/// Logical rules a standing query is planned without. The first nests a lone `count(DISTINCT x)` into two aggregates,
-/// whose partial states are not those of the query.
+/// Logical rules every session goes without. The first nests a lone `count(DISTINCT x)` into two aggregates, whose
+/// partial states are not those of a standing query; and a sum beside it, summed twice, gets another decimal type than
+/// HAVING was planned with, so that a batch statement fails too.
 const LOGICAL_RULES_OFF: [&str; 1] = ["single_distinct_aggregation_to_group_by"];
 
 /// Physical rules a standing query is planned without: one merges partial and final aggregation into a single node, the
@@ -24,9 +27,9 @@ const PHYSICAL_RULES_OFF: [&str; 2] = ["CombinePartialFinalAggregate", "aggregat
 const LOGICAL_RULES_OFF_COMBINED: [&str; 1] = ["push_down_filter"];
 const PHYSICAL_RULES_OFF_COMBINED: [&str; 2] = ["FilterPushdown", "FilterPushdown(Post)"];
 
-/// A session for batch statements: all of DataFusion's rules, all cores.
+/// A session for batch statements: all cores, and all of DataFusion's rules that keep a query's types.
 pub fn session() -> SessionContext {
-    let state = builder(config()).build();
+    let state = builder(config()).with_optimizer_rules(logical_rules(&[])).build();
     with_windows(state)
 }
 
@@ -35,10 +38,9 @@ pub fn session() -> SessionContext {
 pub(super) fn standing_session(combined: bool) -> SessionContext {
     let (logical_off, physical_off): (&[&str], &[&str]) =
         if combined { (&LOGICAL_RULES_OFF_COMBINED, &PHYSICAL_RULES_OFF_COMBINED) } else { (&[], &[]) };
-    let is_on = |name: &str, off: &[&str], more: &[&str]| !off.contains(&name) && !more.contains(&name);
-    let (logical, physical) = (Optimizer::new().rules, PhysicalOptimizer::new().rules);
-    let logical = logical.into_iter().filter(|rule| is_on(rule.name(), &LOGICAL_RULES_OFF, logical_off)).collect();
-    let physical = physical.into_iter().filter(|rule| is_on(rule.name(), &PHYSICAL_RULES_OFF, physical_off)).collect();
+    let logical = logical_rules(logical_off);
+    let is_on = |name: &str| !PHYSICAL_RULES_OFF.contains(&name) && !physical_off.contains(&name);
+    let physical = PhysicalOptimizer::new().rules.into_iter().filter(|rule| is_on(rule.name())).collect();
     let state = builder(config().with_target_partitions(1))
         .with_optimizer_rules(logical)
         .with_physical_optimizer_rules(physical)
@@ -50,6 +52,12 @@ fn with_windows(state: SessionState) -> SessionContext {
     let context = SessionContext::new_with_state(state);
     window_functions().for_each(|function| context.register_udf(function));
     context
+}
+
+/// DataFusion's rules but those every session goes without, and but these.
+fn logical_rules(off: &[&str]) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let is_on = |name: &str| !LOGICAL_RULES_OFF.contains(&name) && !off.contains(&name);
+    Optimizer::new().rules.into_iter().filter(|rule| is_on(rule.name())).collect()
 }
 
 fn builder(config: SessionConfig) -> SessionStateBuilder {
@@ -84,6 +92,14 @@ mod tests {
         for name in LOGICAL_RULES_OFF.iter().chain(&PHYSICAL_RULES_OFF).chain(combined) {
             assert!(rule_exists(name), "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_distinct_count_changes_no_sum_s_type() {
+        let sql = "SELECT k, count(DISTINCT n), sum(a) AS s FROM (VALUES ('x', 1, CAST(1.50 AS DECIMAL(20,2)))) AS t(k, n, a) \
+                   GROUP BY k HAVING sum(a) > 1.00";
+        let rows = session().sql(sql).await.unwrap().collect().await.unwrap();
+        assert_eq!(rows[0].column(2).data_type().to_string(), "Decimal128(30, 2)");
     }
 
     #[tokio::test]

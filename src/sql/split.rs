@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::logical_expr::EmitTo;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
@@ -55,6 +57,7 @@ pub(super) fn split(plan: &Arc<dyn ExecutionPlan>, keys: &[Ident]) -> Result<Spl
     {
         return plan_err!("{:?} over {:?} where a final over a partial aggregate is needed", last.mode(), first.mode());
     }
+    first.aggr_expr().iter().try_for_each(|aggregate| check_state(aggregate))?;
     let state = lower.schema();
     let column = |name: &str| {
         let names = first.group_expr().expr().iter().map(|(_, name)| name);
@@ -85,6 +88,33 @@ pub(super) fn split(plan: &Arc<dyn ExecutionPlan>, keys: &[Ident]) -> Result<Spl
         window_end,
         keys,
     })
+}
+
+/// Refuses an aggregate that has no state, or one of other types than it declares: DataFusion plans both (DISTINCT of most
+/// estimates, `bit_xor(DISTINCT …)`) and fails when rows come.
+fn check_state(aggregate: &AggregateFunctionExpr) -> Result<()> {
+    let name = aggregate.human_display().unwrap_or(aggregate.name());
+    let found: Result<Vec<DataType>> = match aggregate.groups_accumulator_supported() {
+        // Some accumulators have no answer without a group; what matters is that there is one.
+        true => aggregate.create_groups_accumulator().map(|mut groups| {
+            let arrays = groups.state(EmitTo::All).unwrap_or_default();
+            arrays.iter().map(|array| array.data_type().clone()).collect()
+        }),
+        false => aggregate
+            .create_accumulator()
+            .and_then(|mut one| one.state())
+            .map(|values| values.iter().map(ScalarValue::data_type).collect()),
+    };
+    let declared = aggregate.state_fields()?;
+    match found {
+        Ok(found)
+            if found.iter().zip(&declared).all(|(found, declared)| found.equals_datatype(declared.data_type())) =>
+        {
+            Ok(())
+        }
+        Ok(_) => plan_err!("`{name}` cannot be computed in parts, as a stream needs it; leave out DISTINCT"),
+        Err(error) => plan_err!("`{name}` cannot be computed: {}", error.strip_backtrace()),
+    }
 }
 
 /// The plan from the final aggregate `upper` upward, over a feed of partial rows.

@@ -135,7 +135,7 @@ fn rows_behind_a_back_jump_are_late_kept_and_counted() {
 #[test]
 fn every_command_explains_itself() {
     let scratch = Scratch::new();
-    for command in ["run", "check", "stream", "simulate", "replay", "batch", "sql", "audit"] {
+    for command in ["run", "check", "stream", "simulate", "replay", "batch", "sql", "audit", "test"] {
         assert!(scratch.must(&[command, "--help"]).contains("Usage"), "{command}");
     }
     scratch.must(&["check"]);

@@ -101,9 +101,9 @@ fn stopped_and_resumed() {
     // Stop in order after a few more slots (the first is the fence), how many depends on the clock; then run to the end.
     let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos() as usize;
     for more in [2 + seed % 3, 2 + seed / 3 % 3, 2 + seed / 9 % 3] {
-        let before = slots(&scratch);
+        let before = slots(&scratch.lake());
         let mut job = scratch.spawn("job", &["run", "--source", &input(), "--pace", "300"]);
-        if !wait_for(&mut job, || slots(&scratch) >= before + more) {
+        if !wait_for(&mut job, || slots(&scratch.lake()) >= before + more) {
             break;
         }
         interrupt(&job);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::oracle::assert_lake_equals_input;
-use crate::support::{Scratch, say};
+use crate::support::{Scratch, say, slots};
 
 /// What a kill waits for.
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +60,6 @@ fn tracks(lake: &Path) -> Tracks {
         }
     }
     tracks
-}
-
-fn slots(lake: &Path) -> usize {
-    files(&lake.join("_epochs")).iter().filter(|name| name.ends_with(".json")).count()
 }
 
 fn tables(lake: &Path) -> Vec<std::path::PathBuf> {

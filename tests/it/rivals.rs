@@ -3,20 +3,14 @@
 use std::fs;
 use std::io::Write;
 use std::process::Child;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Scratch, text};
+use crate::support::{Scratch, text, wait_for};
 
-/// Waits for something the job does; it must not end meanwhile.
-fn wait_for(job: &mut Child, what: &str, happened: impl Fn() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(120);
-    while !happened() {
-        assert!(job.try_wait().unwrap().is_none(), "the job ended while waiting for {what}");
-        assert!(Instant::now() < patience, "no {what}");
-        std::thread::yield_now();
-    }
+/// Waits for the first epoch; the job must not end meanwhile.
+fn wait_for_an_epoch(job: &mut Child, scratch: &Scratch) {
+    assert!(wait_for(job, || slot_path(scratch, 1).exists()), "the job ended before its first epoch");
 }
 
 fn slot_path(scratch: &Scratch, epoch: u64) -> std::path::PathBuf {
@@ -32,7 +26,7 @@ fn paced_job(scratch: &Scratch) -> (Child, String) {
 fn a_second_run_on_a_local_lake_is_refused() {
     let scratch = Scratch::new().set("commit.interval=100ms");
     let (mut job, file) = paced_job(&scratch);
-    wait_for(&mut job, "first epoch", || slot_path(&scratch, 1).exists());
+    wait_for_an_epoch(&mut job, &scratch);
     let second = scratch.run(&["run", "--source", &file, "--until-caught-up"]);
     assert_eq!(second.status.code(), Some(75), "{}", text(&second.stderr));
     assert!(text(&second.stderr).contains(&job.id().to_string()), "the holder is not named: {}", text(&second.stderr));
@@ -44,7 +38,7 @@ fn a_second_run_on_a_local_lake_is_refused() {
 fn a_writer_that_was_fenced_stops() {
     let scratch = Scratch::new().set("commit.interval=100ms");
     let (mut job, _) = paced_job(&scratch);
-    wait_for(&mut job, "first epoch", || slot_path(&scratch, 1).exists());
+    wait_for_an_epoch(&mut job, &scratch);
     // Another machine takes the lake over: it creates the next slot, whichever that is by now.
     let mut epoch = 2;
     loop {

@@ -106,6 +106,25 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// How many slots a lake has.
+pub fn slots(lake: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(lake.join("_epochs")) else { return 0 };
+    entries.filter(|entry| entry.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|e| e == "json"))).count()
+}
+
+/// Waits until `happened`, or the job has ended by itself (`false`).
+pub fn wait_for(job: &mut Child, happened: impl Fn() -> bool) -> bool {
+    let patience = Instant::now() + Duration::from_secs(120);
+    while !happened() {
+        assert!(Instant::now() < patience, "the job makes no progress");
+        if job.try_wait().expect("the job can be asked").is_some() {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
 /// Rows of a query in DuckDB: an engine, a CSV reader and a Delta reader that share no code with ours.
 pub fn duckdb(sql: &str) -> Vec<Vec<Value>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/duck.py");
@@ -123,7 +142,7 @@ pub fn duckdb(sql: &str) -> Vec<Vec<Value>> {
 }
 
 /// The Python that has the readers; installs them (pinned) on first use.
-fn readers() -> &'static Path {
+pub fn readers() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readers");
@@ -138,25 +157,6 @@ fn readers() -> &'static Path {
         }
         python
     })
-}
-
-/// Slots of the lake so far.
-pub fn slots(scratch: &Scratch) -> usize {
-    let Ok(entries) = fs::read_dir(scratch.lake().join("_epochs")) else { return 0 };
-    entries.filter(|entry| entry.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|e| e == "json"))).count()
-}
-
-/// Waits until `happened`, or the job has ended by itself (`false`).
-pub fn wait_for(job: &mut Child, happened: impl Fn() -> bool) -> bool {
-    let patience = Instant::now() + Duration::from_secs(120);
-    while !happened() {
-        assert!(Instant::now() < patience, "the job makes no progress");
-        if job.try_wait().unwrap().is_some() {
-            return false;
-        }
-        std::thread::yield_now();
-    }
-    true
 }
 
 /// Ctrl-C.

@@ -116,9 +116,9 @@ fn children_follow_their_parents_through_restarts() {
     let scratch = scratch();
     let mut stops = 0;
     for more in [4, 8, 12] {
-        let before = slots(&scratch);
+        let before = slots(&scratch.lake());
         let mut job = scratch.spawn("job", &["run", "--source", &input(), "--pace", "100"]);
-        if !wait_for(&mut job, || slots(&scratch) >= before + more) {
+        if !wait_for(&mut job, || slots(&scratch.lake()) >= before + more) {
             break;
         }
         interrupt(&job);
@@ -140,7 +140,7 @@ fn a_child_that_comes_later_begins_with_a_whole_window() {
         fs::remove_file(file).unwrap();
     }
     let mut job = scratch.spawn("job", &["run", "--source", &input(), "--pace", "100"]);
-    assert!(wait_for(&mut job, || slots(&scratch) >= 8), "the input ended too soon");
+    assert!(wait_for(&mut job, || slots(&scratch.lake()) >= 8), "the input ended too soon");
     interrupt(&job);
     job.wait().unwrap();
     fs::write(&child, SPEND_FIVE).unwrap();

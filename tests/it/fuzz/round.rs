@@ -1,0 +1,243 @@
+//! One round: a lake, its rows, its script, its queries.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use lakeward::batch::LakeView;
+use lakeward::config::Config;
+use lakeward::pipeline::{Rehearsed, Script, Step, rehearse};
+use lakeward::sql::Params;
+use lakeward::token::TokenKey;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::cells;
+use super::duck::Duck;
+use super::query::Query;
+use crate::events::{CONTRACT, Event, SECOND_US, events};
+use crate::support::TOKEN_KEY;
+
+/// Queries of one lake: a start costs more than a query.
+const QUERIES: usize = 8;
+const SHARDS_MAX: usize = 4;
+const DISORDER_S: &[i64] = &[0, 1, 20, 90];
+/// The audit reads everything again: every so many rounds it proves the books too.
+const AUDIT_EVERY: u64 = 8;
+
+/// Everything a round does, so that parts of it can be left out.
+#[derive(Clone, Debug)]
+pub struct Round {
+    pub seed: u64,
+    pub queries: Vec<Query>,
+    /// Lines of each file.
+    pub shards: Vec<Vec<Event>>,
+    pub steps: Vec<Step>,
+    out_of_orderness_s: i64,
+    /// Rows may come later than any window waits.
+    has_late_rows: bool,
+}
+
+impl Round {
+    pub fn random(seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let random = &mut random;
+        let queries: Vec<Query> = (0..QUERIES).map(|n| Query::random(random, format!("q{n}"))).collect();
+        let count = [0, 1, 5, 40, 120, 300][random.random_range(0..6)];
+        let span_s = [20, 300, 4_000, 50_000, 400_000][random.random_range(0..5)];
+        let events = events(random, count, span_s * SECOND_US);
+        let out_of_orderness_s = DISORDER_S[random.random_range(0..DISORDER_S.len())];
+        let has_late_rows = random.random_bool(0.3);
+        let lateness_s = queries.iter().map(|query| query.lateness_s).min().unwrap_or(0);
+        let disorder_s = if has_late_rows { span_s / 4 } else { out_of_orderness_s + lateness_s };
+        let shards = deal(random, &events, disorder_s * SECOND_US);
+        let steps = steps(random, &shards);
+        Self { seed, queries, shards, steps, out_of_orderness_s, has_late_rows }
+    }
+
+    /// Runs the round.
+    ///
+    /// # Errors
+    /// What differs, as a sentence.
+    pub async fn run(&self, duck: &mut Duck) -> Result<(), String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (config, script) = self.write(folder.path());
+        let done = rehearse(&config, &script).await.map_err(|error| format!("the job failed: {error}"))?;
+        let rows: usize = self.shards.iter().map(Vec::len).sum();
+        self.check_books(&done, rows)?;
+        let view = LakeView::open(&config).await.map_err(|error| format!("the lake: {error}"))?;
+        let mut statements = self.tables(folder.path(), &view).await?;
+        let setup = statements.len();
+        for query in &self.queries {
+            statements.extend([query.duck(self.has_late_rows), query.duck(false)]);
+        }
+        let mut answers = duck.run(&statements).into_iter().skip(setup);
+        for query in &self.queries {
+            let describe = |what: &str, difference: String| format!("{what}: {difference}\n{}", query.ours());
+            let (Some(streamed), Some(whole)) = (answers.next(), answers.next()) else {
+                return Err("DuckDB gave too few answers".into());
+            };
+            let select = format!("SELECT * FROM {}", query.name);
+            let live = view.sql(&select, Params::default()).await.map_err(|e| describe("live", e.to_string()))?;
+            let found = cells::ours(query, &live).map_err(|e| describe("live", e))?;
+            let expected = cells::duck(query, streamed).map_err(|e| describe("DuckDB", e))?;
+            cells::compare(query, &found, &expected).map_err(|e| describe("live and DuckDB differ", e))?;
+            let file = config.queries.dir.join(format!("{}.sql", query.name));
+            let batch = view.file(&file, Params::default()).await.map_err(|e| describe("batch", e.to_string()))?;
+            let found = cells::ours(query, &batch).map_err(|e| describe("batch", e))?;
+            let expected = cells::duck(query, whole).map_err(|e| describe("DuckDB", e))?;
+            cells::compare(query, &found, &expected).map_err(|e| describe("batch and DuckDB differ", e))?;
+        }
+        if self.seed.is_multiple_of(AUDIT_EVERY) {
+            let report = lakeward::audit::audit(&config).await.map_err(|error| format!("the audit: {error}"))?;
+            if !report.is_clean() {
+                return Err(format!("the audit finds:\n{report}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_books(&self, done: &Rehearsed, rows: usize) -> Result<(), String> {
+        let counts = &done.counts;
+        let read = counts.read == rows as u64 && counts.rejected == 0;
+        if !read || (counts.late > 0 && !self.has_late_rows) {
+            return Err(format!(
+                "{rows} rows, no reject, late ones: {}; but the books say {counts:?}",
+                self.has_late_rows
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes contracts, queries and input.
+    fn write(&self, folder: &Path) -> (Config, Script) {
+        for name in ["contracts", "queries"] {
+            fs::create_dir(folder.join(name)).unwrap();
+        }
+        for table in ["rejects", "epochs"] {
+            let from = format!("{}/lake/{table}.sql", env!("CARGO_MANIFEST_DIR"));
+            fs::copy(from, folder.join(format!("contracts/{table}.sql"))).unwrap();
+        }
+        fs::write(folder.join("contracts/events.sql"), CONTRACT).unwrap();
+        for query in &self.queries {
+            fs::write(folder.join(format!("queries/{}.sql", query.name)), query.ours()).unwrap();
+        }
+        let mut files = Vec::new();
+        for (number, events) in self.shards.iter().enumerate() {
+            let path = folder.join(format!("input_{number}.ndjson"));
+            let lines: String = events.iter().map(|event| format!("{}\n", event.json)).collect();
+            fs::write(&path, lines).unwrap();
+            files.push(path);
+        }
+        let mut config = Config::load(None, &[]).unwrap();
+        config.lake.url = folder.join("lake").display().to_string();
+        config.lake.contracts = folder.join("contracts");
+        config.queries.dir = folder.join("queries");
+        config.stream.table = "events".into();
+        config.watermark.out_of_orderness = std::time::Duration::from_secs(self.out_of_orderness_s.unsigned_abs());
+        let token_key = TokenKey::from_hex(1, TOKEN_KEY).unwrap();
+        // 2100: no event is from the future.
+        (config, Script { files, steps: self.steps.clone(), now: 4_102_444_800 * SECOND_US, token_key })
+    }
+
+    /// Statements that give DuckDB the input, each row's epoch, and what each query had closed before each epoch.
+    async fn tables(&self, folder: &Path, view: &LakeView) -> Result<Vec<String>, String> {
+        let columns = "{id:'VARCHAR', at_us:'BIGINT', k:'VARCHAR', g:'INTEGER', amount:'DECIMAL(20,2)', price:'DOUBLE', \
+                       n:'BIGINT', flag:'BOOLEAN', note:'VARCHAR', \"at\":'VARCHAR'}";
+        let input =
+            format!("read_json('{}/input_*.ndjson', format='newline_delimited', columns={columns})", folder.display());
+        let mut epochs = String::new();
+        if self.has_late_rows {
+            let rows = view.sql("SELECT id, _epoch FROM events", Params::default()).await.map_err(|e| e.to_string())?;
+            for batch in &rows {
+                let ids = arrow::compute::cast(&batch["id"], &arrow::datatypes::DataType::Utf8).unwrap();
+                let ids = arrow::array::AsArray::as_string::<i32>(&ids);
+                let numbers = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&batch["_epoch"]);
+                for row in 0..batch.num_rows() {
+                    let _ = writeln!(epochs, "{},{}", ids.value(row), numbers.value(row));
+                }
+            }
+        }
+        fs::write(folder.join("row_epochs.csv"), epochs).unwrap();
+        fs::write(folder.join("closed.csv"), closed(&folder.join("lake/_epochs"))).unwrap();
+        let csv = |name: &str, columns: &str| {
+            format!(
+                "read_csv('{}/{name}', header=false, auto_detect=false, delim=',', columns={{{columns}}})",
+                folder.display()
+            )
+        };
+        // The same record twice is one row.
+        let rows = format!(
+            "SELECT * FROM (SELECT DISTINCT * FROM {input}) LEFT JOIN {} USING (id)",
+            csv("row_epochs.csv", "'id':'VARCHAR','epoch':'BIGINT'")
+        );
+        let closed = csv("closed.csv", "'query':'VARCHAR','epoch':'BIGINT','closed_us':'BIGINT'");
+        Ok(vec![
+            format!("CREATE OR REPLACE TABLE ev AS {rows}"),
+            format!("CREATE OR REPLACE TABLE closed AS SELECT * FROM {closed}"),
+        ])
+    }
+}
+
+/// What each query had closed in the slot before each epoch: lines of query, epoch, microseconds.
+fn closed(slots: &Path) -> String {
+    let mut lines = String::new();
+    for entry in fs::read_dir(slots).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let slot: serde_json::Value = serde_json::from_str(&fs::read_to_string(&entry).unwrap()).unwrap();
+        let epoch = slot["epoch"].as_u64().unwrap();
+        for (query, progress) in slot["queries"].as_object().unwrap() {
+            if let Some(until) = progress["closed_until"].as_i64() {
+                let _ = writeln!(lines, "{query},{},{until}", epoch + 1);
+            }
+        }
+    }
+    lines
+}
+
+/// Deals the events to shards, in an order that is off by at most `disorder_us`, some of them twice.
+fn deal(random: &mut ChaCha8Rng, events: &[Event], disorder_us: i64) -> Vec<Vec<Event>> {
+    let mut order: Vec<(i64, &Event)> =
+        events.iter().map(|event| (event.at_us + random.random_range(0..=disorder_us), event)).collect();
+    order.sort_by_key(|(at, event)| (*at, event.at_us));
+    let mut shards = vec![Vec::new(); random.random_range(1..=SHARDS_MAX)];
+    let again = if random.random_bool(0.3) { 0.05 } else { 0.0 };
+    let mut sent = Vec::new();
+    for (_, event) in order {
+        sent.push(event);
+        let shard = random.random_range(0..shards.len());
+        shards[shard].push(event.clone());
+        if random.random_bool(again) {
+            let (shard, twin) = (random.random_range(0..shards.len()), sent[random.random_range(0..sent.len())]);
+            shards[shard].push(twin.clone());
+        }
+    }
+    shards
+}
+
+fn steps(random: &mut ChaCha8Rng, shards: &[Vec<Event>]) -> Vec<Step> {
+    let commits = random.random_range(0..8);
+    let rows: usize = shards.iter().map(Vec::len).sum();
+    let piece = rows / (commits + 1) + 1;
+    let mut steps = Vec::new();
+    for _ in 0..commits {
+        for _ in 0..random.random_range(1..4) {
+            let records = Some(random.random_range(1..=piece));
+            steps.push(Step::Read { file: random.random_range(0..shards.len()), records });
+            if random.random_bool(0.3) {
+                steps.push(Step::Fold);
+            }
+        }
+        steps.push(match random.random_range(0..10) {
+            0 => Step::CommitHalf,
+            1 => Step::Restart,
+            _ => Step::Commit,
+        });
+        if random.random_bool(0.15) {
+            steps.push(Step::Restart);
+        }
+    }
+    steps
+}
