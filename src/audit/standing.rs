@@ -207,6 +207,7 @@ mod tests {
                         open_since: None,
                         end_of_input: false,
                         running: true,
+                        lookups: BTreeMap::new(),
                     };
                     ("q".into(), progress)
                 })

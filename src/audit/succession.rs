@@ -167,6 +167,7 @@ mod tests {
             open_since: None,
             end_of_input: false,
             running: true,
+            lookups: BTreeMap::new(),
         };
         slot.queries.insert("q".into(), progress);
         let shards = &mut slot.sources.entry("s".into()).or_default().shards;

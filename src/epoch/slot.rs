@@ -142,6 +142,9 @@ pub struct QueryProgress {
     /// it nothing, which only this tells an audit.
     #[serde(default = "yes")]
     pub running: bool,
+    /// The versions of the tables its rows were joined with in this epoch, all of them: a rebuild joins them as of these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookups: BTreeMap<Arc<str>, u64>,
 }
 
 /// Slots written before this was recorded only ever knew queries that ran.

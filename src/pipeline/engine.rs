@@ -22,6 +22,7 @@ use crate::config::Commit as CommitConfig;
 use crate::contract::TableContract;
 use crate::epoch::{Counts, Kind, Slot, Writer, books_batch};
 use crate::error::{Error, Result};
+use crate::lookups::Loaded;
 use crate::micro_batch::{Admitted, Duplicates, MicroBatch, Published};
 use crate::stream::{OpenedShard, Position, ShardKey};
 use crate::window::Watermarks;
@@ -66,6 +67,8 @@ pub(super) struct Engine {
     pub(super) totals: Counts,
     pub(super) windows_closed: u64,
     event_time_max: Option<Micros>,
+    /// Newer rows of lookups, for the next epoch.
+    lookups_next: Option<Arc<Loaded>>,
     /// Rows of stateless queries in this run, and the last few.
     alerts: BTreeMap<Arc<str>, (u64, Vec<RecordBatch>)>,
 }
@@ -115,6 +118,7 @@ impl Engine {
             totals: Counts::default(),
             windows_closed: 0,
             event_time_max,
+            lookups_next: None,
             alerts: BTreeMap::new(),
         }
     }
@@ -252,12 +256,14 @@ impl Engine {
             shard.is_unchanged() && (!matches!(shard.position(), Position::AtTimestamp(_)) || known(key))
         });
         if idle && !closed.advanced && self.gathered.tables.is_empty() {
+            self.queries.next_epoch(self.lookups_next.take())?;
             return Ok(None);
         }
         let mut slot = self.base.next(&self.writer, Kind::Epoch, now)?;
         slot.watermark = watermark.max(self.base.watermark);
         slot.event_time_max = self.event_time_max;
         slot.queries = self.queries.progress(&self.base.queries)?;
+        self.queries.next_epoch(self.lookups_next.take())?;
         let mut notes = BTreeMap::new();
         for (key, shard) in &mut self.shards {
             let (shard_slot, books) = shard.turn_over(self.watermarks.of_shard(key))?;
@@ -272,6 +278,11 @@ impl Engine {
         self.windows_closed += closed.windows;
         self.base = slot.clone();
         Ok(Some(Draft { slot, tables, windows_closed: closed.windows }))
+    }
+
+    /// Tables that queries are joined with have changed: the next epoch sees these rows.
+    pub(super) fn join_next(&mut self, loaded: Arc<Loaded>) {
+        self.lookups_next = Some(loaded);
     }
 
     /// An epoch is in every table: identities it holds may be forgotten once the watermark has passed them.

@@ -16,6 +16,7 @@ mod input;
 mod lookup;
 mod queries;
 mod recover;
+mod rejoin;
 mod shard;
 mod summary;
 

@@ -16,6 +16,7 @@ use futures::TryStreamExt;
 use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
 use super::queries::{Queries, Windowed, event_times};
+use super::rejoin::rebuild_joined;
 use super::{Facts, Feed, Input, Job, input};
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::config::micros;
@@ -23,6 +24,7 @@ use crate::contract::{TableContract, provenance};
 use crate::epoch::{Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, LakeLock, Table};
+use crate::lookups::{Loaded, Loader};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
 use crate::plans::Plans;
 use crate::sql::{Driver, StandingQuery, session};
@@ -38,7 +40,9 @@ pub(super) struct LakeState {
     rejects: Arc<TableContract>,
     tokenizer: Tokenizer,
     max_ahead: Micros,
-    session: SessionContext,
+    pub(super) session: SessionContext,
+    /// Reads what queries are joined with.
+    pub lookups: Arc<Loader>,
     _lock: LakeLock,
 }
 
@@ -50,6 +54,8 @@ pub(super) struct Recovered {
     pub base: Slot,
     pub writer: Writer,
     pub facts: Facts,
+    /// What the queries are joined with at first.
+    pub joined_with: Arc<Loaded>,
 }
 
 /// Takes the lake over and brings everything to the newest decided slot.
@@ -71,7 +77,10 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
 
     let outputs = plans.queries.iter().map(|query| query.output().clone());
     let wanted = [&contracts.stream, &contracts.rejects, &contracts.epochs].map(|c| c.as_ref().clone());
-    let tables = open_tables(&lake, &base, wanted.into_iter().chain(outputs)).await?;
+    // What is only looked up stands before the outputs: their contracts, where there are both, are the same.
+    let looked_up = plans.queries.iter().flat_map(|query| query.lookups()).flat_map(|lookup| &lookup.tables);
+    let looked_up = looked_up.filter_map(|table| plans.contracts.get(table).cloned());
+    let tables = open_tables(&lake, &base, wanted.into_iter().chain(looked_up).chain(outputs)).await?;
     roll_forward(&slots, &base, &tables, &config.lake.app_id, &mut facts).await?;
 
     let hasher = IdentityHasher::new(rand::random());
@@ -79,7 +88,6 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
     let session = session();
     lake.register(&session);
     let state = LakeState {
-        tables,
         slots,
         stream: contracts.stream.clone(),
         rejects: contracts.rejects.clone(),
@@ -87,15 +95,19 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
         tokenizer: tokenizer.clone(),
         max_ahead: micros(config.event_time.max_ahead),
         session,
+        lookups: Arc::new(Loader::new(&lake, &plans.queries, &tables)),
+        tables,
         _lock: lock,
     };
     let mut duplicates = Duplicates::new(&contracts.stream, &contracts.rejects, tokenizer)?;
     let mut queries = resume_queries(plans.queries, &base, &mut facts);
+    let joined_with = Arc::new(state.lookups.newest().await?);
+    queries.join_with(Arc::clone(&joined_with))?;
     rebuild(&state, &base, &mut queries, &mut duplicates, &mut facts).await?;
     let watermarks = restore_watermarks(job, &base);
     let engine =
         Engine::new(contracts, config.commit.clone(), writer.clone(), base.clone(), queries, watermarks, duplicates);
-    Ok(Recovered { engine, lake: state, base, writer, facts })
+    Ok(Recovered { engine, lake: state, base, writer, facts, joined_with })
 }
 
 /// Opens every table, creating those that never were; one that vanished stops the start.
@@ -201,11 +213,13 @@ async fn rebuild(
         let recent = since(&batch, &lake.stream, horizon)?;
         let times = event_times(&recent, &lake.stream)?.values().to_vec();
         duplicates.restore(&lake.hasher.identities(&lake.stream, &recent)?, &times, horizon);
-        for windowed in queries.windowed.iter_mut().filter(|w| *w.query.driver() == Driver::Stream) {
+        let plain = |w: &&mut Windowed| *w.query.driver() == Driver::Stream && w.query.lookups().is_empty();
+        for windowed in queries.windowed.iter_mut().filter(plain) {
             windowed.refold(&batch, &lake.stream).await?;
         }
     }
     duplicates.restore(&[], &[], horizon);
+    count += rebuild_joined(lake, base, queries, facts).await?;
     count += rebuild_children(lake, queries).await?;
     if count > 0 {
         facts.notes.push(format!("rebuilt open windows from {count} rows of the lake"));
@@ -218,7 +232,7 @@ async fn rebuild_children(lake: &LakeState, queries: &mut Queries) -> Result<usi
     let mut count = 0;
     for windowed in &mut queries.windowed {
         let Driver::View(parent) = windowed.query.driver() else { continue };
-        let Some(time) = parent.time() else { continue };
+        let Some(time) = parent.time().filter(|_| windowed.query.lookups().is_empty()) else { continue };
         let from = windowed.query.window().on_time_from(windowed.closed_until);
         let mut rows = lake.view_rows(&parent.name, time, from).await?;
         while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {

@@ -4,8 +4,10 @@
 //! are the caller's.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use datafusion::dataframe::DataFrame;
+use datafusion::datasource::MemTable;
 use datafusion::execution::context::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -15,8 +17,9 @@ use super::file::{Job, QueryFile, parse_statement, start_of};
 use super::functions::calls;
 use super::params::{self, Params};
 use super::place::Refusal;
+use super::static_file::{StaticFile, take_files};
 use super::windows::rewrite;
-use crate::error::Result;
+use crate::error::{Context, Result};
 
 /// A statement ready to be planned: windows rewritten, parameters bound.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct BatchStatement {
     pub(super) at: Span,
     pub(super) statement: Statement,
     pub(super) params: Params,
+    /// Static files the statement reads.
+    pub(super) files: Vec<Arc<StaticFile>>,
 }
 
 impl BatchStatement {
@@ -54,8 +59,15 @@ impl BatchStatement {
 
     pub(super) fn new(path: &str, at: Span, mut statement: Statement, params: Params) -> Result<Self, Refusal> {
         params::check(&statement, &params)?;
+        let files = files_of(&mut statement, path)?;
         rewrite(&mut statement)?;
-        Ok(Self { path: path.to_owned(), at, statement, params })
+        Ok(Self { path: path.to_owned(), at, statement, params, files })
+    }
+
+    /// With files that were read when the statement was planned.
+    pub(super) fn with_files(mut self, files: &[Arc<StaticFile>]) -> Self {
+        self.files.extend(files.iter().cloned());
+        self
     }
 
     /// The statement as plain SQL of the session made by [`super::session()`].
@@ -69,7 +81,17 @@ impl BatchStatement {
 /// # Errors
 /// [`crate::Error::Usage`] with file, line and column for what the planner refuses, with the nearest right name.
 pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Result<DataFrame> {
-    let BatchStatement { path, at, statement, params } = batch;
+    let BatchStatement { path, at, statement, params, files } = batch;
+    for file in files {
+        if context.table_exist(file.name.as_ref()).context(|| format!("{path}: reading a static file"))? {
+            continue;
+        }
+        let table = MemTable::try_new(Arc::clone(&file.schema), vec![file.rows.clone()]);
+        let table = table.context(|| format!("{path}: reading a static file"))?;
+        context
+            .register_table(file.name.as_ref(), Arc::new(table))
+            .context(|| format!("{path}: reading a static file"))?;
+    }
     let tables = tables(context);
     let calls = match &statement {
         Statement::Statement(statement) => calls(statement.as_ref()),
@@ -81,6 +103,15 @@ pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Resul
         plan = plan.with_param_values(params.into_iter().collect::<Vec<_>>()).map_err(refuse)?;
     }
     context.execute_logical_plan(plan).await.map_err(refuse)
+}
+
+/// Reads the static files a statement names, relative to the folder of its own file.
+fn files_of(statement: &mut Statement, path: &str) -> Result<Vec<Arc<StaticFile>>, Refusal> {
+    let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+    match statement {
+        Statement::Statement(statement) => take_files(statement.as_mut(), folder),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn tables(context: &SessionContext) -> Vec<String> {

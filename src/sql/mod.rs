@@ -17,6 +17,8 @@ mod feed;
 mod file;
 mod functions;
 mod interval;
+mod joined;
+mod lookup;
 mod output;
 mod params;
 mod place;
@@ -27,6 +29,7 @@ mod spec;
 mod split;
 mod standing;
 mod stateless;
+mod static_file;
 mod tumble;
 mod windowed;
 mod windows;
@@ -34,6 +37,8 @@ mod windows;
 pub use batch::{BatchStatement, run_batch};
 pub use catalog::{Catalog, Driver, ViewDriver, plan_all, with_parents};
 pub use file::{QueryFile, read_queries};
+pub use joined::{LookupRows, RUNS_MAX};
+pub use lookup::Lookup;
 pub use params::{Params, parse_params};
 pub use session::session;
 pub use spec::WindowSpec;
@@ -44,6 +49,8 @@ pub use windows::TimeRange;
 
 #[cfg(test)]
 mod equality;
+#[cfg(test)]
+mod lookups;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

@@ -58,10 +58,10 @@ fn cases() -> Vec<(String, &'static str)> {
         // Sources
         (plain("city", "transactons"), "q.sql:3:6: no stream or view `transactons`; did you mean `transactions`?"),
         (plain("city", "customers"), "q.sql:3:6: no stream or view `customers`; there is `transactions`"),
-        (plain("city", "transactions JOIN cards USING (card_token)"), "q.sql:3:24: more than one source: joins are not supported yet"),
-        (plain("city", "transactions, cards"), "q.sql:3:20: more than one source"),
+        (plain("city", "transactions JOIN cards USING (card_token)"), "q.sql:3:24: no table `cards` of the lake"),
+        (plain("city", "transactions, cards"), "q.sql:3:20: a list in FROM joins every row with every other"),
         (plain("city", "(SELECT * FROM transactions) t"), "q.sql:3:7: a subquery is not supported yet in a standing query; write one SELECT directly over `transactions`"),
-        (plain("city", "transactions WHERE city IN (SELECT 'x')"), "q.sql:3:34: a subquery is not supported yet"),
+        (plain("city", "transactions WHERE city IN (SELECT 'x')"), "q.sql:3:34: a subquery is not supported here"),
         // Windows
         (plain("city", "HOP(transactions, event_time, INTERVAL '10 seconds', INTERVAL '1 minute')"), "q.sql:3:6: `HOP` is not supported yet; write `TUMBLE("),
         (plain("city", "TUMBEL(transactions, event_time, INTERVAL '1 minute')"), "q.sql:3:6: no table function `TUMBEL`; did you mean `TUMBLE`?"),

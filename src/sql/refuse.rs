@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
@@ -17,6 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::catalog::Catalog;
 use super::file::View;
 use super::functions::Functions;
+use super::lookup::Joins;
 use super::place::Refusal;
 use super::relation::{Shape, Source, source};
 use super::windows::{WINDOW_END, WINDOW_START};
@@ -47,7 +49,7 @@ pub(super) fn check(view: &View, state: &SessionState, catalog: &Catalog) -> Res
 }
 
 /// Checks what the planner made of it.
-pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool) -> Result<(), Refusal> {
+pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool, joins: &Joins) -> Result<(), Refusal> {
     let mut aggregates = Vec::new();
     let mut unknown = None;
     // The walk itself cannot fail: neither branch returns an error.
@@ -57,7 +59,9 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool) -> Res
             LogicalPlan::Projection(_)
             | LogicalPlan::Filter(_)
             | LogicalPlan::SubqueryAlias(_)
-            | LogicalPlan::TableScan(_) => {}
+            | LogicalPlan::TableScan(_)
+            // Its joins were looked at where they are written.
+            | LogicalPlan::Join(_) => {}
             other => unknown = Some(other.display().to_string()),
         }
         Ok(TreeNodeRecursion::Continue)
@@ -77,7 +81,10 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool) -> Res
         return Err(Refusal::new(at, message).or_at(view.at));
     };
     for wanted in [WINDOW_START, WINDOW_END] {
-        if !groups.iter().any(|group| matches!(group, LogicalExpr::Column(column) if column.name == wanted)) {
+        let of_lookup = |column: &Column| column.relation.as_ref().is_some_and(|r| joins.aliases.contains(r.table()));
+        let is_wanted =
+            |group: &LogicalExpr| matches!(group, LogicalExpr::Column(c) if c.name == wanted && !of_lookup(c));
+        if !groups.iter().any(is_wanted) {
             let message = format!(
                 "the aggregate is not grouped by `{wanted}`, so its answer would never be final; add it to GROUP BY"
             );
@@ -184,7 +191,7 @@ impl Visitor for Calls<'_> {
         if self.queries == 1 {
             return ControlFlow::Continue(());
         }
-        let message = "a subquery is not supported yet in a standing query; write a batch query over the lake's tables";
+        let message = "a subquery is not supported here in a standing query; join it, `JOIN (SELECT …) h ON …`, or write a batch query";
         ControlFlow::Break(Refusal::new(query.span(), message))
     }
 

@@ -2,22 +2,27 @@
 //!
 //! The one law: all refusals happen here. A query that was planned runs on every batch of the declared schema.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use chrono::Datelike;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::tokenizer::Span;
 use sha2::{Digest, Sha256};
 
 use super::batch::{BatchStatement, display, select};
-use super::catalog::{Catalog, Driver, Time, ViewKind, ViewSource, inline};
+use super::catalog::{Catalog, Driver, Inlined, Time, ViewKind, ViewSource, inline};
 use super::feed::FeedTable;
 use super::file::{Job, QueryFile, View};
 use super::functions::calls;
+use super::joined::{LookupRows, arrange, bind, narrowed_rows, needed};
+use super::lookup::{Lookup, plan_lookup, take_joins};
 use super::output::Output;
 use super::params::Params;
 use super::place::Refusal;
@@ -26,6 +31,7 @@ use super::relation::{Shape, Source, times_of};
 use super::session::standing_session;
 use super::split::split;
 use super::stateless::StatelessQuery;
+use super::static_file::{StaticFile, take_files};
 use super::windowed::WindowedQuery;
 use super::windows::{TimeRange, narrowed, replace_source, time_conditions};
 use crate::clock::Micros;
@@ -69,12 +75,15 @@ impl StandingQuery {
         let kind = match self {
             Self::Windowed(query) => ViewKind::Windowed(query.window()),
             Self::Stateless(_) => {
-                let mut query = definition.query.clone();
-                inline(&mut query, &definition.source.inlined);
-                ViewKind::Stateless { query, driver: definition.source.driver.clone() }
+                ViewKind::Stateless { text: definition.inlined(), driver: definition.source.driver.clone() }
             }
         };
         ViewSource { contract: self.output().clone(), times: definition.times.clone(), kind }
+    }
+
+    /// What of the lake its rows are joined with, by itself or by a view it reads through its text.
+    pub fn lookups(&self) -> &[Lookup] {
+        &self.definition().lookups
     }
 
     fn definition(&self) -> &Definition {
@@ -136,7 +145,11 @@ pub(super) struct Definition {
     pub(super) allowed_lateness: Micros,
     path: String,
     at: Span,
+    /// As written, and with its lookups as leaves.
     query: Box<Query>,
+    streamed: Box<Query>,
+    pub(super) lookups: Vec<Lookup>,
+    pub(super) files: Vec<Arc<StaticFile>>,
     pub(super) source: Source,
     /// Columns of the answer that tell the time.
     times: Vec<(Arc<str>, Time)>,
@@ -146,19 +159,33 @@ pub(super) struct Definition {
 
 impl Definition {
     pub(super) fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
-        self.select_over(range)
+        self.select_over(&self.query, |view| &view.query, range)
             .and_then(|query| BatchStatement::new(&self.path, self.at, select(query), Params::new()))
+            .map(|statement| statement.with_files(&self.files))
             .map_err(|refusal| refusal.in_file(&self.path))
     }
 
+    /// The query as others read it.
+    fn inlined(&self) -> Inlined {
+        let (mut query, mut streamed) = (self.query.clone(), self.streamed.clone());
+        inline(&mut query, &self.source.inlined, |view| &view.query);
+        inline(&mut streamed, &self.source.inlined, |view| &view.streamed);
+        Inlined { query, streamed, lookups: self.lookups.clone(), files: self.files.clone() }
+    }
+
     /// The query with its source narrowed to `range`, in words a scan can prune by.
-    fn select_over(&self, range: Option<TimeRange>) -> Result<Box<Query>, Refusal> {
+    fn select_over(
+        &self,
+        query: &Query,
+        text: fn(&Inlined) -> &Query,
+        range: Option<TimeRange>,
+    ) -> Result<Box<Query>, Refusal> {
         let mut conditions = Vec::new();
         if let (Some(range), Some(date)) = (range, &self.event_date) {
             conditions.extend(date_literal(range.from).map(|from| format!("{date} >= {from}")));
             conditions.extend(date_literal(range.to.saturating_sub(1)).map(|last| format!("{date} <= {last}")));
         }
-        let mut query = self.query.clone();
+        let mut query = Box::new(query.clone());
         match (&self.source.shape, range) {
             (Shape::Windowed(call), range) => replace_source(&mut query, call.subquery(range, &conditions)?),
             (Shape::Stateless { .. }, None) => {}
@@ -167,7 +194,7 @@ impl Definition {
                 replace_source(&mut query, narrowed(table, alias.clone(), &conditions)?);
             }
         }
-        inline(&mut query, &self.source.inlined);
+        inline(&mut query, &self.source.inlined, text);
         Ok(query)
     }
 }
@@ -189,16 +216,36 @@ fn range_conditions(times: &[(Arc<str>, Time)], range: TimeRange) -> Vec<String>
 
 async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<StandingQuery, Refusal> {
     let context = standing_session();
+    let mut query = view.query.clone();
+    let folder = file.path.parent().unwrap_or(Path::new(""));
+    let mut files = take_files(query.as_mut(), folder)?;
+    let mut streamed = query.clone();
+    let mut joins = take_joins(&mut streamed, &file.name, catalog, &files)?;
+    let view = &View { query: streamed.clone(), ..view.clone() };
     let source = check(view, &context.state(), catalog)?;
+    let path = display(&file.path);
+    let (mut lookups, mut texts) = (Vec::new(), String::new());
+    for written in std::mem::take(&mut joins.written) {
+        let (lookup, text) = plan_lookup(written, &path, catalog).await?;
+        texts.push_str(&text);
+        lookups.push(lookup);
+    }
+    for parent in source.inlined.values() {
+        lookups.extend(parent.lookups.iter().cloned());
+        files.extend(parent.files.iter().cloned());
+    }
     let (name, schema) = driving_table(&source, catalog);
     let mut definition = Definition {
         name: Arc::clone(&file.name),
         fingerprint: String::new(),
         allowed_lateness: view.allowed_lateness.map_or(0, |(lateness, _)| lateness),
-        path: display(&file.path),
+        path,
         at: view.at,
-        query: view.query.clone(),
-        times: times_of(plain_select(&view.query)?, &source.times),
+        query,
+        streamed,
+        lookups,
+        files,
+        times: times_of(plain_select(&view.query)?, &source.times, &joins.aliases),
         event_date: match source.driver {
             Driver::Stream if source.inlined.is_empty() => event_date(&catalog.stream, &catalog.event_time),
             _ => None,
@@ -208,15 +255,49 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     let calls = calls(&view.query);
     let refuse = |error| Refusal::planner(&error, &[name.to_string()], &calls);
     context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema))).map_err(refuse)?;
-    let statement: Statement = select(definition.select_over(None)?);
+    definition.register_leaves(&context).map_err(refuse)?;
+    let statement: Statement = select(definition.select_over(&definition.streamed, |view| &view.streamed, None)?);
     let logical = context.state().statement_to_plan(statement).await.map_err(refuse)?;
-    check_plan(view, &logical, matches!(definition.source.shape, Shape::Windowed(_)))?;
-    definition.fingerprint = fingerprint(&logical);
+    check_plan(view, &logical, matches!(definition.source.shape, Shape::Windowed(_)), &joins)?;
+    definition.fingerprint = fingerprint(&logical, &texts);
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
     let fields: Vec<_> = optimized.schema().fields().iter().cloned().collect();
     let output = Output::plan(file, view, &fields, catalog.contract(&file.name))?;
-    physical(&context, definition, &logical, output).await.map_err(refuse)
+    let planned = physical(&context, definition, &logical, output).await;
+    planned.map_err(|error| refuse(error).or_at(joins.at.unwrap_or(view.at)))
+}
+
+impl Definition {
+    /// Registers lookups and static files, which are leaves of the stream's plan alike.
+    fn register_leaves(&self, context: &SessionContext) -> datafusion::error::Result<()> {
+        let lookups = self.lookups.iter().map(|lookup| (&lookup.name, &lookup.schema));
+        let files = self.files.iter().map(|file| (&file.name, &file.schema));
+        let leaves: BTreeMap<_, _> = lookups.chain(files).collect();
+        for (name, schema) in leaves {
+            let table = FeedTable::lookup(Arc::clone(name), Arc::clone(schema));
+            context.register_table(name.as_ref(), Arc::new(table))?;
+        }
+        Ok(())
+    }
+
+    /// Settles which columns of its lookups a plan needs, and joins it with the static files.
+    fn bind_files(&mut self, plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let plan = arrange(plan)?;
+        let needed = needed(&plan)?;
+        self.lookups.retain(|lookup| needed.contains_key(&lookup.name));
+        for lookup in &mut self.lookups {
+            if let Some(schema) = needed.get(&lookup.name) {
+                lookup.schema = Arc::clone(schema);
+            }
+        }
+        let mut rows = LookupRows::new();
+        for file in &self.files {
+            let Some(schema) = needed.get(&file.name) else { continue };
+            rows.insert(Arc::clone(&file.name), narrowed_rows(&file.rows, schema)?);
+        }
+        if needed.is_empty() { Ok(plan) } else { bind(&plan, &rows) }
+    }
 }
 
 /// The table whose rows drive the query, and their schema.
@@ -232,11 +313,12 @@ fn driving_table(source: &Source, catalog: &Catalog) -> (Arc<str>, SchemaRef) {
 
 async fn physical(
     context: &SessionContext,
-    definition: Definition,
+    mut definition: Definition,
     logical: &LogicalPlan,
     output: Output,
 ) -> datafusion::error::Result<StandingQuery> {
     let plan = context.state().create_physical_plan(logical).await?;
+    let plan = definition.bind_files(plan)?;
     let task = context.task_ctx();
     Ok(match &definition.source.shape {
         Shape::Windowed(call) => {
@@ -249,8 +331,10 @@ async fn physical(
 
 /// Names, expressions and literals of the plan as planned, and the types of its answer. The plan before optimisation: an
 /// upgrade that optimises otherwise does not change the query.
-fn fingerprint(plan: &LogicalPlan) -> String {
+/// `lookups` are the plans of what it is joined with.
+fn fingerprint(plan: &LogicalPlan, lookups: &str) -> String {
     let mut text = plan.display_indent().to_string();
+    text.push_str(lookups);
     for field in plan.schema().fields() {
         text.push_str(&format!("\n{} {}", field.name(), field.data_type()));
     }

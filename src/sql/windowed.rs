@@ -11,6 +11,8 @@ use datafusion::execution::TaskContext;
 use super::batch::BatchStatement;
 use super::catalog::Driver;
 use super::feed::run;
+use super::joined::{LookupRows, bind};
+use super::lookup::Lookup;
 use super::output::Output;
 use super::spec::WindowSpec;
 use super::split::Split;
@@ -21,7 +23,7 @@ use crate::contract::TableContract;
 use crate::error::{Context, Result};
 
 /// A query over `TUMBLE(…)`, planned once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WindowedQuery {
     pub(super) definition: Definition,
     pub(super) window: WindowSpec,
@@ -69,6 +71,26 @@ impl WindowedQuery {
     /// Position of `window_end` in partial rows.
     pub fn window_end_column(&self) -> usize {
         self.split.window_end
+    }
+
+    /// What of the lake its rows are joined with.
+    pub fn lookups(&self) -> &[Lookup] {
+        &self.definition.lookups
+    }
+
+    /// Whether its rows are joined with anything, static files included.
+    pub fn is_joined(&self) -> bool {
+        !self.definition.lookups.is_empty() || !self.definition.files.is_empty()
+    }
+
+    /// The same query joined with these rows of its lookups; those of other queries may be among them.
+    ///
+    /// # Errors
+    /// Rows that are not the lookup's.
+    pub fn joined_with(&self, rows: &LookupRows) -> Result<Self> {
+        let mut query = self.clone();
+        query.split.partial = bind(&self.split.partial, rows).context(|| format!("joining `{}`", self.name()))?;
+        Ok(query)
     }
 
     /// The query as a batch statement over the stream's table; with a range, only windows that lie wholly inside it.
