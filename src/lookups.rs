@@ -48,9 +48,13 @@ pub struct Loader {
 
 impl Loader {
     /// A loader for these queries, whose lookups read some of these tables.
-    pub fn new(lake: &Lake, queries: &[StandingQuery], tables: &BTreeMap<Arc<str>, Arc<Table>>) -> Self {
+    pub fn new<'a>(
+        lake: &Lake,
+        queries: impl IntoIterator<Item = &'a StandingQuery>,
+        tables: &BTreeMap<Arc<str>, Arc<Table>>,
+    ) -> Self {
         let lookups: BTreeMap<_, _> =
-            queries.iter().flat_map(StandingQuery::lookups).map(|lookup| (&lookup.name, lookup)).collect();
+            queries.into_iter().flat_map(StandingQuery::lookups).map(|lookup| (&lookup.name, lookup)).collect();
         let lookups: Vec<Lookup> = lookups.into_values().cloned().collect();
         let read: BTreeSet<_> = lookups.iter().flat_map(|lookup| &lookup.tables).collect();
         let tables = tables.iter().filter(|(name, _)| read.contains(name));

@@ -15,6 +15,7 @@ use datafusion::prelude::SessionContext;
 use super::compare::{Difference, Differences, Rules, compare};
 use super::finding::Kind as Found;
 use super::history::{History, Step};
+use super::joined::Seen;
 use super::report::{QueryBooks, Report, show_time};
 use super::rows::numbers;
 use super::scans::{Scans, for_each_batch, quoted};
@@ -22,12 +23,13 @@ use super::standing::{Life, bounds};
 use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
 use crate::error::{Context, Error, Result};
-use crate::sql::{StandingQuery, TimeRange, run_batch};
+use crate::sql::{BatchStatement, JOINED_AT, StandingQuery, TimeRange, run_batch};
 
 /// The stream's table as it is, the list of epochs, and the query's table, as the audit's own statements call them.
 const ROWS: &str = "__rows";
 const BOUNDS: &str = "__bounds";
 const ANSWERS: &str = "__answers";
+const JOINED: &str = "__joined";
 
 /// Aggregates whose answer depends a little on how rows were cut into batches.
 const APPROXIMATE: [&str; 3] = ["approx_percentile_cont", "approx_percentile_cont_with_weight", "approx_median"];
@@ -66,12 +68,14 @@ impl Ground<'_> {
         }
         let session = self.scans.session_with(ROWS, rows)?;
         session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
+        let seen = Seen::of(query, self.history, self.published);
         match &life.parent {
-            None => self.register_stream(&session, life).await?,
+            None => self.register_stream(&session, life, &seen).await?,
             Some((driver, _)) => self.register_parent(&session, &driver.name)?,
         }
         let range = life.range(self.history);
-        let expected = run_batch(&session, query.batch_select(range)?).await?;
+        let Some(statement) = self.statement(&session, query, range, &seen, report).await? else { return Ok(()) };
+        let expected = run_batch(&session, statement).await?;
         let answered = Answered::of(&session, life, report).await?;
         let rules = Rules {
             tolerance: self.float_tolerance,
@@ -94,6 +98,30 @@ impl Ground<'_> {
         Ok(())
     }
 
+    /// The query as batch SQL, what it was joined with registered; `None`, with a note, when that is not known any more.
+    async fn statement(
+        &self,
+        session: &SessionContext,
+        query: &StandingQuery,
+        range: Option<TimeRange>,
+        seen: &Seen,
+        report: &mut Report,
+    ) -> Result<Option<BatchStatement>> {
+        if query.lookups().is_empty() {
+            return query.batch_select(range).map(Some);
+        }
+        let mut why = seen.untold(query);
+        if why.is_none() {
+            why = seen.register(query, self.scans.lake(), session).await?;
+        }
+        if let (None, Some(statement)) = (&why, query.select_over_lookups(range, seen.is_several())?) {
+            return Ok(Some(statement));
+        }
+        let why = why.unwrap_or_else(|| "it saw several versions of its lookups, and is joined by USING".to_owned());
+        report.note(format!("`{}`: its table was not compared: {why}", query.name()));
+        Ok(None)
+    }
+
     /// Registers the table of the view this query reads: every row of it counts.
     fn register_parent(&self, session: &SessionContext, parent: &str) -> Result<()> {
         let what = || format!("opening the table `{parent}`");
@@ -102,7 +130,7 @@ impl Ground<'_> {
     }
 
     /// Registers the rows that count for this query under the name of the stream's table.
-    async fn register_stream(&self, session: &SessionContext, life: &Life) -> Result<()> {
+    async fn register_stream(&self, session: &SessionContext, life: &Life, seen: &Seen) -> Result<()> {
         let what = || format!("picking out the rows that count for `{}`", life.name);
         let wanted =
             |epoch: u64, step: &Step| !step.reads.is_empty() && (life.window.is_some() || life.ran_in(epoch, step));
@@ -112,7 +140,15 @@ impl Ground<'_> {
         session.register_table(BOUNDS, Arc::new(list)).context(what)?;
         let hidden = [provenance::EPOCH, provenance::LATE];
         let columns = self.stream.columns.iter().filter(|column| !hidden.contains(&column.name.as_ref()));
-        let columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
+        let mut columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
+        let mut joined = String::new();
+        if seen.is_several() {
+            let list = seen.list()?;
+            let list = MemTable::try_new(list.schema(), vec![vec![list]]).context(what)?;
+            session.register_table(JOINED, Arc::new(list)).context(what)?;
+            columns.push(format!("j.{JOINED_AT}"));
+            joined = format!(" JOIN {JOINED} j ON j.epoch = b.epoch");
+        }
         let counts = match (life.window, &self.stream.stream) {
             (Some(window), Some(stream)) => {
                 let end = window.end_sql(&format!("CAST(r.{} AS BIGINT)", quoted(&stream.event_time)));
@@ -121,7 +157,7 @@ impl Ground<'_> {
             _ => String::new(),
         };
         let statement = format!(
-            "SELECT {} FROM {ROWS} r JOIN {BOUNDS} b ON r.{} = b.epoch{counts}",
+            "SELECT {} FROM {ROWS} r JOIN {BOUNDS} b ON r.{} = b.epoch{joined}{counts}",
             columns.join(", "),
             quoted(provenance::EPOCH)
         );

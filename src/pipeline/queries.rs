@@ -14,7 +14,7 @@ use crate::contract::TableContract;
 use crate::epoch::QueryProgress;
 use crate::error::{Context, Error, Result};
 use crate::lookups::Loaded;
-use crate::sql::{Driver, RUNS_MAX, StatelessQuery, WindowedQuery};
+use crate::sql::{BUFFERED_ROWS_MAX, Driver, RUNS_MAX, StatelessQuery, WindowedQuery};
 use crate::window::{LateSplit, OpenWindows, split_late};
 
 /// A windowed query and its open windows.
@@ -309,7 +309,15 @@ impl Windowed {
     /// Whatever a plan says.
     pub(super) async fn fold(&mut self, rows: &[RecordBatch]) -> Result<()> {
         let partials = self.query.partial(rows).await?;
-        self.open.fold(partials).await
+        self.open.fold(partials).await?;
+        if self.query.is_buffered() && self.open.groups() > BUFFERED_ROWS_MAX {
+            return Err(Error::usage(format!(
+                "`{}` joins windows of which more than {BUFFERED_ROWS_MAX} rows are open: shorten the windows, or let a view \
+                 of its own filter or group the rows first, and join that",
+                self.query.name()
+            )));
+        }
+        Ok(())
     }
 
     /// How many windows partial rows belong to.

@@ -84,8 +84,10 @@ async fn load(
     };
     match lake.lookups.load(lookups, versions).await {
         Ok(loaded) => Ok(Arc::new(loaded)),
-        Err(error @ Error::External { .. }) => Err(error),
         Err(error) => {
+            if !lake.is_gone(versions).await? {
+                return Err(error);
+            }
             facts.notes.push(format!(
                 "`{}` was joined with {}, which cannot be read any more ({error}): its open windows are rebuilt with the \
                  newest",
@@ -192,11 +194,23 @@ impl LakeState {
         self.slots.read(epoch).await
     }
 
+    /// Whether a log no longer holds one of these versions.
+    async fn is_gone(&self, versions: &Versions) -> Result<bool> {
+        for (name, version) in versions {
+            let commits = self.table(name)?.commits().await?;
+            if commits.first().is_none_or(|oldest| oldest.version > *version) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The epochs of the stream's rows for which `wanted` is true.
     async fn epochs_where(&self, wanted: Expr) -> Result<BTreeSet<u64>> {
         let doing = || "reading the stream's table";
         let table = self.table(&self.stream.name)?;
-        let rows = self.session.read_table(table.provider(None).await?).context(doing)?.filter(wanted).context(doing)?;
+        let rows =
+            self.session.read_table(table.provider(None).await?).context(doing)?.filter(wanted).context(doing)?;
         let rows = rows.select(vec![col(provenance::EPOCH)]).context(doing)?.distinct().context(doing)?;
         let found: Vec<RecordBatch> = rows.collect().await.context(doing)?;
         let epochs = found.iter().filter_map(|batch| batch.column(0).as_primitive_opt::<Int64Type>());

@@ -113,6 +113,13 @@ impl FeedExec {
         Self { input: Arc::clone(&self.output), projection: None, ..self.clone() }
     }
 
+    /// The same feed over batches of other columns, among which those it emits are found by name.
+    pub(super) fn over(&self, input: &SchemaRef) -> Result<Self> {
+        let columns = self.output.fields().iter().map(|field| input.index_of(field.name()));
+        let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(Self { input: Arc::clone(input), projection: Some(columns), ..self.clone() })
+    }
+
     /// The same feed with these batches, which have the feed's input types in its order.
     pub(super) fn holding(&self, batches: &[RecordBatch]) -> Result<Self> {
         for batch in batches {

@@ -13,11 +13,12 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, SetExpr, Spanned,
-    TableAlias, TableFactor, Value, ValueWithSpan, Visit, Visitor,
+    TableAlias, TableFactor, Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::batch::{BatchStatement, select};
+use super::buffered::{joins_windows, take_windows};
 use super::catalog::{Catalog, relations, single};
 use super::file::normal;
 use super::functions::{Functions, calls};
@@ -27,6 +28,14 @@ use super::session::session;
 use super::static_file::StaticFile;
 use super::windows::{narrowed, rewrite, window_call};
 use crate::error::Result;
+
+/// In an audit's statements: which version of its lookups a row saw, and of which version a lookup's row is.
+pub const JOINED_AT: &str = "__joined_at";
+/// See [`JOINED_AT`].
+pub const LOOKED_UP_AT: &str = "__looked_up_at";
+
+/// How the names of lookups begin.
+const LOOKUP_PREFIX: &str = "__lookup_";
 
 /// Something of the lake that a standing query is joined with.
 #[derive(Clone, Debug)]
@@ -60,6 +69,8 @@ pub(super) struct Joins {
     pub(super) aliases: BTreeSet<String>,
     /// Where the first one stands.
     pub(super) at: Option<Span>,
+    /// They join windows with windows, not rows with lookups.
+    pub(super) of_windows: bool,
 }
 
 impl Lookup {
@@ -86,6 +97,11 @@ pub(super) fn take_joins(
     let mut joins = Joins::default();
     let SetExpr::Select(select) = query.body.as_mut() else { return Ok(joins) };
     refuse_lists(select, catalog)?;
+    if joins_windows(select) {
+        joins.of_windows = true;
+        take_windows(select)?;
+        return Ok(joins);
+    }
     let Some(from) = select.from.first_mut() else { return Ok(joins) };
     let driver = relation_name(&from.relation);
     if let (Some((name, at)), Some(join)) = (&driver, from.joins.first()) {
@@ -148,7 +164,7 @@ fn take_one(
     for (name, at) in &tables {
         allowed(name, *at, view, driver, catalog)?;
     }
-    let name: Arc<str> = format!("__lookup_{view}_{}", written.len()).into();
+    let name: Arc<str> = format!("{LOOKUP_PREFIX}{view}_{}", written.len()).into();
     written.push(Written { name: Arc::clone(&name), query, tables, at });
     let called = normal(&alias.name);
     join.relation = TableFactor::Table {
@@ -298,6 +314,47 @@ fn relation_name(factor: &TableFactor) -> Option<(String, Span)> {
     match factor {
         TableFactor::Table { name, args: None, .. } => single(name).map(|ident| (normal(ident), ident.span)),
         _ => None,
+    }
+}
+
+/// Lets each row meet only the version of a lookup that it saw. `false` where that cannot be said: joins by USING.
+pub(super) fn by_version(query: &mut Query) -> bool {
+    let mut said = true;
+    let _: ControlFlow<()> = query.visit(&mut ByVersion { said: &mut said });
+    said
+}
+
+struct ByVersion<'a> {
+    said: &'a mut bool,
+}
+
+impl VisitorMut for ByVersion<'_> {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
+            let TableFactor::Table { name, alias: Some(alias), .. } = &join.relation else { continue };
+            if !single(name).is_some_and(|ident| ident.value.starts_with(LOOKUP_PREFIX)) {
+                continue;
+            }
+            let seen = Expr::BinaryOp {
+                left: Box::new(Expr::Identifier(Ident::new(JOINED_AT))),
+                op: BinaryOperator::Eq,
+                right: Box::new(Expr::CompoundIdentifier(vec![alias.name.clone(), Ident::new(LOOKED_UP_AT)])),
+            };
+            match &mut join.join_operator {
+                JoinOperator::Join(JoinConstraint::On(condition))
+                | JoinOperator::Inner(JoinConstraint::On(condition))
+                | JoinOperator::Left(JoinConstraint::On(condition))
+                | JoinOperator::LeftOuter(JoinConstraint::On(condition)) => {
+                    let written = Expr::Nested(Box::new(condition.clone()));
+                    *condition =
+                        Expr::BinaryOp { left: Box::new(written), op: BinaryOperator::And, right: Box::new(seen) };
+                }
+                _ => *self.said = false,
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 

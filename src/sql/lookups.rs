@@ -301,7 +301,7 @@ fn refused() -> Vec<(&'static str, &'static str)> {
         ("t JOIN (SELECT stat FROM states) h ON h.stat = t.state", "3:34: no column `stat`; did you mean `state`?"),
         ("t JOIN (SELECT state FROM states) ON state = t.state", "3:26: a subquery that is joined needs a name"),
         ("t JOIN 'none.csv' r ON r.state = t.state", "3:37: the file `none.csv` cannot be read beside the queries"),
-        ("t JOIN TUMBLE(states, state, INTERVAL '1 minute') r ON r.state = t.state", "3:26: `TUMBLE` is not supported on this side of a join"),
+        ("t JOIN TUMBLE(states, state, INTERVAL '1 minute') r ON r.state = t.state", "3:26: `TUMBLE` is joined with windows alone"),
         ("t JOIN states s ON t.state = s.sate", "3:48: no column `sate`; did you mean"),
         ("t WHERE t.state IN (SELECT state FROM states)", "3:39: a subquery is not supported here in a standing query; join it"),
     ]

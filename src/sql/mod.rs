@@ -10,8 +10,10 @@
 //!     │                                                   └▶ StatelessQuery  run
 //!     └────────── anything else ─────────▶ BatchStatement ─▶ run_batch
 //! ```
+//! A query may be joined with [`Lookup`]s, which the lake's owner reads and [`WindowedQuery::joined_with`] binds.
 
 mod batch;
+mod buffered;
 mod catalog;
 mod feed;
 mod file;
@@ -34,11 +36,12 @@ mod tumble;
 mod windowed;
 mod windows;
 
+pub use buffered::BUFFERED_ROWS_MAX;
 pub use batch::{BatchStatement, run_batch};
 pub use catalog::{Catalog, Driver, ViewDriver, plan_all, with_parents};
 pub use file::{QueryFile, read_queries};
 pub use joined::{LookupRows, RUNS_MAX};
-pub use lookup::Lookup;
+pub use lookup::{JOINED_AT, LOOKED_UP_AT, Lookup};
 pub use params::{Params, parse_params};
 pub use session::session;
 pub use spec::WindowSpec;
@@ -55,3 +58,5 @@ mod lookups;
 mod refusals;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod window_joins;

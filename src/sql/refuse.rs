@@ -11,12 +11,12 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Query, Select, SetExpr, Spanned, Value, ValueWithSpan, Visit, Visitor,
+    Expr, GroupByExpr, Query, Select, SetExpr, Spanned, TableFactor, Value, ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::catalog::Catalog;
-use super::file::View;
+use super::file::{View, normal};
 use super::functions::Functions;
 use super::lookup::Joins;
 use super::place::Refusal;
@@ -75,13 +75,25 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, windowed: bool, joins:
     }
     let select = plain_select(&view.query)?;
     let at = group_by_span(select);
+    if joins.of_windows && aggregates.is_empty() {
+        return Ok(());
+    }
+    let first = select.from.first().and_then(|from| match &from.relation {
+        TableFactor::Table { alias: Some(alias), .. } if joins.of_windows => Some(normal(&alias.name)),
+        _ => None,
+    });
     let [groups] = aggregates.as_slice() else {
         let message =
             format!("a query over `TUMBLE` aggregates its windows; add `GROUP BY {WINDOW_START}, {WINDOW_END}`");
         return Err(Refusal::new(at, message).or_at(view.at));
     };
     for wanted in [WINDOW_START, WINDOW_END] {
-        let of_lookup = |column: &Column| column.relation.as_ref().is_some_and(|r| joins.aliases.contains(r.table()));
+        // Of joined windows the first side's count: only they are never NULL.
+        let of_lookup = |column: &Column| match (&column.relation, &first) {
+            (Some(relation), Some(first)) => relation.table() != first,
+            (Some(relation), None) => joins.aliases.contains(relation.table()),
+            (None, _) => false,
+        };
         let is_wanted =
             |group: &LogicalExpr| matches!(group, LogicalExpr::Column(c) if c.name == wanted && !of_lookup(c));
         if !groups.iter().any(is_wanted) {

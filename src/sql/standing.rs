@@ -8,21 +8,23 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use chrono::Datelike;
+use datafusion::common::plan_err;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::Query;
+use datafusion::sql::sqlparser::ast::{Query, SetExpr, TableFactor};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use sha2::{Digest, Sha256};
 
 use super::batch::{BatchStatement, display, select};
+use super::buffered::{narrow_sides, register, rows, split_buffered};
 use super::catalog::{Catalog, Driver, Inlined, Time, ViewKind, ViewSource, inline};
 use super::feed::FeedTable;
 use super::file::{Job, QueryFile, View};
 use super::functions::calls;
 use super::joined::{LookupRows, arrange, bind, narrowed_rows, needed};
-use super::lookup::{Lookup, plan_lookup, take_joins};
+use super::lookup::{Lookup, by_version, plan_lookup, take_joins};
 use super::output::Output;
 use super::params::Params;
 use super::place::Refusal;
@@ -84,6 +86,17 @@ impl StandingQuery {
     /// What of the lake its rows are joined with, by itself or by a view it reads through its text.
     pub fn lookups(&self) -> &[Lookup] {
         &self.definition().lookups
+    }
+
+    /// The query as a batch statement over the stream's table and tables named as its lookups. With `by_versions` these
+    /// hold several versions: the column [`LOOKED_UP_AT`](super::LOOKED_UP_AT) says which a row is of, and
+    /// [`JOINED_AT`](super::JOINED_AT) of the stream's table which of them a row meets; `None` where the text cannot say
+    /// that, because it joins by USING.
+    ///
+    /// # Errors
+    /// None that planning the query would not have met.
+    pub fn select_over_lookups(&self, range: Option<TimeRange>, by_versions: bool) -> Result<Option<BatchStatement>> {
+        self.definition().select_over_lookups(range, by_versions)
     }
 
     fn definition(&self) -> &Definition {
@@ -151,6 +164,8 @@ pub(super) struct Definition {
     pub(super) lookups: Vec<Lookup>,
     pub(super) files: Vec<Arc<StaticFile>>,
     pub(super) source: Source,
+    /// It joins windows with windows, so the rows of open windows are kept.
+    pub(super) buffered: bool,
     /// Columns of the answer that tell the time.
     times: Vec<(Arc<str>, Time)>,
     /// The column of the stream's table that holds the date of the event time, when it is partitioned by it.
@@ -163,6 +178,18 @@ impl Definition {
             .and_then(|query| BatchStatement::new(&self.path, self.at, select(query), Params::new()))
             .map(|statement| statement.with_files(&self.files))
             .map_err(|refusal| refusal.in_file(&self.path))
+    }
+
+    /// As [`Definition::batch_select`], over tables named as its lookups; see [`StandingQuery::select_over_lookups`].
+    fn select_over_lookups(&self, range: Option<TimeRange>, by_versions: bool) -> Result<Option<BatchStatement>> {
+        let built = self.select_over(&self.streamed, |view| &view.streamed, range).and_then(|mut query| {
+            if by_versions && !by_version(&mut query) {
+                return Ok(None);
+            }
+            BatchStatement::new(&self.path, self.at, select(query), Params::new()).map(Some)
+        });
+        let built = built.map_err(|refusal| refusal.in_file(&self.path))?;
+        Ok(built.map(|statement| statement.with_files(&self.files)))
     }
 
     /// The query as others read it.
@@ -187,7 +214,12 @@ impl Definition {
         }
         let mut query = Box::new(query.clone());
         match (&self.source.shape, range) {
-            (Shape::Windowed(call), range) => replace_source(&mut query, call.subquery(range, &conditions)?),
+            (Shape::Windowed(call), range) => {
+                if let (Some(range), SetExpr::Select(select)) = (range, query.body.as_mut()) {
+                    narrow_sides(select, range, &conditions)?;
+                }
+                replace_source(&mut query, call.subquery(range, &conditions)?);
+            }
             (Shape::Stateless { .. }, None) => {}
             (Shape::Stateless { table, alias }, Some(range)) => {
                 conditions.extend(range_conditions(&self.source.times, range));
@@ -246,6 +278,7 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
         lookups,
         files,
         times: times_of(plain_select(&view.query)?, &source.times, &joins.aliases),
+        buffered: joins.of_windows,
         event_date: match source.driver {
             Driver::Stream if source.inlined.is_empty() => event_date(&catalog.stream, &catalog.event_time),
             _ => None,
@@ -256,9 +289,15 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     let refuse = |error| Refusal::planner(&error, &[name.to_string()], &calls);
     context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema))).map_err(refuse)?;
     definition.register_leaves(&context).map_err(refuse)?;
-    let statement: Statement = select(definition.select_over(&definition.streamed, |view| &view.streamed, None)?);
+    if definition.buffered {
+        register(&context, definition.select_windows()?).await.map_err(refuse)?;
+    }
+    let statement: Statement = select(definition.select_streamed()?);
     let logical = context.state().statement_to_plan(statement).await.map_err(refuse)?;
     check_plan(view, &logical, matches!(definition.source.shape, Shape::Windowed(_)), &joins)?;
+    if definition.buffered {
+        texts.push_str(&definition.select_windows()?.to_string());
+    }
     definition.fingerprint = fingerprint(&logical, &texts);
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
@@ -269,6 +308,30 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
 }
 
 impl Definition {
+    /// The query as the stream's plan has it: lookups as leaves; of joined windows, the rows kept of them.
+    fn select_streamed(&self) -> Result<Box<Query>, Refusal> {
+        match &self.source.shape {
+            Shape::Windowed(call) if self.buffered => {
+                let mut query = self.streamed.clone();
+                replace_source(&mut query, rows(call.alias.clone(), self.at));
+                Ok(query)
+            }
+            _ => self.select_over(&self.streamed, |view| &view.streamed, None),
+        }
+    }
+
+    /// What drives a query over windows, put into its windows.
+    fn select_windows(&self) -> Result<Box<Query>, Refusal> {
+        let Shape::Windowed(call) = &self.source.shape else { return Ok(self.streamed.clone()) };
+        match call.subquery(None, &[])? {
+            TableFactor::Derived { mut subquery, .. } => {
+                inline(&mut subquery, &self.source.inlined, |view| &view.streamed);
+                Ok(subquery)
+            }
+            other => Err(Refusal::new(self.at, format!("`{other}` is no subquery"))),
+        }
+    }
+
     /// Registers lookups and static files, which are leaves of the stream's plan alike.
     fn register_leaves(&self, context: &SessionContext) -> datafusion::error::Result<()> {
         let lookups = self.lookups.iter().map(|lookup| (&lookup.name, &lookup.schema));
@@ -318,12 +381,18 @@ async fn physical(
     output: Output,
 ) -> datafusion::error::Result<StandingQuery> {
     let plan = context.state().create_physical_plan(logical).await?;
-    let plan = definition.bind_files(plan)?;
+    let windows = if definition.buffered { Some(definition.select_windows()) } else { None };
+    let plan = if definition.buffered { plan } else { definition.bind_files(plan)? };
     let task = context.task_ctx();
     Ok(match &definition.source.shape {
         Shape::Windowed(call) => {
             let window = call.spec;
-            StandingQuery::Windowed(WindowedQuery { split: split(&plan)?, definition, window, output, task })
+            let split = match windows {
+                None => split(&plan)?,
+                Some(Ok(windows)) => split_buffered(context, plan, windows).await?,
+                Some(Err(_)) => return plan_err!("the windows of a join cannot be written as a query"),
+            };
+            StandingQuery::Windowed(WindowedQuery { split, definition, window, output, task })
         }
         Shape::Stateless { .. } => StandingQuery::Stateless(StatelessQuery { definition, plan, output, task }),
     })

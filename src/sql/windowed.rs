@@ -63,6 +63,11 @@ impl WindowedQuery {
         self.definition.allowed_lateness
     }
 
+    /// Whether it joins windows with windows: partial rows are then the rows of open windows themselves.
+    pub fn is_buffered(&self) -> bool {
+        self.definition.buffered
+    }
+
     /// Position of `window_start` in partial rows.
     pub fn window_start_column(&self) -> usize {
         self.split.window_start

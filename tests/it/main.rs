@@ -8,6 +8,7 @@ mod end_to_end;
 mod golden;
 mod house;
 mod kill;
+mod lookups;
 mod oracle;
 mod rivals;
 mod second_stream;
