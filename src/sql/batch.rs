@@ -1,8 +1,9 @@
 //! Batch statements: any SQL over the lake's tables, windows included.
 //!
-//! The one law: a statement is parsed, rewritten and given its parameters before a session sees it; the session's tables
+//! The one law: a statement is parsed, rewritten and given its parameters before a session plans it; the session's tables
 //! are the caller's.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,10 +19,10 @@ use super::functions::calls;
 use super::params::{self, Params};
 use super::place::Refusal;
 use super::static_file::{StaticFile, take_files};
-use super::windows::rewrite;
+use super::windows::{hidden_in, rewrite};
 use crate::error::{Context, Result};
 
-/// A statement ready to be planned: windows rewritten, parameters bound.
+/// A statement ready to be planned, its parameters at hand.
 #[derive(Clone, Debug)]
 pub struct BatchStatement {
     /// What messages call the text.
@@ -60,7 +61,6 @@ impl BatchStatement {
     pub(super) fn new(path: &str, at: Span, mut statement: Statement, params: Params) -> Result<Self, Refusal> {
         params::check(&statement, &params)?;
         let files = files_of(&mut statement, path)?;
-        rewrite(&mut statement)?;
         Ok(Self { path: path.to_owned(), at, statement, params, files })
     }
 
@@ -70,7 +70,7 @@ impl BatchStatement {
         self
     }
 
-    /// The statement as plain SQL of the session made by [`super::session()`].
+    /// The statement as text; one made from a standing query is plain SQL of the session made by [`super::session()`].
     pub fn sql(&self) -> String {
         self.statement.to_string()
     }
@@ -81,7 +81,7 @@ impl BatchStatement {
 /// # Errors
 /// [`crate::Error::Usage`] with file, line and column for what the planner refuses, with the nearest right name.
 pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Result<DataFrame> {
-    let BatchStatement { path, at, statement, params, files } = batch;
+    let BatchStatement { path, at, mut statement, params, files } = batch;
     for file in files {
         if context.table_exist(file.name.as_ref()).context(|| format!("{path}: reading a static file"))? {
             continue;
@@ -93,6 +93,7 @@ pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Resul
             .context(|| format!("{path}: reading a static file"))?;
     }
     let tables = tables(context);
+    rewrite(&mut statement, &hidden(context, &tables).await).map_err(|refusal| refusal.or_at(at).in_file(&path))?;
     let calls = match &statement {
         Statement::Statement(statement) => calls(statement.as_ref()),
         _ => Vec::new(),
@@ -112,6 +113,17 @@ fn files_of(statement: &mut Statement, path: &str) -> Result<Vec<Arc<StaticFile>
         Statement::Statement(statement) => take_files(statement.as_mut(), folder),
         _ => Ok(Vec::new()),
     }
+}
+
+/// Columns that windows take the place of, of the tables that have some.
+pub(super) async fn hidden(context: &SessionContext, tables: &[String]) -> BTreeMap<String, Vec<&'static str>> {
+    let mut hidden = BTreeMap::new();
+    for table in tables {
+        // A table that cannot be opened is told by whoever reads it.
+        let Ok(provider) = context.table_provider(table.as_str()).await else { continue };
+        hidden.insert(table.to_lowercase(), hidden_in(&provider.schema()));
+    }
+    hidden
 }
 
 fn tables(context: &SessionContext) -> Vec<String> {

@@ -167,11 +167,17 @@ pub(super) fn rows(alias: Option<TableAlias>, at: Span) -> TableFactor {
     }
 }
 
-/// Narrows every joined side of the query as written to whole windows inside `range`.
-pub(super) fn narrow_sides(select: &mut Select, range: TimeRange, conditions: &[String]) -> Result<(), Refusal> {
+/// Writes out every joined side of the query as written: over whole windows inside `range` when one is given. `first` are
+/// the windows of the side that stands first, which are the same.
+pub(super) fn write_sides(
+    select: &mut Select,
+    first: &WindowCall,
+    range: Option<TimeRange>,
+    conditions: &[String],
+) -> Result<(), Refusal> {
     for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
         if let Some(call) = window_call(&join.relation)? {
-            join.relation = call.subquery(Some(range), conditions)?;
+            join.relation = WindowCall { hidden: first.hidden.clone(), ..call }.subquery(range, conditions)?;
         }
     }
     Ok(())

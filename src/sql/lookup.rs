@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::batch::{BatchStatement, select};
+use super::batch::{BatchStatement, hidden, select};
 use super::buffered::{joins_windows, take_windows};
 use super::catalog::{Catalog, relations, single};
 use super::file::normal;
@@ -376,7 +376,7 @@ pub(super) async fn plan_lookup(written: Written, path: &str, catalog: &Catalog)
     let called = calls(query.as_ref());
     let refuse = |error| Refusal::planner(&error, &names, &called).or_at(at);
     let mut statement = select(query.clone());
-    rewrite(&mut statement)?;
+    rewrite(&mut statement, &hidden(&context, &names).await)?;
     let plan = context.state().statement_to_plan(statement).await.map_err(refuse)?;
     let optimized = context.state().optimize(&plan).map_err(refuse)?;
     let fields = optimized.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));

@@ -12,7 +12,7 @@ use super::catalog::{Catalog, Driver, Inlined, Time, ViewDriver, ViewKind, ViewS
 use super::file::normal;
 use super::place::{Refusal, did_you_mean};
 use super::static_file::FILE_PREFIX;
-use super::windows::{WINDOW_END, WINDOW_START, WindowCall, window_call};
+use super::windows::{WINDOW_END, WINDOW_START, WindowCall, hidden_in, window_call};
 use crate::contract::TableContract;
 
 /// Where a standing query's rows come from.
@@ -48,8 +48,9 @@ pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refus
     let Some(first) = select.from.first() else {
         return Err(Refusal::new(select.select_token.0.span, format!("no FROM; write `FROM {stream}`")));
     };
-    if let Some(call) = window_call(&first.relation)? {
+    if let Some(mut call) = window_call(&first.relation)? {
         let relation = relation(&call.table, catalog)?;
+        call.hidden = hidden_in(&relation.contract.schema());
         let time = check_time(&call.time, &relation)?;
         let driver = relation.driver(Some(&time));
         let inlined = relation.inlined();

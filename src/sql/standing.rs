@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use sha2::{Digest, Sha256};
 
 use super::batch::{BatchStatement, display, select};
-use super::buffered::{narrow_sides, register, rows, split_buffered};
+use super::buffered::{register, rows, split_buffered, write_sides};
 use super::catalog::{Catalog, Driver, Inlined, Time, ViewKind, ViewSource, inline};
 use super::feed::FeedTable;
 use super::file::{Job, QueryFile, View};
@@ -215,8 +215,8 @@ impl Definition {
         let mut query = Box::new(query.clone());
         match (&self.source.shape, range) {
             (Shape::Windowed(call), range) => {
-                if let (Some(range), SetExpr::Select(select)) = (range, query.body.as_mut()) {
-                    narrow_sides(select, range, &conditions)?;
+                if let SetExpr::Select(select) = query.body.as_mut() {
+                    write_sides(select, call, range, &conditions)?;
                 }
                 replace_source(&mut query, call.subquery(range, &conditions)?);
             }

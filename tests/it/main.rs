@@ -14,3 +14,4 @@ mod rivals;
 mod second_stream;
 mod support;
 mod victim;
+mod views;
