@@ -85,7 +85,7 @@ impl Loader {
         for (name, table) in &self.tables {
             versions.insert(Arc::clone(name), table.version().await?);
         }
-        if versions == before.versions {
+        if versions == before.versions && before.rows.len() == self.lookups.len() {
             return Ok(None);
         }
         let mut rows = LookupRows::new();

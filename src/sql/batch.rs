@@ -192,7 +192,8 @@ mod tests {
             "a.sql:2:13: no table `transaction`; did you mean `transactions`?"
         );
         assert!(
-            message(parse("SELECT 1 FROM SESSION(t, x, INTERVAL '1 day')", &[]).unwrap_err())
+            run("SELECT 1 FROM SESSION(t, x, INTERVAL '1 day')")
+                .await
                 .starts_with("a.sql:1:15: `SESSION` is not supported yet")
         );
         let none = run_batch(&session(), parse("CREATE TABLE t AS SELECT 1 AS one", &[]).unwrap()).await;

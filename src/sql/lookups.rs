@@ -7,8 +7,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::MemTable;
-use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use proptest::prelude::*;
 
 use super::testing::{catalog, cut, lake, rows, shown};
@@ -225,6 +226,34 @@ async fn rows_bound_anew_reach_the_new_query_and_not_the_old_one() {
     }
 }
 
+/// Rows the joins of a plan have built their tables of, over all runs: copies of a join share its metrics.
+fn built(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    let mut rows = 0;
+    plan.apply(|node| {
+        let metrics = node.metrics().filter(|_| node.name() == "HashJoinExec");
+        rows += metrics.and_then(|m| m.sum_by_name("build_input_rows")).map_or(0, |sum| sum.as_usize());
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .unwrap();
+    rows
+}
+
+#[tokio::test]
+async fn a_lookup_is_built_once_however_often_it_is_probed() {
+    let states: Vec<String> = (0..100_000).map(|n| format!("S{n}")).collect();
+    let many: Vec<_> = states.iter().map(|state| (Some(state.as_str()), "somewhere", 1)).collect();
+    let whole = plan(&shapes()[1]).await.unwrap();
+    let lookups = loaded(&whole, &state_rows(&many)).await;
+    let StandingQuery::Stateless(query) = whole else { panic!("stateless") };
+    let bound = query.joined_with(&lookups).unwrap();
+    for seed in 0..4 {
+        bound.run(&[rows(seed, 50, false)]).await.unwrap();
+        assert_eq!(built(&bound.plan), 100_000);
+    }
+    let anew = bound.joined_with(&lookups).unwrap();
+    assert_eq!(built(&anew.plan), 0);
+}
+
 #[tokio::test]
 async fn a_query_that_was_joined_with_nothing_yet_does_not_run() {
     let StandingQuery::Stateless(query) = plan(&shapes()[0]).await.unwrap() else { panic!("stateless") };
@@ -299,7 +328,7 @@ fn refused() -> Vec<(&'static str, &'static str)> {
         ("t JOIN stats s ON t.state = s.state", "3:26: no table `stats` of the lake; did you mean `states`?"),
         ("t JOIN (SELECT state, now() AS at FROM states) h ON h.state = t.state", "3:41: `now` answers differently each time"),
         ("t JOIN (SELECT stat FROM states) h ON h.stat = t.state", "3:34: no column `stat`; did you mean `state`?"),
-        ("t JOIN (SELECT state FROM states) ON state = t.state", "3:26: a subquery that is joined needs a name"),
+        ("t JOIN (SELECT state FROM states) ON state = t.state", "3:27: a subquery that is joined needs a name"),
         ("t JOIN 'none.csv' r ON r.state = t.state", "3:37: the file `none.csv` cannot be read beside the queries"),
         ("t JOIN TUMBLE(states, state, INTERVAL '1 minute') r ON r.state = t.state", "3:26: `TUMBLE` is joined with windows alone"),
         ("t JOIN states s ON t.state = s.sate", "3:48: no column `sate`; did you mean"),

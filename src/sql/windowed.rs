@@ -129,7 +129,13 @@ impl WindowedQuery {
     /// # Errors
     /// A value that does not fit the output table's types: a sum with too many digits, NULL where none may be.
     pub async fn finish(&self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let rows = run(&self.split.finish, &partials, &self.task);
+        let finish = match self.is_buffered() {
+            // Its joins are built of the rows that drive it: what they have built of other windows must go.
+            true => bind(&self.split.finish, &LookupRows::new())
+                .context(|| format!("closing windows of `{}`", self.name()))?,
+            false => Arc::clone(&self.split.finish),
+        };
+        let rows = run(&finish, &partials, &self.task);
         let rows = rows.await.context(|| format!("closing windows of `{}`", self.name()))?;
         rows.iter().filter(|batch| batch.num_rows() > 0).map(|batch| self.output.cast(batch)).collect()
     }

@@ -50,6 +50,10 @@ for path in sorted((here / "queries").glob("*.sql")):
         "FROM (SELECT *, date_trunc('minute', event_time) AS window_start, "
         "date_trunc('minute', event_time) + INTERVAL 1 MINUTE AS window_end FROM t)",
     ).replace(
+        "JOIN TUMBLE(transactions, event_time, INTERVAL '1 minute')",
+        "JOIN (SELECT *, date_trunc('minute', event_time) AS window_start, "
+        "date_trunc('minute', event_time) + INTERVAL 1 MINUTE AS window_end FROM t)",
+    ).replace(
         "'lookups/risk.csv'", f"read_csv('{here / 'queries/lookups/risk.csv'}', header = true)"
     ).replace("approx_distinct(", "count(DISTINCT ").replace(
         "avg(amount)", "CAST(floor(sum(amount) * 1000000 / count(*)) / 1000000 AS DECIMAL(24, 6))"
