@@ -78,7 +78,7 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
     let outputs = plans.queries.iter().map(|query| query.output().clone());
     let wanted = [&contracts.stream, &contracts.rejects, &contracts.epochs].map(|c| c.as_ref().clone());
     // What is only looked up stands before the outputs: their contracts, where there are both, are the same.
-    let looked_up = plans.queries.iter().flat_map(|query| query.lookups()).flat_map(|lookup| &lookup.tables);
+    let looked_up = plans.queries.iter().flat_map(StandingQuery::lookups).flat_map(|lookup| &lookup.tables);
     let looked_up = looked_up.filter_map(|table| plans.contracts.get(table).cloned());
     let tables = open_tables(&lake, &base, wanted.into_iter().chain(looked_up).chain(outputs)).await?;
     roll_forward(&slots, &base, &tables, &config.lake.app_id, &mut facts).await?;

@@ -219,10 +219,18 @@ async fn rows_bound_anew_reach_the_new_query_and_not_the_old_one() {
         let whole = StandingQuery::Stateless(query.clone());
         let old = query.joined_with(&loaded(&whole, &before).await).unwrap();
         // Built and measured once before it is bound anew.
-        assert_eq!(shown(&old.run(&[rows.clone()]).await.unwrap()), batch(&whole, &rows, &before).await);
+        assert_eq!(shown(&old.run(std::slice::from_ref(&rows)).await.unwrap()), batch(&whole, &rows, &before).await);
         let new = old.joined_with(&loaded(&whole, &after).await).unwrap();
-        assert_eq!(shown(&new.run(&[rows.clone()]).await.unwrap()), batch(&whole, &rows, &after).await, "{text}");
-        assert_eq!(shown(&old.run(&[rows.clone()]).await.unwrap()), batch(&whole, &rows, &before).await, "{text}");
+        assert_eq!(
+            shown(&new.run(std::slice::from_ref(&rows)).await.unwrap()),
+            batch(&whole, &rows, &after).await,
+            "{text}"
+        );
+        assert_eq!(
+            shown(&old.run(std::slice::from_ref(&rows)).await.unwrap()),
+            batch(&whole, &rows, &before).await,
+            "{text}"
+        );
     }
 }
 

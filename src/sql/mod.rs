@@ -20,6 +20,7 @@ mod file;
 mod functions;
 mod interval;
 mod joined;
+mod joins;
 mod lookup;
 mod output;
 mod params;
@@ -58,5 +59,3 @@ mod lookups;
 mod refusals;
 #[cfg(test)]
 pub(crate) mod testing;
-#[cfg(test)]
-mod window_joins;

@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::catalog::Catalog;
 use super::file::{View, normal};
 use super::functions::Functions;
-use super::lookup::Joins;
+use super::joins::Joins;
 use super::place::Refusal;
 use super::relation::{Shape, Source, source};
 use super::windows::{WINDOW_END, WINDOW_START};

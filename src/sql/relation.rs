@@ -181,7 +181,7 @@ impl Relation<'_> {
         match self.view.map(|view| &view.kind) {
             None => Driver::Stream,
             Some(ViewKind::Windowed(window)) => {
-                Driver::View(ViewDriver::new(Arc::clone(&self.contract.name), window.clone(), time.cloned()))
+                Driver::View(ViewDriver::new(Arc::clone(&self.contract.name), *window, time.cloned()))
             }
             Some(ViewKind::Stateless { driver, .. }) => match driver {
                 Driver::Stream => Driver::Stream,

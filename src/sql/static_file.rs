@@ -119,7 +119,7 @@ fn csv_rows(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), String> {
             column.push((!value.is_empty()).then(|| value.to_owned()));
         }
     }
-    let arrays = columns.into_iter().map(narrowest).collect::<Result<Vec<ArrayRef>, String>>()?;
+    let arrays = columns.iter().map(|column| narrowest(column)).collect::<Result<Vec<ArrayRef>, String>>()?;
     let fields =
         headers.iter().zip(&arrays).map(|(name, array)| Field::new(name.trim(), array.data_type().clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -128,7 +128,7 @@ fn csv_rows(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), String> {
 }
 
 /// A column in the narrowest type that fits every value.
-fn narrowest(values: Vec<Option<String>>) -> Result<ArrayRef, String> {
+fn narrowest(values: &[Option<String>]) -> Result<ArrayRef, String> {
     let known: Vec<&str> = values.iter().flatten().map(String::as_str).collect();
     let data_type = match () {
         () if known.is_empty() => DataType::Utf8,

@@ -56,7 +56,7 @@ fn slots(scratch: &Scratch) -> Vec<Value> {
 fn through(scratch: &Scratch, version: u64) -> i64 {
     let log = fs::read_to_string(scratch.lake().join(format!("large/_delta_log/{version:020}.json"))).unwrap();
     let actions = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    actions.filter_map(|action| action["txn"]["version"].as_i64()).last().unwrap_or(-1)
+    actions.filter_map(|action| action["txn"]["version"].as_i64()).next_back().unwrap_or(-1)
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Windows joined with windows, in three lives, and what cannot be joined.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
-use super::testing::{cut, one_shot, plan, rows, shown};
-use super::{StandingQuery, WindowedQuery};
+use super::OpenWindows;
 use crate::clock::{MICROS_PER_SECOND, Micros};
-use crate::sql::testing::NOON;
-use crate::window::OpenWindows;
-use std::sync::Arc;
+use crate::sql::testing::{NOON, cut, lake, one_shot, plan, rows, shown};
+use crate::sql::{StandingQuery, TimeRange, WindowedQuery, run_batch};
 
 const WINDOWS: &str = "TUMBLE(transactions, event_time, INTERVAL '5 minutes')";
 const SAME: &str = "a.window_start = b.window_start AND a.window_end = b.window_end";
@@ -83,11 +83,11 @@ proptest! {
 #[tokio::test]
 async fn a_range_of_a_batch_narrows_every_side() {
     let rows = rows(4, 200, false);
-    let range = super::TimeRange { from: NOON, to: NOON + 600 * MICROS_PER_SECOND };
+    let range = TimeRange { from: NOON, to: NOON + 600 * MICROS_PER_SECOND };
     for text in shapes() {
         let query = plan(&text).await.unwrap();
         let statement = query.batch_select(Some(range)).unwrap();
-        let answer = super::run_batch(&super::testing::lake(&rows), statement).await.unwrap().collect().await.unwrap();
+        let answer = run_batch(&lake(&rows), statement).await.unwrap().collect().await.unwrap();
         let whole = shown(&one_shot(&query, &rows).await);
         let starts_inside = |line: &&String| line.contains("T12:00:00Z") || line.contains("T12:05:00Z");
         let expected: Vec<String> = whole.iter().filter(starts_inside).cloned().collect();
