@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::OpenWindows;
 use crate::clock::{MICROS_PER_SECOND, Micros};
-use crate::sql::testing::{NOON, cut, lake, one_shot, plan, rows, shown};
+use crate::sql::testing::lake;
+use crate::sql::testing::{NOON, cut, one_shot, plan, rows, shown};
 use crate::sql::{StandingQuery, TimeRange, WindowedQuery, run_batch};
 
 const WINDOWS: &str = "TUMBLE(transactions, event_time, INTERVAL '5 minutes')";
