@@ -17,6 +17,7 @@ pub mod sql;
 pub mod window;
 pub mod plans;
 pub mod lake;
+pub mod lookups;
 pub mod epoch;
 pub mod batch;
 pub mod audit;

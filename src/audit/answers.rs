@@ -15,6 +15,7 @@ use datafusion::prelude::SessionContext;
 use super::compare::{Difference, Differences, Rules, compare};
 use super::finding::Kind as Found;
 use super::history::{History, Step};
+use super::joined::Seen;
 use super::report::{QueryBooks, Report, show_time};
 use super::restated::RESTATED;
 use super::rows::numbers;
@@ -23,7 +24,7 @@ use super::standing::{Life, Windows, bounds};
 use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
 use crate::error::{Context, Error, Result};
-use crate::sql::{StandingQuery, TimeRange, run_batch};
+use crate::sql::{BatchStatement, JOINED_AT, StandingQuery, TimeRange, run_batch};
 
 /// The stream's table as it is, the list of epochs, and the query's table, as the audit's own statements call them.
 const ROWS: &str = "__rows";
@@ -33,6 +34,7 @@ const ANSWERS: &str = "__answers";
 const UNTIL: &str = "__until";
 /// The epoch of a row, beside its own columns.
 const EPOCH: &str = "__epoch";
+const JOINED: &str = "__joined";
 
 /// Aggregates whose answer depends a little on how rows were cut into batches.
 const APPROXIMATE: [&str; 3] = ["approx_percentile_cont", "approx_percentile_cont_with_weight", "approx_median"];
@@ -72,8 +74,9 @@ impl Ground<'_> {
         let session = self.scans.session_with(ROWS, rows)?;
         session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
         let mut range = life.range();
+        let seen = Seen::of(query, self.history, self.published);
         match &life.parent {
-            None => self.register_stream(&session, life).await?,
+            None => self.register_stream(&session, life, &seen).await?,
             Some((driver, parent)) => {
                 if life.window.is_none() && parent.closed_before_epoch(self.history, life.first_epoch).is_some() {
                     report.note(format!("`{name}` came after the view it reads: its table was not compared"));
@@ -83,7 +86,9 @@ impl Ground<'_> {
                 range = range.or(Some(TimeRange { from: Micros::MIN, to: parent.closed_until.unwrap_or(Micros::MIN) }));
             }
         }
-        let expected = run_batch(&session, query.batch_select_where(range, &life.pairs())?).await?;
+        let statement = self.statement(&session, query, range, &life.pairs(), &seen, report).await?;
+        let Some(statement) = statement else { return Ok(()) };
+        let expected = run_batch(&session, statement).await?;
         let answered = Answered::of(&session, life, report).await?;
         let rules = Rules {
             tolerance: self.float_tolerance,
@@ -106,6 +111,31 @@ impl Ground<'_> {
         Ok(())
     }
 
+    /// The query as batch SQL, what it was joined with registered; `None`, with a note, when that is not known any more.
+    async fn statement(
+        &self,
+        session: &SessionContext,
+        query: &StandingQuery,
+        range: Option<TimeRange>,
+        pairs: &[String],
+        seen: &Seen,
+        report: &mut Report,
+    ) -> Result<Option<BatchStatement>> {
+        if query.lookups().is_empty() {
+            return query.batch_select_where(range, pairs).map(Some);
+        }
+        let mut why = seen.untold(query);
+        if why.is_none() {
+            why = seen.register(query, self.scans.lake(), session).await?;
+        }
+        if let (None, Some(statement)) = (&why, query.select_over_lookups(range, pairs, seen.is_several())?) {
+            return Ok(Some(statement));
+        }
+        let why = why.unwrap_or_else(|| "it saw several versions of its lookups, and is joined by USING".to_owned());
+        report.note(format!("`{}`: its table was not compared: {why}", query.name()));
+        Ok(None)
+    }
+
     /// Registers the table of the view this query reads: every row of it counts.
     fn register_parent(&self, session: &SessionContext, parent: &str) -> Result<()> {
         let what = || format!("opening the table `{parent}`");
@@ -114,7 +144,7 @@ impl Ground<'_> {
     }
 
     /// Registers the rows that count for this query under the name of the stream's table.
-    async fn register_stream(&self, session: &SessionContext, life: &Life) -> Result<()> {
+    async fn register_stream(&self, session: &SessionContext, life: &Life, seen: &Seen) -> Result<()> {
         let what = || format!("picking out the rows that count for `{}`", life.name);
         let wanted =
             |epoch: u64, step: &Step| !step.reads.is_empty() && (life.window.is_some() || life.ran_in(epoch, step));
@@ -126,6 +156,14 @@ impl Ground<'_> {
         let columns = self.stream.columns.iter().filter(|column| !hidden.contains(&column.name.as_ref()));
         let mut columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
         session.register_udf(life.restated.function());
+        let mut joined = String::new();
+        if seen.is_several() {
+            let list = seen.list()?;
+            let list = MemTable::try_new(list.schema(), vec![vec![list]]).context(what)?;
+            session.register_table(JOINED, Arc::new(list)).context(what)?;
+            columns.push(format!("j.{JOINED_AT}"));
+            joined = format!(" JOIN {JOINED} j ON j.epoch = b.epoch");
+        }
         let counts = match (life.window, &self.stream.stream) {
             // Which windows a row counts in is told pair by pair, see [`Life::pairs`].
             (Some(window), Some(_)) if !window.is_session() => {
@@ -139,7 +177,7 @@ impl Ground<'_> {
             _ => String::new(),
         };
         let statement = format!(
-            "SELECT {} FROM {ROWS} r JOIN {BOUNDS} b ON r.{} = b.epoch{counts}",
+            "SELECT {} FROM {ROWS} r JOIN {BOUNDS} b ON r.{} = b.epoch{joined}{counts}",
             columns.join(", "),
             quoted(provenance::EPOCH)
         );

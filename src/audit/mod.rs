@@ -23,6 +23,7 @@ mod compare;
 mod files;
 mod finding;
 mod history;
+mod joined;
 mod late;
 mod log;
 mod positions;

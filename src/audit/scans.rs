@@ -58,6 +58,11 @@ impl Scans {
         Ok(Self { lake: lake.clone(), runtime, tables })
     }
 
+    /// The lake they are of.
+    pub(super) fn lake(&self) -> &Lake {
+        &self.lake
+    }
+
     /// One table; `None` if it cannot be read, which is a finding of its own.
     pub(super) fn table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
         self.tables.get(name).map(Arc::clone)

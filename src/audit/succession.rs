@@ -211,6 +211,7 @@ mod tests {
             running: true,
             answers_after: None,
             reconciled_through: None,
+            lookups: BTreeMap::new(),
         };
         slot.queries.insert("q".into(), progress);
         let shards = &mut slot.sources.entry("s".into()).or_default().shards;

@@ -160,6 +160,9 @@ pub struct QueryProgress {
     /// The epoch up to which late rows were looked at and the windows they belong to restated; `None`: never yet.
     #[serde(default)]
     pub reconciled_through: Option<u64>,
+    /// The versions of the tables its rows were joined with in this epoch, all of them: a rebuild joins them as of these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookups: BTreeMap<Arc<str>, u64>,
 }
 
 /// Slots written before this was recorded only ever knew queries that ran.

@@ -20,6 +20,7 @@ use super::{Feed, Input, Job};
 use crate::config::micros;
 use crate::epoch::{QueryProgress, Slot};
 use crate::error::{Error, Result};
+use crate::lookups::Loaded;
 use crate::stream::{OpenedShard, Position, ShardId};
 
 /// Micro-batches that wait for the engine: a few for each core that decodes, about a megabyte each.
@@ -61,6 +62,11 @@ pub(super) struct Drive {
     requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     /// Decided, not yet published: what of an embedded stream may be freed once they are.
     unpublished: BTreeMap<u64, Slot>,
+    /// What the queries are joined with is read again beside the stream, one reading at a time; `true` when a commit came
+    /// in between.
+    refreshes: JoinSet<Result<Option<Loaded>>>,
+    refresh_again: bool,
+    joined_with: Arc<Loaded>,
     /// Shards of whose decided end the reader was told: once each.
     ends_told: BTreeSet<ShardId>,
     restater: Restater,
@@ -84,7 +90,7 @@ impl Drive {
         commit_lines: mpsc::Sender<Commit>,
         requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     ) -> Self {
-        let Recovered { engine, lake, base, gaps, .. } = recovered;
+        let Recovered { engine, lake, base, gaps, joined_with, .. } = recovered;
         let restater = Restater::new(job.backfill);
         let drafted = base.epoch;
         let (decoded_sender, decoded) = mpsc::channel(DECODED_MAX);
@@ -126,6 +132,9 @@ impl Drive {
             commit_lines,
             requests,
             unpublished: BTreeMap::new(),
+            refreshes: JoinSet::new(),
+            refresh_again: false,
+            joined_with,
             ends_told: BTreeSet::new(),
             restater,
             published: (drafted, BTreeMap::new()),
@@ -179,6 +188,7 @@ impl Drive {
                     joined(ended, "committing")?;
                     return self.committers_end().await;
                 }
+                Some(read) = self.refreshes.join_next() => self.on_refreshed(joined(read, "reading lookups")?),
                 Some(reply) = self.requests.recv() => self.answer(reply).await?,
                 shard = self.source.shards.recv(), if !self.opened_all => match shard {
                     Some(shard) => self.open_shard(shard)?,
@@ -334,6 +344,7 @@ impl Drive {
                     self.restater.published();
                 }
                 self.restate();
+                self.refresh();
                 self.summary.published(&commit);
                 let _ = self.commit_lines.try_send(commit);
             }
@@ -365,6 +376,28 @@ impl Drive {
             self.commit(false).await?;
         }
         Ok(())
+    }
+
+    /// Reads what the queries are joined with again, if its tables have changed.
+    fn refresh(&mut self) {
+        if self.lake.lookups.is_empty() {
+            return;
+        }
+        self.refresh_again = !self.refreshes.is_empty();
+        if self.refreshes.is_empty() {
+            let (loader, before) = (Arc::clone(&self.lake.lookups), Arc::clone(&self.joined_with));
+            self.refreshes.spawn(async move { loader.refresh(&before).await });
+        }
+    }
+
+    fn on_refreshed(&mut self, read: Option<Loaded>) {
+        if let Some(loaded) = read {
+            self.joined_with = Arc::new(loaded);
+            self.engine.join_next(Arc::clone(&self.joined_with));
+        }
+        if std::mem::take(&mut self.refresh_again) {
+            self.refresh();
+        }
     }
 
     async fn answer(&mut self, reply: oneshot::Sender<Snapshot>) -> Result<()> {

@@ -23,6 +23,7 @@ use crate::config::Commit as CommitConfig;
 use crate::contract::TableContract;
 use crate::epoch::{Counts, Kind, QueryProgress, Slot, TableAdds, Writer, books_batch};
 use crate::error::{Error, Result};
+use crate::lookups::Loaded;
 use crate::micro_batch::{Admitted, Duplicates, MicroBatch, Published};
 use crate::stream::{OpenedShard, Position, ShardKey};
 use crate::window::Watermarks;
@@ -72,6 +73,8 @@ pub(super) struct Engine {
     pub(super) totals: Counts,
     pub(super) windows_closed: u64,
     event_time_max: Option<Micros>,
+    /// Newer rows of lookups, for the next epoch.
+    lookups_next: Option<Arc<Loaded>>,
     /// Rows of stateless queries in this run, and the last few.
     alerts: BTreeMap<Arc<str>, (u64, Vec<RecordBatch>)>,
 }
@@ -122,6 +125,7 @@ impl Engine {
             totals: Counts::default(),
             windows_closed: 0,
             event_time_max,
+            lookups_next: None,
             alerts: BTreeMap::new(),
         }
     }
@@ -261,12 +265,14 @@ impl Engine {
                 && !self.is_tip_due(key, shard)
         });
         if idle && !closed.advanced && self.gathered.tables.is_empty() && self.restated.is_empty() {
+            self.queries.next_epoch(self.lookups_next.take())?;
             return Ok(None);
         }
         let mut slot = self.base.next(&self.writer, Kind::Epoch, now)?;
         slot.watermark = watermark.max(self.base.watermark);
         slot.event_time_max = self.event_time_max;
         slot.queries = self.queries.progress(&self.base.queries)?;
+        self.queries.next_epoch(self.lookups_next.take())?;
         let mut notes = BTreeMap::new();
         for (key, shard) in &mut self.shards {
             let (mut shard_slot, books) = shard.turn_over(self.watermarks.of_shard(key))?;
@@ -321,6 +327,11 @@ impl Engine {
         let told = saved.map(|saved| saved.at_tip.unwrap_or(0));
         let is_old = |(told, at_tip): (Micros, Micros)| at_tip.saturating_sub(told) >= TIP_TOLD_EVERY;
         matches!(shard.position(), Position::After(_)) && told.zip(shard.at_tip).is_some_and(is_old)
+    }
+
+    /// Tables that queries are joined with have changed: the next epoch sees these rows.
+    pub(super) fn join_next(&mut self, loaded: Arc<Loaded>) {
+        self.lookups_next = Some(loaded);
     }
 
     /// An epoch is in every table: identities it holds may be forgotten once the watermark has passed them.

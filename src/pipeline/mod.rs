@@ -20,6 +20,7 @@ mod lookup;
 mod queries;
 mod recover;
 mod rehearse;
+mod rejoin;
 mod restate;
 mod sessions;
 mod shard;

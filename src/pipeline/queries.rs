@@ -14,7 +14,8 @@ use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::epoch::QueryProgress;
 use crate::error::{Context, Error, Result};
-use crate::sql::{Driver, StatelessQuery, WindowedQuery};
+use crate::lookups::Loaded;
+use crate::sql::{BUFFERED_ROWS_MAX, Driver, RUNS_MAX, StatelessQuery, WindowedQuery};
 use crate::window::{LateSplit, OpenWindows, split_late};
 
 /// A windowed query and its open windows.
@@ -36,6 +37,10 @@ pub(super) struct Windowed {
 pub(super) struct Queries {
     pub windowed: Vec<Windowed>,
     pub stateless: Vec<Arc<StatelessQuery>>,
+    /// What they are joined with since the last epoch was drafted.
+    joined: Arc<Loaded>,
+    /// Folds since then.
+    folds: u32,
 }
 
 /// Which rows of one batch came too late.
@@ -73,11 +78,45 @@ impl Closed {
 }
 
 impl Queries {
+    /// Joins every query with these rows from now on. Only between two epochs: within one all rows see one version.
+    ///
+    /// # Errors
+    /// Rows that are not those of a query's lookups.
+    pub(super) fn join_with(&mut self, loaded: Arc<Loaded>) -> Result<()> {
+        for windowed in self.windowed.iter_mut().filter(|w| w.query.is_joined()) {
+            windowed.join_with(&loaded)?;
+        }
+        for query in self.stateless.iter_mut().filter(|query| query.is_joined()) {
+            *query = Arc::new(query.joined_with(&loaded.rows)?);
+        }
+        (self.joined, self.folds) = (loaded, 0);
+        Ok(())
+    }
+
+    /// What the queries are joined with.
+    pub(super) fn joined(&self) -> &Arc<Loaded> {
+        &self.joined
+    }
+
+    /// An epoch was drafted: the next one sees what has been loaded meanwhile. Plans that ran often are bound anew to what
+    /// they see already.
+    ///
+    /// # Errors
+    /// As [`Queries::join_with`].
+    pub(super) fn next_epoch(&mut self, loaded: Option<Arc<Loaded>>) -> Result<()> {
+        match loaded {
+            Some(loaded) => self.join_with(loaded),
+            None if self.folds >= RUNS_MAX => self.join_with(Arc::clone(&self.joined)),
+            None => Ok(()),
+        }
+    }
+
     /// Folds batches of the stream (without `_epoch` and `_late`) into every query.
     ///
     /// # Errors
     /// Whatever a plan says.
     pub(super) async fn fold(&mut self, batches: &[RecordBatch], stream: &TableContract) -> Result<Folded> {
+        self.folds = self.folds.saturating_add(1);
         let mut late: Vec<Late> = batches.iter().map(|_| Late::default()).collect();
         let mut on_time = Vec::with_capacity(self.windowed.len());
         for windowed in self.of_stream() {
@@ -173,6 +212,7 @@ impl Queries {
                 running: true,
                 answers_after: windowed.answers_after,
                 reconciled_through: windowed.reconciled_through,
+                lookups: self.joined.versions_of(windowed.query.lookups()),
             };
             progress.insert(windowed.query.name().clone(), now);
         }
@@ -185,6 +225,7 @@ impl Queries {
                 running: true,
                 answers_after: None,
                 reconciled_through: None,
+                lookups: self.joined.versions_of(query.lookups()),
             };
             progress.insert(query.name().clone(), now);
         }
@@ -255,6 +296,16 @@ impl Queries {
 }
 
 impl Windowed {
+    /// Joins the rows it folds with these from now on.
+    ///
+    /// # Errors
+    /// Rows that are not those of its lookups.
+    pub(super) fn join_with(&mut self, loaded: &Loaded) -> Result<()> {
+        // The query of the open windows was never bound, so nothing of older versions is kept.
+        self.query = Arc::new(self.open.query().joined_with(&loaded.rows)?);
+        Ok(())
+    }
+
     /// The rows this query still takes; those that a closed window refused are noted as late.
     fn on_time(&self, batches: &[RecordBatch], stream: &TableContract, late: &mut [Late]) -> Result<Vec<RecordBatch>> {
         let mut on_time = Vec::with_capacity(batches.len());
@@ -294,7 +345,15 @@ impl Windowed {
     /// Whatever a plan says.
     pub(super) async fn fold(&mut self, rows: &[RecordBatch]) -> Result<()> {
         let partials = self.query.partial(rows).await?;
-        self.open.fold(partials).await
+        self.open.fold(partials).await?;
+        if self.query.is_buffered() && self.open.groups() > BUFFERED_ROWS_MAX {
+            return Err(Error::usage(format!(
+                "`{}` joins windows of which more than {BUFFERED_ROWS_MAX} rows are open: shorten the windows, or let a view \
+                 of its own filter or group the rows first, and join that",
+                self.query.name()
+            )));
+        }
+        Ok(())
     }
 }
 

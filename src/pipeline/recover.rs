@@ -16,6 +16,7 @@ use futures::TryStreamExt;
 use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
 use super::queries::{Queries, Windowed, event_times};
+use super::rejoin::rebuild_joined;
 use super::{Facts, Feed, Input, Job, input, sessions};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::config::{Config, micros};
@@ -23,6 +24,7 @@ use crate::contract::{TableContract, provenance};
 use crate::epoch::{Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, LakeLock, Table};
+use crate::lookups::{Loaded, Loader};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
 use crate::plans::Plans;
 use crate::sql::{Driver, StandingQuery, WindowShape, session};
@@ -39,7 +41,9 @@ pub(super) struct LakeState {
     rejects: Arc<TableContract>,
     tokenizer: Tokenizer,
     max_ahead: Micros,
-    session: SessionContext,
+    pub(super) session: SessionContext,
+    /// Reads what queries are joined with.
+    pub lookups: Arc<Loader>,
     _lock: LakeLock,
 }
 
@@ -53,6 +57,8 @@ pub(super) struct Recovered {
     pub facts: Facts,
     /// Losses accepted while the stream was opened.
     pub gaps: Vec<String>,
+    /// What the queries are joined with at first.
+    pub joined_with: Arc<Loaded>,
 }
 
 /// A lake taken over: fenced, and with every decided epoch in its tables.
@@ -76,11 +82,13 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
     let Taken { lake, base, writer, contracts, queries: planned, mut facts } = taken;
     let mut duplicates = Duplicates::new(&contracts.stream, &contracts.rejects, lake.tokenizer.clone())?;
     let mut queries = resume_queries(planned, &base, &mut facts);
+    let joined_with = Arc::new(lake.lookups.newest().await?);
+    queries.join_with(Arc::clone(&joined_with))?;
     rebuild(&lake, &base, &mut queries, &mut duplicates, &mut facts).await?;
     let watermarks = restore_watermarks(job, &base);
     let engine =
         Engine::new(contracts, config.commit.clone(), writer.clone(), base.clone(), queries, watermarks, duplicates);
-    Ok(Recovered { engine, lake, base, writer, facts, gaps: Vec::new() })
+    Ok(Recovered { engine, lake, base, writer, facts, gaps: Vec::new(), joined_with })
 }
 
 /// Locks and fences the lake, opens its tables, and publishes what was decided.
@@ -100,12 +108,17 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
     let mut facts = Facts { lake: lake.url().to_string(), watermark: base.watermark, ..Facts::default() };
 
     let wanted = [&contracts.stream, &contracts.rejects, &contracts.epochs].map(|c| c.as_ref().clone());
+    // What is only looked up stands before the outputs: their contracts, where there are both, are the same.
+    let looked_up = plans.queries.iter().flat_map(StandingQuery::lookups).flat_map(|lookup| &lookup.tables);
+    let looked_up = looked_up.filter_map(|table| plans.contracts.get(table).cloned());
+    let wanted: Vec<TableContract> = wanted.into_iter().chain(looked_up).collect();
     let outputs = plans.queries.iter().map(|query| query.output().clone()).collect();
-    let tables = open_tables(&lake, &base, wanted.into(), outputs, &mut facts).await?;
+    let tables = open_tables(&lake, &base, wanted, outputs, &mut facts).await?;
     roll_forward(&slots, &base, &tables, &config.lake.app_id, &mut facts).await?;
 
     let session = session();
     lake.register(&session);
+    let lookups = Arc::new(Loader::new(&lake, &plans.queries, &tables));
     let state = LakeState {
         lake,
         tables,
@@ -116,6 +129,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
         tokenizer: Tokenizer::new(token_key.clone()),
         max_ahead: micros(config.event_time.max_ahead),
         session,
+        lookups,
         _lock: lock,
     };
     Ok(Taken { lake: state, base, writer, contracts, queries: plans.queries, facts })
@@ -242,7 +256,8 @@ async fn rebuild(
 ) -> Result<()> {
     let horizon = base.watermark.map_or(Micros::MIN, |w| w.saturating_sub(queries.lateness_max()));
     let folds_stream = |w: &Windowed| {
-        *w.query.driver() == Driver::Stream && !matches!(w.query.window().shape(), WindowShape::Session { .. })
+        let is_session = matches!(w.query.window().shape(), WindowShape::Session { .. });
+        *w.query.driver() == Driver::Stream && !is_session && w.query.lookups().is_empty()
     };
     let folding = queries.windowed.iter().filter(|w| folds_stream(w));
     let from = folding.map(|w| w.query.window().counted_from(w.closed_until));
@@ -262,6 +277,7 @@ async fn rebuild(
         count += sessions::rebuild(lake, base, windowed).await?;
     }
     duplicates.restore(&[], &[], horizon);
+    count += rebuild_joined(lake, base, queries, facts).await?;
     count += rebuild_children(lake, queries).await?;
     if count > 0 {
         facts.notes.push(format!("rebuilt open windows from {count} rows of the lake"));
@@ -274,7 +290,7 @@ async fn rebuild_children(lake: &LakeState, queries: &mut Queries) -> Result<usi
     let mut count = 0;
     for windowed in &mut queries.windowed {
         let Driver::View(parent) = windowed.query.driver() else { continue };
-        let Some(time) = parent.time() else { continue };
+        let Some(time) = parent.time().filter(|_| windowed.query.lookups().is_empty()) else { continue };
         let is_session = matches!(windowed.query.window().shape(), WindowShape::Session { .. });
         // How far back an open session of a parent's rows reaches, only its rows tell.
         let from = if is_session { Micros::MIN } else { windowed.query.window().counted_from(windowed.closed_until) };

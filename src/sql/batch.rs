@@ -4,8 +4,11 @@
 //! are the caller's.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use datafusion::dataframe::DataFrame;
+use datafusion::datasource::MemTable;
 use datafusion::execution::context::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -17,8 +20,9 @@ use super::lasting::check_lasting;
 use super::params::{self, Params};
 use super::place::{Refusal, Refusals};
 use super::recover;
+use super::static_file::{StaticFile, take_files};
 use super::windows::{hidden_in, rewrite};
-use crate::error::{Result, SourceText};
+use crate::error::{Context, Result, SourceText};
 
 /// A statement ready to be planned, its parameters at hand.
 #[derive(Clone, Debug)]
@@ -27,6 +31,8 @@ pub struct BatchStatement {
     pub(super) at: Span,
     pub(super) statement: Statement,
     pub(super) params: Params,
+    /// Static files the statement reads.
+    pub(super) files: Vec<Arc<StaticFile>>,
 }
 
 impl BatchStatement {
@@ -54,12 +60,19 @@ impl BatchStatement {
         Self::new(&file.text, at, statement, params).map_err(|refused| refused.in_text(&file.text))
     }
 
-    pub(super) fn new(text: &SourceText, at: Span, statement: Statement, params: Params) -> Result<Self, Refusals> {
+    pub(super) fn new(text: &SourceText, at: Span, mut statement: Statement, params: Params) -> Result<Self, Refusals> {
         let mut refused = Refusals::default();
         refused.keep(params::check(&statement, &params));
+        let files = refused.keep(files_of(&mut statement, text.name())).unwrap_or_default();
         // Whether its windows are written right; what they stand for, only the tables tell.
         refused.keep(rewrite(&mut statement.clone(), &BTreeMap::new()));
-        refused.or(Self { text: text.clone(), at, statement, params })
+        refused.or(Self { text: text.clone(), at, statement, params, files })
+    }
+
+    /// With files that were read when the statement was planned.
+    pub(super) fn with_files(mut self, files: &[Arc<StaticFile>]) -> Self {
+        self.files.extend(files.iter().cloned());
+        self
     }
 
     /// The statement as text; one made from a standing query is plain SQL of the session made by [`super::session()`].
@@ -73,7 +86,15 @@ impl BatchStatement {
 /// # Errors
 /// [`crate::Error::Usage`] with file, line and column for what the planner refuses, with the nearest right name.
 pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Result<DataFrame> {
-    let BatchStatement { text, at, mut statement, params } = batch;
+    let BatchStatement { text, at, mut statement, params, files } = batch;
+    let reading = || format!("{}: reading a static file", text.name());
+    for file in files {
+        if context.table_exist(file.name.as_ref()).context(reading)? {
+            continue;
+        }
+        let table = MemTable::try_new(Arc::clone(&file.schema), vec![file.rows.clone()]).context(reading)?;
+        context.register_table(file.name.as_ref(), Arc::new(table)).context(reading)?;
+    }
     let tables = tables(context);
     let rewritten = rewrite(&mut statement, &hidden(context, &tables).await);
     rewritten.map_err(|refusal| refusal.or_at(at).in_text(&text))?;
@@ -96,8 +117,17 @@ pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Resul
     context.execute_logical_plan(plan).await.map_err(|error| refuse(error).in_text(&text))
 }
 
+/// Reads the static files a statement names, relative to the folder of its own file.
+fn files_of(statement: &mut Statement, path: &str) -> Result<Vec<Arc<StaticFile>>, Refusal> {
+    let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+    match statement {
+        Statement::Statement(statement) => take_files(statement.as_mut(), folder),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Columns that windows take the place of, of the tables that have some.
-async fn hidden(context: &SessionContext, tables: &[String]) -> BTreeMap<String, Vec<&'static str>> {
+pub(super) async fn hidden(context: &SessionContext, tables: &[String]) -> BTreeMap<String, Vec<&'static str>> {
     let mut hidden = BTreeMap::new();
     for table in tables {
         // A table that cannot be opened is told by whoever reads it.
@@ -170,7 +200,7 @@ mod tests {
             "a.sql:2:13: no table `transaction`; did you mean `transactions`?"
         );
         assert!(
-            message(parse("SELECT 1 FROM SESSION(t, x)", &[]).unwrap_err()).starts_with("a.sql:1:15: write `SESSION(")
+            message(parse("SELECT 1 FROM SESSION(t, x)", &[]).unwrap_err()).starts_with("a.sql:1:15: `SESSION` takes other arguments; write `SESSION(")
         );
     }
 }

@@ -13,9 +13,11 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::{Job, QueryFile, normal, tables_read};
+use super::lookup::Lookup;
 use super::place::{Refusal, Refusals};
 use super::spec::WindowSpec;
 use super::standing::StandingQuery;
+use super::static_file::StaticFile;
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::error::{Error, Result};
@@ -57,6 +59,15 @@ pub(super) enum Time {
     WindowEnd,
 }
 
+/// A view that is read through its text: as it is, and with its lookups as leaves for a plan of the stream.
+#[derive(Clone, Debug)]
+pub(super) struct Inlined {
+    pub(super) query: Box<Query>,
+    pub(super) streamed: Box<Query>,
+    pub(super) lookups: Vec<Lookup>,
+    pub(super) files: Vec<Arc<StaticFile>>,
+}
+
 /// A planned view, as others read it.
 #[derive(Clone, Debug)]
 pub(super) struct ViewSource {
@@ -69,7 +80,7 @@ pub(super) struct ViewSource {
 #[derive(Clone, Debug)]
 pub(super) enum ViewKind {
     /// Read through its text; its rows come from here.
-    Stateless { query: Box<Query>, driver: Driver },
+    Stateless { text: Inlined, driver: Driver },
     /// Read through its table.
     Windowed(WindowSpec),
 }
@@ -90,6 +101,17 @@ impl Catalog {
     /// The contract of a table, if the lake declares it.
     pub(super) fn contract(&self, name: &str) -> Option<&TableContract> {
         self.contracts.get(name)
+    }
+
+    /// A table of the lake: declared, or filled by a view.
+    pub(super) fn table(&self, name: &str) -> Option<&TableContract> {
+        self.contracts.get(name).or_else(|| self.views.get(name).map(|view| &view.contract))
+    }
+
+    /// The names of all tables but the stream's.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &str> {
+        let names: BTreeSet<&str> = self.contracts.keys().chain(self.views.keys()).map(AsRef::as_ref).collect();
+        names.into_iter().filter(|name| **name != *self.stream.name)
     }
 
     pub(super) fn view(&self, name: &str) -> Option<&ViewSource> {
@@ -223,11 +245,11 @@ fn reads(file: &QueryFile) -> Vec<(String, Span)> {
 }
 
 /// Puts the texts of views in the place of their names.
-pub(super) fn inline(query: &mut Query, texts: &BTreeMap<Arc<str>, Box<Query>>) {
-    let _: ControlFlow<()> = query.visit(&mut Inline(texts));
+pub(super) fn inline(query: &mut Query, views: &BTreeMap<Arc<str>, Inlined>, text: fn(&Inlined) -> &Query) {
+    let _: ControlFlow<()> = query.visit(&mut Inline(views, text));
 }
 
-struct Inline<'a>(&'a BTreeMap<Arc<str>, Box<Query>>);
+struct Inline<'a>(&'a BTreeMap<Arc<str>, Inlined>, fn(&Inlined) -> &Query);
 
 impl VisitorMut for Inline<'_> {
     type Break = ();
@@ -235,10 +257,10 @@ impl VisitorMut for Inline<'_> {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let TableFactor::Table { name, alias, args: None, .. } = &*factor else { return ControlFlow::Continue(()) };
         let Some(ident) = single(name) else { return ControlFlow::Continue(()) };
-        if let Some(query) = self.0.get(normal(ident).as_str()) {
+        if let Some(view) = self.0.get(normal(ident).as_str()) {
             let alias = alias.clone().unwrap_or_else(|| alias_of(ident));
-            *factor =
-                TableFactor::Derived { lateral: false, subquery: query.clone(), alias: Some(alias), sample: None };
+            let subquery = Box::new((self.1)(view).clone());
+            *factor = TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
         }
         ControlFlow::Continue(())
     }

@@ -11,7 +11,8 @@ use datafusion::sql::sqlparser::ast::{GroupByExpr, Select};
 
 use super::output::type_name;
 use super::refuse::plain_select;
-use super::standing::{Definition, StandingQuery};
+use super::definition::Definition;
+use super::standing::StandingQuery;
 use crate::clock::Micros;
 use crate::contract::TableContract;
 

@@ -3,6 +3,7 @@
 //! The one law: a plan is made once over an empty feed and run many times over copies whose feed holds that run's
 //! batches, so nothing a run leaves behind (metrics, states of operators) reaches the next one.
 //! A feed reports no statistics: the planner must not answer a query from those of an empty table.
+//! The feed of what drives a query has no name; a lookup's has one, and keeps its rows from run to run ([`super::joined`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,12 +27,18 @@ use datafusion::physical_plan::{
 #[derive(Debug)]
 pub(super) struct FeedTable {
     schema: SchemaRef,
+    lookup: Option<Arc<str>>,
 }
 
 impl FeedTable {
     /// A table of this schema.
     pub(super) fn new(schema: SchemaRef) -> Self {
-        Self { schema }
+        Self { schema, lookup: None }
+    }
+
+    /// The table of a lookup of this name.
+    pub(super) fn lookup(name: Arc<str>, schema: SchemaRef) -> Self {
+        Self { schema, lookup: Some(name) }
     }
 }
 
@@ -52,7 +59,8 @@ impl TableProvider for FeedTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(FeedExec::try_new(&self.schema, projection.cloned())?))
+        let feed = FeedExec::try_new(&self.schema, projection.cloned())?;
+        Ok(Arc::new(FeedExec { lookup: self.lookup.clone(), ..feed }))
     }
 }
 
@@ -64,7 +72,10 @@ pub(super) struct FeedExec {
     /// Of the batches emitted.
     output: SchemaRef,
     projection: Option<Vec<usize>>,
-    batches: Vec<RecordBatch>,
+    /// Of a lookup.
+    lookup: Option<Arc<str>>,
+    /// `None` until something was handed in.
+    batches: Option<Vec<RecordBatch>>,
     properties: Arc<PlanProperties>,
 }
 
@@ -82,11 +93,35 @@ impl FeedExec {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
-        Ok(Self { input: Arc::clone(input), output, projection, batches: Vec::new(), properties: Arc::new(properties) })
+        Ok(Self {
+            input: Arc::clone(input),
+            output,
+            projection,
+            lookup: None,
+            batches: None,
+            properties: Arc::new(properties),
+        })
+    }
+
+    /// The lookup whose rows it emits; `None` for those that drive the query.
+    pub(super) fn lookup_name(&self) -> Option<&Arc<str>> {
+        self.lookup.as_ref()
+    }
+
+    /// The same feed with batches that hold only the columns it emits.
+    pub(super) fn narrowed(&self) -> Self {
+        Self { input: Arc::clone(&self.output), projection: None, ..self.clone() }
+    }
+
+    /// The same feed over batches of other columns, among which those it emits are found by name.
+    pub(super) fn over(&self, input: &SchemaRef) -> Result<Self> {
+        let columns = self.output.fields().iter().map(|field| input.index_of(field.name()));
+        let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(Self { input: Arc::clone(input), projection: Some(columns), ..self.clone() })
     }
 
     /// The same feed with these batches, which have the feed's input types in its order.
-    fn holding(&self, batches: &[RecordBatch]) -> Result<Self> {
+    pub(super) fn holding(&self, batches: &[RecordBatch]) -> Result<Self> {
         for batch in batches {
             let same_types = || {
                 let (had, wanted) = (batch.schema_ref().fields(), self.input.fields());
@@ -96,19 +131,21 @@ impl FeedExec {
                 return internal_err!("a batch of {} where {} was planned", batch.schema_ref(), self.input);
             }
         }
-        Ok(Self { batches: batches.to_vec(), ..self.clone() })
+        Ok(Self { batches: Some(batches.to_vec()), ..self.clone() })
     }
 }
 
-/// Runs a fresh copy of `plan` with these batches in its feed.
+/// Runs a fresh copy of `plan` with these batches in the feed of what drives it. What was built of lookups stays.
 pub(super) async fn run(
     plan: &Arc<dyn ExecutionPlan>,
     batches: &[RecordBatch],
     task: &Arc<TaskContext>,
 ) -> Result<Vec<RecordBatch>> {
     let plan = Arc::clone(plan).transform_down(|node| match node.downcast_ref::<FeedExec>() {
-        Some(feed) => Ok(Transformed::new(Arc::new(feed.holding(batches)?) as _, true, TreeNodeRecursion::Jump)),
-        None => Ok(Transformed::no(node)),
+        Some(feed) if feed.lookup.is_none() => {
+            Ok(Transformed::new(Arc::new(feed.holding(batches)?) as _, true, TreeNodeRecursion::Jump))
+        }
+        _ => Ok(Transformed::no(node)),
     })?;
     collect(plan.data, Arc::clone(task)).await
 }
@@ -116,7 +153,10 @@ pub(super) async fn run(
 impl DisplayAs for FeedExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.output.fields().iter().map(|field| field.name().as_str()).collect();
-        write!(f, "FeedExec: columns=[{}]", names.join(", "))
+        match &self.lookup {
+            Some(lookup) => write!(f, "FeedExec: lookup={lookup}, columns=[{}]", names.join(", ")),
+            None => write!(f, "FeedExec: columns=[{}]", names.join(", ")),
+        }
     }
 }
 
@@ -153,9 +193,12 @@ impl ExecutionPlan for FeedExec {
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(batches) = &self.batches else {
+            return internal_err!("nothing was handed to {:?}", self.lookup);
+        };
         let batches = match &self.projection {
-            Some(columns) => self.batches.iter().map(|batch| Ok(batch.project(columns)?)).collect::<Result<_>>()?,
-            None => self.batches.clone(),
+            Some(columns) => batches.iter().map(|batch| Ok(batch.project(columns)?)).collect::<Result<_>>()?,
+            None => batches.clone(),
         };
         Ok(Box::pin(MemoryStream::try_new(batches, Arc::clone(&self.output), None)?))
     }

@@ -10,16 +10,22 @@
 //!     │                                                   └▶ StatelessQuery  run
 //!     └────────── anything else ─────────▶ BatchStatement ─▶ run_batch
 //! ```
+//! A query may be joined with [`Lookup`]s, which the lake's owner reads and [`WindowedQuery::joined_with`] binds.
 
 mod batch;
+mod buffered;
 mod catalog;
+mod definition;
 mod explain;
 mod feed;
 mod file;
 mod functions;
 mod grid;
 mod interval;
+mod joined;
+mod joins;
 mod lasting;
+mod lookup;
 mod output;
 mod params;
 mod place;
@@ -31,14 +37,18 @@ mod spec;
 mod split;
 mod standing;
 mod stateless;
+mod static_file;
 mod windowed;
 mod windows;
 
+pub use buffered::BUFFERED_ROWS_MAX;
 pub use batch::{BatchStatement, run_batch};
 pub use catalog::{Catalog, Driver, ViewDriver, plan_all, with_parents};
 pub use explain::StreamingPlan;
 pub use file::{QueryFile, read_queries};
 pub use grid::{Grid, Place};
+pub use joined::{LookupRows, RUNS_MAX};
+pub use lookup::{JOINED_AT, LOOKED_UP_AT, Lookup};
 pub use params::{Params, parse_params};
 pub use session::session;
 pub use spec::{WindowShape, WindowSpec};
@@ -52,5 +62,7 @@ pub use windows::{TimeRange, WINDOW_START};
 mod equality;
 #[cfg(test)]
 pub(crate) mod refusals;
+#[cfg(test)]
+mod lookups;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -6,17 +6,19 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Query, Select, SetExpr, Spanned, Value, ValueWithSpan, Visit, Visitor,
+    Expr, GroupByExpr, Query, Select, SetExpr, Spanned, TableFactor, Value, ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::catalog::Catalog;
-use super::file::View;
+use super::file::{View, normal};
 use super::functions::Functions;
+use super::joins::Joins;
 use super::place::{Refusal, Refusals};
 use super::relation::{Shape, Source, source};
 use super::windows::{WINDOW_END, WINDOW_START, check_combined};
@@ -68,7 +70,7 @@ pub(super) fn check(
 }
 
 /// Checks what the planner made of it.
-pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source) -> Result<(), Refusals> {
+pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source, joins: &Joins) -> Result<(), Refusals> {
     let mut aggregates = Vec::new();
     let mut unknown = None;
     // The walk itself cannot fail: neither branch returns an error.
@@ -78,7 +80,9 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source) -> Re
             LogicalPlan::Projection(_)
             | LogicalPlan::Filter(_)
             | LogicalPlan::SubqueryAlias(_)
-            | LogicalPlan::TableScan(_) => {}
+            | LogicalPlan::TableScan(_)
+            // Its joins were looked at where they are written.
+            | LogicalPlan::Join(_) => {}
             other => unknown = Some(other.display().to_string()),
         }
         Ok(TreeNodeRecursion::Continue)
@@ -90,13 +94,28 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source) -> Re
     let Shape::Windowed(call) = &source.shape else { return Ok(()) };
     let select = plain_select(&view.query)?;
     let at = group_by_span(select);
+    if joins.of_windows && aggregates.is_empty() {
+        return Ok(());
+    }
+    let first = select.from.first().and_then(|from| match &from.relation {
+        TableFactor::Table { alias: Some(alias), .. } if joins.of_windows => Some(normal(&alias.name)),
+        _ => None,
+    });
     let [groups] = aggregates.as_slice() else {
         let refusal = Refusal::new(at, "a query over windows aggregates them").or_at(view.at);
         return Err(refusal.help(format!("add `GROUP BY {WINDOW_START}, {WINDOW_END}`")).into());
     };
     let mut refused = Refusals::default();
     for wanted in [WINDOW_START, WINDOW_END] {
-        if !groups.iter().any(|group| matches!(group, LogicalExpr::Column(column) if column.name == wanted)) {
+        // Of joined windows the first side's count: only they are never NULL.
+        let of_lookup = |column: &Column| match (&column.relation, &first) {
+            (Some(relation), Some(first)) => relation.table() != first,
+            (Some(relation), None) => joins.aliases.contains(relation.table()),
+            (None, _) => false,
+        };
+        let is_wanted =
+            |group: &LogicalExpr| matches!(group, LogicalExpr::Column(c) if c.name == wanted && !of_lookup(c));
+        if !groups.iter().any(is_wanted) {
             let refusal = Refusal::new(at, format!("the aggregate is not grouped by `{wanted}`")).or_at(view.at);
             refused.push(refusal.help("add it to GROUP BY").note("without it the answer would never be final"));
         }
@@ -208,8 +227,8 @@ impl Visitor for Calls<'_> {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         self.queries += 1;
         if self.queries > self.queries_max {
-            let refusal = Refusal::new(query.span(), "a subquery is not supported yet in a standing query");
-            self.refused.push(refusal.help("write a batch query over the lake's tables"));
+            let refusal = Refusal::new(query.span(), "a subquery is not supported here in a standing query");
+            self.refused.push(refusal.help("join it, `JOIN (SELECT …) h ON …`, or write a batch query"));
         }
         ControlFlow::Continue(())
     }

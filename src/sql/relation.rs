@@ -3,16 +3,15 @@
 //! The one law: what drives a query is known before it is planned: whose rows it folds, which column is their time, and
 //! which views are read through their text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, Query, Select, SelectItem, Spanned, TableAlias, TableFactor,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Select, SelectItem, Spanned, TableAlias, TableFactor};
 
-use super::catalog::{Catalog, Driver, Time, ViewDriver, ViewKind, ViewSource, single};
+use super::catalog::{Catalog, Driver, Inlined, Time, ViewDriver, ViewKind, ViewSource, single};
 use super::file::normal;
 use super::place::Refusal;
+use super::static_file::FILE_PREFIX;
 use super::windows::{WINDOW_END, WINDOW_START, WindowCall, check_keys, hidden_in, window_call};
 use crate::contract::TableContract;
 
@@ -26,7 +25,7 @@ pub(super) struct Source {
     /// The column its rows are ordered by in time: the windows' time, else the stream's event time if it is there.
     pub(super) time: Option<Arc<str>>,
     /// Views that are read through their text.
-    pub(super) inlined: BTreeMap<Arc<str>, Box<Query>>,
+    pub(super) inlined: BTreeMap<Arc<str>, Inlined>,
 }
 
 /// What stands in FROM.
@@ -50,11 +49,6 @@ pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refus
         let refusal = Refusal::new(select.select_token.0.span, "a standing query without FROM");
         return Err(refusal.help(format!("write `FROM {stream}`")));
     };
-    let second = select.from.get(1).map(|more| more.relation.span());
-    if let Some(at) = first.joins.first().map(|join| join.relation.span()).or(second) {
-        let refusal = Refusal::new(at, "more than one source: joins are not supported yet");
-        return Err(refusal.help("write a batch query over the lake's tables"));
-    }
     if let Some(mut call) = window_call(&first.relation)? {
         let relation = relation(&call.table, catalog)?;
         call.hidden = hidden_in(&relation.contract.schema());
@@ -103,12 +97,17 @@ pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refus
 }
 
 /// The columns of a view's answer that tell the time, given those of what it reads.
-pub(super) fn times_of(select: &Select, times: &[(Arc<str>, Time)]) -> Vec<(Arc<str>, Time)> {
+/// Columns of `lookups` never do.
+pub(super) fn times_of(
+    select: &Select,
+    times: &[(Arc<str>, Time)],
+    lookups: &BTreeSet<String>,
+) -> Vec<(Arc<str>, Time)> {
     let mut told = Vec::new();
     for item in &select.projection {
         let (source, name) = match item {
-            SelectItem::UnnamedExpr(expr) => (column(expr), column(expr)),
-            SelectItem::ExprWithAlias { expr, alias } => (column(expr), Some(alias)),
+            SelectItem::UnnamedExpr(expr) => (column_besides(expr, lookups), column(expr)),
+            SelectItem::ExprWithAlias { expr, alias } => (column_besides(expr, lookups), Some(alias)),
             SelectItem::Wildcard(_) => {
                 told.extend(times.iter().cloned());
                 continue;
@@ -132,6 +131,15 @@ fn column(expr: &Expr) -> Option<&Ident> {
     }
 }
 
+/// The column an expression is, unless it is a lookup's.
+fn column_besides<'a>(expr: &'a Expr, lookups: &BTreeSet<String>) -> Option<&'a Ident> {
+    match expr {
+        Expr::CompoundIdentifier(parts) if parts.first().is_some_and(|part| lookups.contains(&normal(part))) => None,
+        Expr::Nested(inner) => column_besides(inner, lookups),
+        other => column(other),
+    }
+}
+
 fn relation<'a>(name: &ObjectName, catalog: &'a Catalog) -> Result<Relation<'a>, Refusal> {
     let known = single(name).map(normal);
     match known.as_deref() {
@@ -149,6 +157,13 @@ fn relation<'a>(name: &ObjectName, catalog: &'a Catalog) -> Result<Relation<'a>,
 }
 
 fn unknown(name: &ObjectName, known: &str, catalog: &Catalog) -> Refusal {
+    if known.starts_with(FILE_PREFIX) {
+        let message = format!(
+            "a file does not flow, so it cannot drive the query: write `FROM {} JOIN 'file' f ON …`",
+            catalog.stream.name
+        );
+        return Refusal::new(name.span(), message);
+    }
     if catalog.contract(known).is_some() {
         let message = format!("`{name}` is a table of the lake that no view fills, so it does not flow");
         let help = format!("read `{}`, or write a batch query", catalog.stream.name);
@@ -172,11 +187,9 @@ impl Relation<'_> {
         }
     }
 
-    fn inlined(&self) -> BTreeMap<Arc<str>, Box<Query>> {
+    fn inlined(&self) -> BTreeMap<Arc<str>, Inlined> {
         match self.view.map(|view| &view.kind) {
-            Some(ViewKind::Stateless { query, .. }) => {
-                BTreeMap::from([(Arc::clone(&self.contract.name), query.clone())])
-            }
+            Some(ViewKind::Stateless { text, .. }) => BTreeMap::from([(Arc::clone(&self.contract.name), text.clone())]),
             _ => BTreeMap::new(),
         }
     }

@@ -41,7 +41,10 @@ pub(super) fn standing_session(combined: bool) -> SessionContext {
     let logical = logical_rules(logical_off);
     let is_on = |name: &str| !PHYSICAL_RULES_OFF.contains(&name) && !physical_off.contains(&name);
     let physical = PhysicalOptimizer::new().rules.into_iter().filter(|rule| is_on(rule.name())).collect();
-    let state = builder(config().with_target_partitions(1))
+    let mut config = config().with_target_partitions(1);
+    // A join's build side stays from run to run; a filter made of one run's values must not.
+    config.options_mut().optimizer.enable_join_dynamic_filter_pushdown = false;
+    let state = builder(config)
         .with_optimizer_rules(logical)
         .with_physical_optimizer_rules(physical)
         .build();

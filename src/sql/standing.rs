@@ -2,24 +2,27 @@
 //!
 //! The one law: all refusals happen here. A query that was planned runs on every batch of the declared schema.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use chrono::Datelike;
+use datafusion::common::plan_err;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::tokenizer::Span;
 use sha2::{Digest, Sha256};
 
 use super::batch::{BatchStatement, select};
-use super::catalog::{Catalog, Driver, Time, ViewKind, ViewSource, inline};
+use super::buffered::{register, split_buffered};
+use super::catalog::{Catalog, Driver, Time, ViewKind, ViewSource};
+use super::definition::Definition;
 use super::feed::FeedTable;
 use super::file::{Job, QueryFile, View, normal};
 use super::functions::calls;
+use super::joins::take_joins;
+use super::lookup::{Lookup, plan_lookup};
 use super::output::Output;
-use super::params::Params;
 use super::place::{Refusal, Refusals};
 use super::recover;
 use super::refuse::{check, check_plan, plain_select};
@@ -28,11 +31,11 @@ use super::session::standing_session;
 use super::spec::WindowShape;
 use super::split::split;
 use super::stateless::StatelessQuery;
+use super::static_file::take_files;
 use super::windowed::WindowedQuery;
-use super::windows::{TimeRange, WindowCall, narrowed, replace_source, time_conditions};
-use crate::clock::Micros;
+use super::windows::{TimeRange, WindowCall};
 use crate::contract::{Origin, TableContract, provenance};
-use crate::error::{Result, SourceText};
+use crate::error::Result;
 
 /// A materialized view, planned against its stream.
 #[derive(Debug)]
@@ -73,15 +76,35 @@ impl StandingQuery {
         let kind = match self {
             Self::Windowed(query) => ViewKind::Windowed(query.window()),
             Self::Stateless(_) => {
-                let mut query = definition.query.clone();
-                inline(&mut query, &definition.source.inlined);
-                ViewKind::Stateless { query, driver: definition.source.driver.clone() }
+                ViewKind::Stateless { text: definition.inlined(), driver: definition.source.driver.clone() }
             }
         };
         // How early an open session has begun, nothing but its rows tells.
-        let is_session = matches!(self, Self::Windowed(query) if matches!(query.window().shape(), WindowShape::Session { .. }));
+        let is_session =
+            matches!(self, Self::Windowed(query) if matches!(query.window().shape(), WindowShape::Session { .. }));
         let told = definition.times.iter().filter(|(_, time)| !(is_session && *time == Time::WindowStart));
         ViewSource { contract: self.output().clone(), times: told.cloned().collect(), kind }
+    }
+
+    /// What of the lake its rows are joined with, by itself or by a view it reads through its text.
+    pub fn lookups(&self) -> &[Lookup] {
+        &self.definition().lookups
+    }
+
+    /// The query as a batch statement over the stream's table and tables named as its lookups. With `by_versions` these
+    /// hold several versions: the column [`LOOKED_UP_AT`](super::LOOKED_UP_AT) says which a row is of, and
+    /// [`JOINED_AT`](super::JOINED_AT) of the stream's table which of them a row meets; `None` where the text cannot say
+    /// that, because it joins by USING.
+    ///
+    /// # Errors
+    /// None that planning the query would not have met.
+    pub(crate) fn select_over_lookups(
+        &self,
+        range: Option<TimeRange>,
+        windows: &[String],
+        by_versions: bool,
+    ) -> Result<Option<BatchStatement>> {
+        self.definition().select_over_lookups(range, windows, by_versions)
     }
 
     fn definition(&self) -> &Definition {
@@ -147,102 +170,29 @@ pub fn input_schema(stream: &TableContract) -> SchemaRef {
     Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 
-/// What both kinds of standing query know of themselves.
-#[derive(Clone, Debug)]
-pub(super) struct Definition {
-    pub(super) name: Arc<str>,
-    pub(super) fingerprint: String,
-    pub(super) allowed_lateness: Micros,
-    text: SourceText,
-    at: Span,
-    query: Box<Query>,
-    pub(super) source: Source,
-    /// Columns of the answer that tell the time.
-    times: Vec<(Arc<str>, Time)>,
-    /// The column of the stream's table that holds the date of the event time, when it is partitioned by it.
-    event_date: Option<Arc<str>>,
-}
-
-impl Definition {
-    /// The SELECT as written.
-    pub(super) fn query(&self) -> &Query {
-        &self.query
-    }
-
-    pub(super) fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
-        self.batch_select_where(range, &[])
-    }
-
-    /// As [`Definition::batch_select`], with conditions in SQL on rows and the windows they fall into.
-    pub(super) fn batch_select_where(&self, range: Option<TimeRange>, windows: &[String]) -> Result<BatchStatement> {
-        self.select_over(range, windows)
-            .map_err(Refusals::from)
-            .and_then(|query| BatchStatement::new(&self.text, self.at, select(query), Params::new()))
-            .map_err(|refused| refused.in_text(&self.text))
-    }
-
-    /// The query with its source narrowed to `range`, in words a scan can prune by.
-    fn select_over(&self, range: Option<TimeRange>, windows: &[String]) -> Result<Box<Query>, Refusal> {
-        let mut conditions = Vec::new();
-        if let (Some(range), Some(date)) = (range, &self.event_date) {
-            let rows = match &self.source.shape {
-                Shape::Windowed(call) => call.rows_of(range),
-                Shape::Stateless { .. } => range,
-            };
-            conditions.extend(date_literal(rows.from).map(|from| format!("{date} >= {from}")));
-            conditions.extend(date_literal(rows.to.saturating_sub(1)).map(|last| format!("{date} <= {last}")));
-        }
-        let mut query = self.query.clone();
-        match (&self.source.shape, range) {
-            (Shape::Windowed(call), range) => replace_source(&mut query, call.subquery(range, &conditions, windows)?),
-            (Shape::Stateless { .. }, None) => {}
-            (Shape::Stateless { table, alias }, Some(range)) => {
-                conditions.extend(range_conditions(&self.source.times, range));
-                replace_source(&mut query, narrowed(table, alias.clone(), &conditions)?);
-            }
-        }
-        inline(&mut query, &self.source.inlined);
-        Ok(query)
-    }
-
-    /// The query as it is planned for the stream: over the slices that windows are made of.
-    fn select_live(&self) -> Result<Box<Query>, Refusal> {
-        let mut query = self.query.clone();
-        if let Shape::Windowed(call) = &self.source.shape {
-            replace_source(&mut query, call.slices()?);
-        }
-        inline(&mut query, &self.source.inlined);
-        Ok(query)
-    }
-
-    /// The window call of a query over windows that are put together from slices.
-    fn combined(&self) -> Option<&WindowCall> {
-        match &self.source.shape {
-            Shape::Windowed(call) if call.spec.is_combined() => Some(call),
-            Shape::Windowed(_) | Shape::Stateless { .. } => None,
-        }
-    }
-}
-
-/// What puts a row's times into a range: its event time, or its whole window.
-fn range_conditions(times: &[(Arc<str>, Time)], range: TimeRange) -> Vec<String> {
-    let conditions = |(name, time): &(Arc<str>, Time)| {
-        let [from, before] = time_conditions(name, range);
-        match time {
-            Time::Event => vec![from, before],
-            Time::WindowStart => vec![from],
-            Time::WindowEnd => {
-                time_conditions(name, TimeRange { to: range.to.saturating_add(1), ..range })[1..].to_vec()
-            }
-        }
-    };
-    times.iter().flat_map(conditions).collect()
-}
-
 async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<StandingQuery, Refusals> {
     let mut refused = Refusals::default();
+    let mut query = view.query.clone();
+    let folder = file.path.parent().unwrap_or(Path::new(""));
+    let Some(mut files) = refused.keep(take_files(query.as_mut(), folder)) else { return Err(refused) };
+    let mut streamed = query.clone();
+    let joins = take_joins(&mut streamed, &file.name, catalog, &files);
+    let Some(mut joins) = refused.keep(joins) else { return Err(refused) };
+    // Whatever is said of the rest of the query is said of it as written.
+    let view = &View { query: streamed.clone(), ..view.clone() };
     let source = check(view, &standing_session(false).state(), catalog, &mut refused);
     let Some(source) = source else { return Err(refused) };
+    let (mut lookups, mut texts) = (Vec::new(), String::new());
+    for written in std::mem::take(&mut joins.written) {
+        if let Some((lookup, text)) = refused.keep(plan_lookup(written, &file.text, catalog).await) {
+            texts.push_str(&text);
+            lookups.push(lookup);
+        }
+    }
+    for parent in source.inlined.values() {
+        lookups.extend(parent.lookups.iter().cloned());
+        files.extend(parent.files.iter().cloned());
+    }
     let (name, schema) = driving_table(&source, catalog);
     let mut definition = Definition {
         name: Arc::clone(&file.name),
@@ -250,8 +200,12 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
         allowed_lateness: view.allowed_lateness.map_or(0, |(lateness, _)| lateness),
         text: file.text.clone(),
         at: view.at,
-        query: view.query.clone(),
-        times: times_of(plain_select(&view.query)?, &source.times),
+        query,
+        streamed,
+        lookups,
+        files,
+        times: times_of(plain_select(&view.query)?, &source.times, &joins.aliases),
+        buffered: joins.of_windows,
         event_date: match source.driver {
             Driver::Stream if source.inlined.is_empty() => event_date(&catalog.stream, &catalog.event_time),
             _ => None,
@@ -262,16 +216,24 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     let calls = calls(&view.query);
     let refuse = |error| Refusal::planner(&error, &[name.to_string()], &calls);
     context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema))).map_err(refuse)?;
+    definition.register_leaves(&context).map_err(refuse)?;
+    if definition.buffered {
+        register(&context, definition.select_windows()?).await.map_err(refuse)?;
+    }
     let statement: Statement = select(definition.select_live()?);
     let logical = recover::plan(&context.state(), statement, refuse, &mut refused).await;
     let logical = logical.ok_or(refused)?;
-    check_plan(view, &logical, &definition.source)?;
-    definition.fingerprint = fingerprint(&logical, definition.combined());
+    check_plan(view, &logical, &definition.source, &joins)?;
+    if definition.buffered {
+        texts.push_str(&definition.select_windows()?.to_string());
+    }
+    definition.fingerprint = fingerprint(&logical, definition.combined(), &texts);
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
     let fields: Vec<_> = optimized.schema().fields().iter().cloned().collect();
     let output = Output::plan(file, view, &fields, catalog.contract(&file.name))?;
-    physical(&context, definition, &logical, output).await.map_err(|error| refuse(error).into())
+    let planned = physical(&context, definition, &logical, output).await;
+    planned.map_err(|error| refuse(error).or_at(joins.at.unwrap_or(view.at)).into())
 }
 
 /// The table whose rows drive the query, and their schema.
@@ -287,15 +249,22 @@ fn driving_table(source: &Source, catalog: &Catalog) -> (Arc<str>, SchemaRef) {
 
 async fn physical(
     context: &SessionContext,
-    definition: Definition,
+    mut definition: Definition,
     logical: &LogicalPlan,
     output: Output,
 ) -> datafusion::error::Result<StandingQuery> {
     let plan = context.state().create_physical_plan(logical).await?;
+    let windows = if definition.buffered { Some(definition.select_windows()) } else { None };
+    let plan = if definition.buffered { plan } else { definition.bind_files(plan)? };
     let task = context.task_ctx();
     Ok(match &definition.source.shape {
         Shape::Windowed(call) => {
-            let (window, split) = (call.spec, split(&plan, &call.keys)?);
+            let window = call.spec;
+            let split = match windows {
+                None => split(&plan, &call.keys)?,
+                Some(Ok(windows)) => split_buffered(context, plan, windows).await?,
+                Some(Err(_)) => return plan_err!("the windows of a join cannot be written as a query"),
+            };
             StandingQuery::Windowed(WindowedQuery { split, definition, window, output, task })
         }
         Shape::Stateless { .. } => StandingQuery::Stateless(StatelessQuery { definition, plan, output, task }),
@@ -303,9 +272,11 @@ async fn physical(
 }
 
 /// Names, expressions and literals of the plan as planned, and the types of its answer. The plan before optimisation: an
-/// upgrade that optimises otherwise does not change the query. Of combined windows the plan knows only slices.
-fn fingerprint(plan: &LogicalPlan, combined: Option<&WindowCall>) -> String {
+/// upgrade that optimises otherwise does not change the query. Of combined windows the plan knows only slices; `lookups`
+/// are the plans of what it is joined with.
+fn fingerprint(plan: &LogicalPlan, combined: Option<&WindowCall>, lookups: &str) -> String {
     let mut text = plan.display_indent().to_string();
+    text.push_str(lookups);
     if let Some(call) = combined {
         let keys: Vec<String> = call.keys.iter().map(normal).collect();
         text.push_str(&format!("\n{} by {keys:?}", call.spec));
@@ -322,10 +293,4 @@ fn event_date(stream: &TableContract, event_time: &str) -> Option<Arc<str>> {
     let Origin::Generated(expression) = &column.origin else { return None };
     let bare: String = expression.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
     (bare.trim_start_matches('(').starts_with(&format!("cast({event_time}asdate)"))).then(|| Arc::clone(&column.name))
-}
-
-/// The UTC date of a time; `None` for a year SQL cannot write, whose condition is then left out.
-fn date_literal(micros: Micros) -> Option<String> {
-    let date = chrono::DateTime::from_timestamp_micros(micros)?.date_naive();
-    (1..=9999).contains(&date.year()).then(|| format!("CAST('{date}' AS DATE)"))
 }

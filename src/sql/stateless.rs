@@ -11,14 +11,16 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::batch::BatchStatement;
 use super::catalog::Driver;
 use super::feed::run;
+use super::joined::{LookupRows, bind};
+use super::lookup::Lookup;
 use super::output::Output;
-use super::standing::Definition;
+use super::definition::Definition;
 use super::windows::TimeRange;
 use crate::contract::TableContract;
 use crate::error::{Context, Result};
 
 /// A query over the stream's table without a window (alerts), planned once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StatelessQuery {
     pub(super) definition: Definition,
     pub(super) plan: Arc<dyn ExecutionPlan>,
@@ -45,6 +47,26 @@ impl StatelessQuery {
     /// The table the query fills.
     pub fn output(&self) -> &TableContract {
         &self.output.contract
+    }
+
+    /// What of the lake its rows are joined with.
+    pub fn lookups(&self) -> &[Lookup] {
+        &self.definition.lookups
+    }
+
+    /// Whether its rows are joined with anything, static files included.
+    pub fn is_joined(&self) -> bool {
+        !self.definition.lookups.is_empty() || !self.definition.files.is_empty()
+    }
+
+    /// The same query joined with these rows of its lookups; those of other queries may be among them.
+    ///
+    /// # Errors
+    /// Rows that are not the lookup's.
+    pub fn joined_with(&self, rows: &LookupRows) -> Result<Self> {
+        let mut query = self.clone();
+        query.plan = bind(&self.plan, rows).context(|| format!("joining `{}`", self.name()))?;
+        Ok(query)
     }
 
     /// The query as a batch statement over the stream's table; with a range, only rows with event times inside it.

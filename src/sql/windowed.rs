@@ -12,17 +12,19 @@ use datafusion::execution::TaskContext;
 use super::batch::BatchStatement;
 use super::catalog::Driver;
 use super::feed::run;
+use super::joined::{LookupRows, bind};
+use super::lookup::Lookup;
 use super::output::Output;
 use super::spec::WindowSpec;
 use super::split::Split;
-use super::standing::Definition;
+use super::definition::Definition;
 use super::windows::TimeRange;
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::error::{Context, Result};
 
 /// A query over windows, planned once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WindowedQuery {
     pub(super) definition: Definition,
     pub(super) window: WindowSpec,
@@ -62,6 +64,11 @@ impl WindowedQuery {
         self.definition.allowed_lateness
     }
 
+    /// Whether it joins windows with windows: partial rows are then the rows of open windows themselves.
+    pub fn is_buffered(&self) -> bool {
+        self.definition.buffered
+    }
+
     /// Position of `window_start` in partial rows.
     pub fn window_start_column(&self) -> usize {
         self.split.window_start
@@ -76,6 +83,26 @@ impl WindowedQuery {
     /// session share its bounds. Empty for other windows, and where all rows share a session.
     pub fn session_key_columns(&self) -> &[usize] {
         &self.split.keys
+    }
+
+    /// What of the lake its rows are joined with.
+    pub fn lookups(&self) -> &[Lookup] {
+        &self.definition.lookups
+    }
+
+    /// Whether its rows are joined with anything, static files included.
+    pub fn is_joined(&self) -> bool {
+        !self.definition.lookups.is_empty() || !self.definition.files.is_empty()
+    }
+
+    /// The same query joined with these rows of its lookups; those of other queries may be among them.
+    ///
+    /// # Errors
+    /// Rows that are not the lookup's.
+    pub fn joined_with(&self, rows: &LookupRows) -> Result<Self> {
+        let mut query = self.clone();
+        query.split.partial = bind(&self.split.partial, rows).context(|| format!("joining `{}`", self.name()))?;
+        Ok(query)
     }
 
     /// The query as a batch statement over the stream's table; with a range, only windows that lie wholly inside it.
@@ -117,7 +144,13 @@ impl WindowedQuery {
     /// # Errors
     /// A value that does not fit the output table's types: a sum with too many digits, NULL where none may be.
     pub async fn finish(&self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let rows = run(&self.split.finish, &partials, &self.task);
+        let finish = match self.is_buffered() {
+            // Its joins are built of the rows that drive it: what they have built of other windows must go.
+            true => bind(&self.split.finish, &LookupRows::new())
+                .context(|| format!("closing windows of `{}`", self.name()))?,
+            false => Arc::clone(&self.split.finish),
+        };
+        let rows = run(&finish, &partials, &self.task);
         let rows = rows.await.context(|| format!("closing windows of `{}`", self.name()))?;
         rows.iter().filter(|batch| batch.num_rows() > 0).map(|batch| self.output.cast(batch)).collect()
     }

@@ -8,6 +8,8 @@
 //!   └──▶ LateSplit ─▶ partial ─▶ OpenWindows::fold        peek ─▶ the live view
 //! ```
 
+#[cfg(test)]
+mod joins;
 mod late;
 mod open;
 mod sessions;

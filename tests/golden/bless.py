@@ -79,7 +79,9 @@ for path in sorted((here / "queries").glob("*.sql")):
     text = path.read_text()
     select = text.split("AS SELECT", 1)[1].rstrip().rstrip(";")
     for window, rows_of_windows in WINDOWS.items():
-        select = select.replace(f"FROM {window}", f"FROM {rows_of_windows}")
+        for word in ("FROM", "JOIN"):
+            select = select.replace(f"{word} {window}", f"{word} {rows_of_windows}")
+    select = select.replace("'lookups/risk.csv'", f"read_csv('{here / 'queries/lookups/risk.csv'}', header = true)")
     select = "SELECT" + select.replace("approx_distinct(", "count(DISTINCT ").replace(
         "avg(amount)", "CAST(floor(sum(amount) * 1000000 / count(*)) / 1000000 AS DECIMAL(24, 6))"
     )

@@ -18,6 +18,8 @@ fn folder() -> PathBuf {
 fn queries() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         fs::read_dir(folder().join("queries")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // Beside the queries stand the files they are joined with.
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
     files.sort();
     assert!(files.len() >= 12, "only {} golden queries", files.len());
     files

@@ -13,6 +13,7 @@ mod golden;
 mod house;
 mod kill;
 mod late_hops;
+mod lookups;
 mod matrix;
 mod oracle;
 mod query_tests;

@@ -1,4 +1,4 @@
--- error: 5:6: more than one source: joins are not supported yet; write a batch query over the lake's tables
+-- error: 5:6: no table `cards` of the lake; there is `by_minute`, `declared`, `large`; or declare one in `lake.contracts`
 CREATE MATERIALIZED VIEW q AS
 SELECT event_date, city
 FROM transactions

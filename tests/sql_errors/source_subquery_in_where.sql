@@ -1,4 +1,4 @@
--- error: 5:16: a subquery is not supported yet in a standing query; write a batch query over the lake's tables
+-- error: 5:16: a subquery is not supported here in a standing query; join it, `JOIN (SELECT …) h ON …`, or write a batch query
 CREATE MATERIALIZED VIEW q AS
 SELECT event_date, city
 FROM transactions

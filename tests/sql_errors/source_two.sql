@@ -1,4 +1,4 @@
--- error: 4:20: more than one source: joins are not supported yet; write a batch query over the lake's tables
+-- error: 4:20: a list in FROM joins every row with every other; write `FROM transactions a JOIN cards b ON a.key = b.key`
 CREATE MATERIALIZED VIEW q AS
 SELECT event_date, city
 FROM transactions, cards

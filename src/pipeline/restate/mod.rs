@@ -94,10 +94,12 @@ pub(super) struct Restatement {
 }
 
 impl Subject {
-    /// Whether rows of its table can be told apart by window: it has the window's start as a time. Sessions are not
-    /// restated: what a late row does to them, only all rows of its key tell.
+    /// Whether its closed windows can be restated: rows of its table tell their window by its start. Sessions are not: what
+    /// a late row does to them, only all rows of its key tell. Nor is what is joined with tables that change: today's rows
+    /// of them are not those that the window was joined with.
     pub(super) fn tells_windows(&self) -> bool {
-        if matches!(self.query.window().shape(), WindowShape::Session { .. }) {
+        let is_session = matches!(self.query.window().shape(), WindowShape::Session { .. });
+        if is_session || !self.query.lookups().is_empty() {
             return false;
         }
         let column = self.query.output().column(WINDOW_START);
@@ -123,7 +125,8 @@ impl Ground {
         let closed_until = subject.closed_until.ok_or_else(|| Error::broken(format!("`{name}` has closed nothing")))?;
         if !subject.tells_windows() {
             return Err(Error::usage(format!(
-                "`{name}` cannot be restated: its rows do not tell their window; select `{WINDOW_START}`"
+                "`{name}` cannot be restated: it must select `{WINDOW_START}`, and be neither of sessions nor joined with \
+                 tables that change"
             )));
         }
         let table =

@@ -99,7 +99,8 @@ impl Ground {
             if !subject.tells_windows() {
                 let name = subject.query.name();
                 return Err(Error::usage(format!(
-                    "`{name}` cannot be backfilled: its rows do not tell their window; select `window_start`"
+                    "`{name}` cannot be backfilled: it must select `window_start`, and be neither of sessions nor joined with \
+                     tables that change"
                 )));
             }
             let oldest = first_start_of(window, first_row);

@@ -1,0 +1,139 @@
+//! What a standing query's rows were joined with, as the slots say, brought back for the check of its answers.
+//!
+//! The one law: a row is joined with the versions that the slot of its epoch names; of rows that were folded by a rebuild
+//! before the query's first slot, with those of that slot. Where it saw several versions, all of them stand in one table,
+//! told apart by a number that the row's epoch leads to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
+
+use super::history::History;
+use crate::error::{Context, Result};
+use crate::lake::{Lake, Table};
+use crate::lookups::{Loader, Versions};
+use crate::sql::{Driver, JOINED_AT, LOOKED_UP_AT, StandingQuery};
+
+/// Rows of all versions of one query's lookups: what an audit holds in memory besides its own statements.
+const ROWS_MAX: usize = 4_000_000;
+
+/// The versions one query's rows were joined with.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    versions: Vec<Versions>,
+    /// Epoch and place among `versions`.
+    epochs: Vec<(u64, usize)>,
+}
+
+impl Seen {
+    /// Follows a query through the slots; nothing for one that is joined with no table.
+    pub(super) fn of(query: &StandingQuery, history: &History, published: Option<u64>) -> Self {
+        let mut seen = Self::default();
+        if query.lookups().is_empty() {
+            return seen;
+        }
+        let mut waiting = Vec::new();
+        for (epoch, step) in history.through(published) {
+            waiting.push(epoch);
+            let progress = step.queries.get(query.name());
+            let Some(now) = progress.filter(|p| p.running && p.fingerprint == query.fingerprint()) else { continue };
+            let place = seen.versions.iter().position(|versions| *versions == now.lookups);
+            let place = place.unwrap_or_else(|| {
+                seen.versions.push(now.lookups.clone());
+                seen.versions.len() - 1
+            });
+            seen.epochs.extend(waiting.drain(..).map(|epoch| (epoch, place)));
+        }
+        seen
+    }
+
+    /// Whether its rows saw more than one version.
+    pub(super) fn is_several(&self) -> bool {
+        self.versions.len() > 1
+    }
+
+    /// Why the answers cannot be recomputed, if so.
+    pub(super) fn untold(&self, query: &StandingQuery) -> Option<String> {
+        let several = self.versions.len();
+        match query.driver() {
+            Driver::View(parent) if self.is_several() => Some(format!(
+                "its rows, of the view `{}`, were joined with {several} versions of its lookups, and do not tell which",
+                parent.name
+            )),
+            _ if self.versions.iter().any(Versions::is_empty) => {
+                Some("some of its slots do not say what it was joined with".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// Registers the lookups under their names. Answers why it could not, if so.
+    pub(super) async fn register(
+        &self,
+        query: &StandingQuery,
+        lake: &Lake,
+        session: &SessionContext,
+    ) -> Result<Option<String>> {
+        let mut tables = BTreeMap::new();
+        for name in query.lookups().iter().flat_map(|lookup| &lookup.tables) {
+            if let Some(table) = Table::open_existing(lake, name).await? {
+                tables.insert(Arc::clone(name), Arc::new(table));
+            }
+        }
+        let loader = Loader::new(lake, [query], &tables);
+        let mut rows: BTreeMap<Arc<str>, Vec<RecordBatch>> = BTreeMap::new();
+        let mut count = 0;
+        for (place, versions) in self.versions.iter().enumerate() {
+            let loaded = match loader.load(query.lookups(), versions).await {
+                Ok(loaded) => loaded,
+                Err(error) => return Ok(Some(format!("what it was joined with cannot be read: {error}"))),
+            };
+            for (name, batches) in loaded.rows {
+                count += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+                let tagged = batches.iter().map(|batch| with_place(batch, place)).collect::<Result<Vec<_>>>()?;
+                rows.entry(name).or_default().extend(tagged);
+            }
+            if count > ROWS_MAX {
+                return Ok(Some(format!(
+                    "it was joined with more than {ROWS_MAX} rows in {} versions",
+                    self.versions.len()
+                )));
+            }
+        }
+        for lookup in query.lookups() {
+            let what = || format!("joining `{}`", query.name());
+            let batches = rows.remove(&lookup.name).unwrap_or_default();
+            if session.table_exist(lookup.name.as_ref()).context(what)? {
+                continue;
+            }
+            let table = MemTable::try_new(tagged_schema(&lookup.schema), vec![batches]).context(what)?;
+            session.register_table(lookup.name.as_ref(), Arc::new(table)).context(what)?;
+        }
+        Ok(None)
+    }
+
+    /// One row an epoch: `epoch`, and which of the versions it saw as [`JOINED_AT`].
+    pub(super) fn list(&self) -> Result<RecordBatch> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let epochs = Int64Array::from_iter_values(self.epochs.iter().map(|(epoch, _)| number(*epoch)));
+        let places = Int64Array::from_iter_values(self.epochs.iter().map(|(_, place)| number(*place as u64)));
+        RecordBatch::try_from_iter([("epoch", Arc::new(epochs) as ArrayRef), (JOINED_AT, Arc::new(places) as ArrayRef)])
+            .context(|| "listing what epochs were joined with")
+    }
+}
+
+fn tagged_schema(schema: &SchemaRef) -> SchemaRef {
+    let place = Arc::new(Field::new(LOOKED_UP_AT, DataType::Int64, false));
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain([place]).collect::<Vec<_>>()))
+}
+
+fn with_place(batch: &RecordBatch, place: usize) -> Result<RecordBatch> {
+    let place = i64::try_from(place).unwrap_or(i64::MAX);
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(Int64Array::from_value(place, batch.num_rows())));
+    RecordBatch::try_new(tagged_schema(batch.schema_ref()), columns).context(|| "telling versions apart")
+}

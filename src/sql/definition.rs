@@ -1,0 +1,219 @@
+//! A standing query as written, and the ways it is written again: for the stream, as batch, over a range, for the audit.
+//!
+//! The one law: every way has the same rows and windows in it; what differs is where they come from. Nothing is planned
+//! here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::Datelike;
+use datafusion::execution::context::SessionContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::sql::sqlparser::ast::{Query, SetExpr, TableFactor};
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+use super::batch::{BatchStatement, select};
+use super::buffered::{rows, write_sides};
+use super::catalog::{Inlined, Time, inline};
+use super::feed::FeedTable;
+use super::joined::{LookupRows, arrange, bind, narrowed_rows, needed};
+use super::joins::by_version;
+use super::lookup::Lookup;
+use super::params::Params;
+use super::place::{Refusal, Refusals};
+use super::relation::{Shape, Source};
+use super::static_file::StaticFile;
+use super::windows::{TimeRange, WindowCall, narrowed, replace_source, time_conditions};
+use crate::clock::Micros;
+use crate::error::{Result, SourceText};
+
+/// What both kinds of standing query know of themselves.
+#[derive(Clone, Debug)]
+pub(super) struct Definition {
+    pub(super) name: Arc<str>,
+    pub(super) fingerprint: String,
+    pub(super) allowed_lateness: Micros,
+    pub(super) text: SourceText,
+    pub(super) at: Span,
+    /// As written, and with its lookups as leaves.
+    pub(super) query: Box<Query>,
+    pub(super) streamed: Box<Query>,
+    pub(super) lookups: Vec<Lookup>,
+    pub(super) files: Vec<Arc<StaticFile>>,
+    pub(super) source: Source,
+    /// It joins windows with windows, so the rows of open windows are kept.
+    pub(super) buffered: bool,
+    /// Columns of the answer that tell the time.
+    pub(super) times: Vec<(Arc<str>, Time)>,
+    /// The column of the stream's table that holds the date of the event time, when it is partitioned by it.
+    pub(super) event_date: Option<Arc<str>>,
+}
+
+impl Definition {
+    /// The SELECT as written.
+    pub(super) fn query(&self) -> &Query {
+        &self.query
+    }
+
+    pub(super) fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
+        self.batch_select_where(range, &[])
+    }
+
+    /// As [`Definition::batch_select`], with conditions in SQL on rows and the windows they fall into.
+    pub(super) fn batch_select_where(&self, range: Option<TimeRange>, windows: &[String]) -> Result<BatchStatement> {
+        let query = self.select_over(&self.query, |view| &view.query, range, windows);
+        self.statement(query)
+    }
+
+    /// As [`Definition::batch_select_where`], over tables named as its lookups; see
+    /// [`StandingQuery::select_over_lookups`](super::StandingQuery::select_over_lookups).
+    pub(super) fn select_over_lookups(
+        &self,
+        range: Option<TimeRange>,
+        windows: &[String],
+        by_versions: bool,
+    ) -> Result<Option<BatchStatement>> {
+        let query = self.select_over(&self.streamed, |view| &view.streamed, range, windows);
+        let mut query = query.map_err(|refusal| refusal.in_text(&self.text))?;
+        if by_versions && !by_version(&mut query) {
+            return Ok(None);
+        }
+        self.statement(Ok(query)).map(Some)
+    }
+
+    fn statement(&self, query: Result<Box<Query>, Refusal>) -> Result<BatchStatement> {
+        let statement = query
+            .map_err(Refusals::from)
+            .and_then(|query| BatchStatement::new(&self.text, self.at, select(query), Params::new()));
+        statement.map(|statement| statement.with_files(&self.files)).map_err(|refused| refused.in_text(&self.text))
+    }
+
+    /// The query as others read it.
+    pub(super) fn inlined(&self) -> Inlined {
+        let (mut query, mut streamed) = (self.query.clone(), self.streamed.clone());
+        inline(&mut query, &self.source.inlined, |view| &view.query);
+        inline(&mut streamed, &self.source.inlined, |view| &view.streamed);
+        Inlined { query, streamed, lookups: self.lookups.clone(), files: self.files.clone() }
+    }
+
+    /// The query with its source narrowed to `range` and to `windows`, in words a scan can prune by.
+    fn select_over(
+        &self,
+        query: &Query,
+        text: fn(&Inlined) -> &Query,
+        range: Option<TimeRange>,
+        windows: &[String],
+    ) -> Result<Box<Query>, Refusal> {
+        let mut conditions = Vec::new();
+        if let (Some(range), Some(date)) = (range, &self.event_date) {
+            let rows = match &self.source.shape {
+                Shape::Windowed(call) => call.rows_of(range),
+                Shape::Stateless { .. } => range,
+            };
+            conditions.extend(date_literal(rows.from).map(|from| format!("{date} >= {from}")));
+            conditions.extend(date_literal(rows.to.saturating_sub(1)).map(|last| format!("{date} <= {last}")));
+        }
+        let mut query = Box::new(query.clone());
+        match (&self.source.shape, range) {
+            (Shape::Windowed(call), range) => {
+                if let SetExpr::Select(select) = query.body.as_mut() {
+                    write_sides(select, call, range, &conditions, windows)?;
+                }
+                replace_source(&mut query, call.subquery(range, &conditions, windows)?);
+            }
+            (Shape::Stateless { .. }, None) => {}
+            (Shape::Stateless { table, alias }, Some(range)) => {
+                conditions.extend(range_conditions(&self.source.times, range));
+                replace_source(&mut query, narrowed(table, alias.clone(), &conditions)?);
+            }
+        }
+        inline(&mut query, &self.source.inlined, text);
+        Ok(query)
+    }
+
+    /// The query as it is planned for the stream: lookups as leaves; over the slices that windows are made of, or, of
+    /// joined windows, over the rows kept of them.
+    pub(super) fn select_live(&self) -> Result<Box<Query>, Refusal> {
+        let mut query = self.streamed.clone();
+        if let Shape::Windowed(call) = &self.source.shape {
+            let source = if self.buffered { rows(call.alias.clone(), self.at) } else { call.slices()? };
+            replace_source(&mut query, source);
+        }
+        inline(&mut query, &self.source.inlined, |view| &view.streamed);
+        Ok(query)
+    }
+
+    /// What drives a query over windows, put into its windows.
+    pub(super) fn select_windows(&self) -> Result<Box<Query>, Refusal> {
+        let Shape::Windowed(call) = &self.source.shape else { return Ok(self.streamed.clone()) };
+        match call.subquery(None, &[], &[])? {
+            TableFactor::Derived { mut subquery, .. } => {
+                inline(&mut subquery, &self.source.inlined, |view| &view.streamed);
+                Ok(subquery)
+            }
+            other => Err(Refusal::new(self.at, format!("`{other}` is no subquery"))),
+        }
+    }
+
+    /// The window call of a query over windows that are put together from slices.
+    pub(super) fn combined(&self) -> Option<&WindowCall> {
+        match &self.source.shape {
+            Shape::Windowed(call) if call.spec.is_combined() => Some(call),
+            Shape::Windowed(_) | Shape::Stateless { .. } => None,
+        }
+    }
+
+    /// Registers lookups and static files, which are leaves of the stream's plan alike.
+    pub(super) fn register_leaves(&self, context: &SessionContext) -> datafusion::error::Result<()> {
+        let lookups = self.lookups.iter().map(|lookup| (&lookup.name, &lookup.schema));
+        let files = self.files.iter().map(|file| (&file.name, &file.schema));
+        let leaves: BTreeMap<_, _> = lookups.chain(files).collect();
+        for (name, schema) in leaves {
+            let table = FeedTable::lookup(Arc::clone(name), Arc::clone(schema));
+            context.register_table(name.as_ref(), Arc::new(table))?;
+        }
+        Ok(())
+    }
+
+    /// Settles which columns of its lookups a plan needs, and joins it with the static files.
+    pub(super) fn bind_files(
+        &mut self,
+        plan: Arc<dyn ExecutionPlan>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let plan = arrange(plan)?;
+        let needed = needed(&plan)?;
+        self.lookups.retain(|lookup| needed.contains_key(&lookup.name));
+        for lookup in &mut self.lookups {
+            if let Some(schema) = needed.get(&lookup.name) {
+                lookup.schema = Arc::clone(schema);
+            }
+        }
+        let mut rows = LookupRows::new();
+        for file in &self.files {
+            let Some(schema) = needed.get(&file.name) else { continue };
+            rows.insert(Arc::clone(&file.name), narrowed_rows(&file.rows, schema)?);
+        }
+        if needed.is_empty() { Ok(plan) } else { bind(&plan, &rows) }
+    }
+}
+
+/// What puts a row's times into a range: its event time, or its whole window.
+fn range_conditions(times: &[(Arc<str>, Time)], range: TimeRange) -> Vec<String> {
+    let conditions = |(name, time): &(Arc<str>, Time)| {
+        let [from, before] = time_conditions(name, range);
+        match time {
+            Time::Event => vec![from, before],
+            Time::WindowStart => vec![from],
+            Time::WindowEnd => {
+                time_conditions(name, TimeRange { to: range.to.saturating_add(1), ..range })[1..].to_vec()
+            }
+        }
+    };
+    times.iter().flat_map(conditions).collect()
+}
+
+/// The UTC date of a time; `None` for a year SQL cannot write, whose condition is then left out.
+fn date_literal(micros: Micros) -> Option<String> {
+    let date = chrono::DateTime::from_timestamp_micros(micros)?.date_naive();
+    (1..=9999).contains(&date.year()).then(|| format!("CAST('{date}' AS DATE)"))
+}
