@@ -15,6 +15,7 @@ pub mod kinesis;
 pub mod micro_batch;
 pub mod sql;
 pub mod window;
+pub mod plans;
 pub mod lake;
 pub mod epoch;
 pub mod batch;

@@ -21,7 +21,7 @@ use super::scans::{Scans, for_each_batch, quoted};
 use super::standing::{Life, bounds};
 use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::sql::{StandingQuery, TimeRange, run_batch};
 
 /// The stream's table as it is, the list of epochs, and the query's table, as the audit's own statements call them.
@@ -66,8 +66,11 @@ impl Ground<'_> {
         }
         let session = self.scans.session_with(ROWS, rows)?;
         session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
-        self.register_stream(&session, life).await?;
-        let range = life.range();
+        match &life.parent {
+            None => self.register_stream(&session, life).await?,
+            Some((driver, _)) => self.register_parent(&session, &driver.name)?,
+        }
+        let range = life.range(self.history);
         let expected = run_batch(&session, query.batch_select(range)?).await?;
         let answered = Answered::of(&session, life, report).await?;
         let rules = Rules {
@@ -89,6 +92,13 @@ impl Ground<'_> {
             (books.windows_compared, books.rows_compared) = (answered.windows, answered.count);
         }
         Ok(())
+    }
+
+    /// Registers the table of the view this query reads: every row of it counts.
+    fn register_parent(&self, session: &SessionContext, parent: &str) -> Result<()> {
+        let what = || format!("opening the table `{parent}`");
+        let rows = self.scans.table(parent).ok_or_else(|| Error::broken(format!("`{parent}` cannot be read")))?;
+        session.register_table(parent, rows).context(what).map(drop)
     }
 
     /// Registers the rows that count for this query under the name of the stream's table.
@@ -122,9 +132,15 @@ impl Ground<'_> {
 }
 
 impl Life {
-    /// The windows closed under the present text; `None` for a stateless query.
-    fn range(&self) -> Option<TimeRange> {
-        let window = self.window?;
+    /// The windows closed under the present text, its own or those of the view it reads; `None` for a stateless query over
+    /// the stream.
+    fn range(&self, history: &History) -> Option<TimeRange> {
+        let Some(window) = self.window else {
+            let (_, parent) = self.parent.as_ref()?;
+            let before = parent.closed_before_epoch(history, self.first_epoch);
+            let from = before.map_or(Micros::MIN, |until| parent.window.map_or(until, |window| window.start(until)));
+            return Some(TimeRange { from, to: parent.closed_until.unwrap_or(Micros::MIN) });
+        };
         // The first window that ends after what had been closed is the one that holds this instant.
         let from = self.closed_before.map_or(Micros::MIN, |until| window.start(until));
         Some(TimeRange { from, to: self.closed_until.unwrap_or(Micros::MIN) })

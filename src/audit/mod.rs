@@ -42,24 +42,17 @@ use scans::Scans;
 use standing::{Life, Untold};
 
 use crate::config::Config;
-use crate::contract::{TableContract, read_folder};
 use crate::epoch::Slot;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
-use crate::sql::{StandingQuery, read_queries};
+use crate::plans::Plans;
+use crate::sql::StandingQuery;
 
 pub use finding::{Finding, Kind};
 pub use report::{QueryBooks, Report, SourceBooks, TableBooks};
 
 /// The table of what could not be taken in.
 const REJECTS: &str = "rejects";
-
-/// What the audit holds the lake against.
-struct Declared {
-    contracts: BTreeMap<Arc<str>, TableContract>,
-    stream: TableContract,
-    queries: Vec<StandingQuery>,
-}
 
 /// Audits the configured lake.
 ///
@@ -69,7 +62,7 @@ struct Declared {
 /// [`Error::Usage`] for a lake that is empty or of a newer Lakeward, a bad contract or query; [`Error::External`] when
 /// the store does not answer. Damage is no error: it is in the report.
 pub async fn audit(config: &Config) -> Result<Report> {
-    let declared = Declared::read(config).await?;
+    let declared = Plans::read(config).await?;
     let lake = Lake::open(&config.lake.url)?;
     let app_id = &config.lake.app_id;
     let store = lake.store();
@@ -97,24 +90,6 @@ pub async fn audit(config: &Config) -> Result<Report> {
     check_rows(&scans, &history, published, &declared, config.audit.float_tolerance, &mut report).await;
     report.sort();
     Ok(report)
-}
-
-impl Declared {
-    async fn read(config: &Config) -> Result<Self> {
-        let contracts = read_folder(&config.lake.contracts)?;
-        let stream = contracts.get(config.stream.table.as_str()).cloned().ok_or_else(|| {
-            Error::usage(format!(
-                "no contract `{}.sql` in `{}` (`lake.contracts`)",
-                config.stream.table,
-                config.lake.contracts.display()
-            ))
-        })?;
-        let mut queries = Vec::new();
-        for file in read_queries(&config.queries.dir)?.iter().filter(|file| file.is_standing()) {
-            queries.push(StandingQuery::plan(file, &stream, contracts.get(&file.name)).await?);
-        }
-        Ok(Self { contracts, stream, queries })
-    }
 }
 
 /// The books, and what the reader should know before the findings.
@@ -164,7 +139,7 @@ async fn check_rows(
     scans: &Scans,
     history: &History,
     published: Option<u64>,
-    declared: &Declared,
+    declared: &Plans,
     float_tolerance: f64,
     report: &mut Report,
 ) {
@@ -174,11 +149,11 @@ async fn check_rows(
     books::check(scans, history, published, report).await;
     cards::check(scans, stream, declared.contracts.get(REJECTS), report).await;
 
-    let mut lives = Vec::new();
+    let mut lives: Vec<(&StandingQuery, Arc<Life>)> = Vec::new();
     for query in &declared.queries {
         let name = query.name();
-        match Life::of(query, history, published) {
-            Ok(life) => lives.push((query, life)),
+        match Life::of(query, history, published, &lives) {
+            Ok(life) => lives.push((query, Arc::new(life))),
             Err(Untold::NeverRan) => report.note(format!("`{name}` has not run on this lake yet")),
             Err(Untold::EditedSince) => {
                 report.note(format!("`{name}` was edited since it last ran: its table was not compared"));
@@ -189,7 +164,7 @@ async fn check_rows(
     for name in gone.filter(|name| !declared.queries.iter().any(|query| query.name() == *name)) {
         report.note(format!("the query `{name}` is not in `queries.dir` any more: its table was not compared"));
     }
-    let known: Vec<Life> = lives.iter().map(|(_, life)| life.clone()).collect();
+    let known: Vec<Life> = lives.iter().map(|(_, life)| life.as_ref().clone()).collect();
     late::check(scans, history, published, stream, &known, report).await;
     let ground = Ground { scans, history, published, stream, float_tolerance };
     for (query, life) in &lives {

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use super::history::{History, Step};
 use crate::clock::Micros;
 use crate::error::{Context, Result};
-use crate::sql::{StandingQuery, WindowedQuery};
+use crate::sql::{Driver, StandingQuery, ViewDriver, WindowedQuery};
 
 /// A window's size and offset, microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,8 @@ pub(super) struct Life {
     /// Of a query over windows.
     pub window: Option<Tumbling>,
     lateness: Micros,
+    /// Whose rows it folds: the stream's, unless it reads another view.
+    pub parent: Option<(ViewDriver, Arc<Life>)>,
     /// The first slot that names the present text.
     pub first_epoch: u64,
     /// What had been closed before that.
@@ -69,17 +71,27 @@ pub(super) enum Untold {
 }
 
 impl Life {
-    /// Follows a query through the slots up to an epoch.
+    /// Follows a query through the slots up to an epoch; `lives` are those of the views it may read.
     pub(super) fn of(
         query: &StandingQuery,
         history: &History,
         published: Option<u64>,
+        lives: &[(&StandingQuery, Arc<Self>)],
     ) -> std::result::Result<Self, Untold> {
         let (window, lateness) = match query {
             StandingQuery::Windowed(query) => (Some(Tumbling::of(query)), query.allowed_lateness()),
             StandingQuery::Stateless(_) => (None, 0),
         };
+        let life_of = |driver: &ViewDriver| lives.iter().find(|(query, _)| *query.name() == driver.name);
+        let parent = match query.driver() {
+            Driver::Stream => None,
+            Driver::View(driver) => match life_of(driver) {
+                Some((_, life)) => Some((driver.clone(), Arc::clone(life))),
+                None => return Err(Untold::NeverRan),
+            },
+        };
         let mut life = Self {
+            parent,
             name: Arc::clone(query.name()),
             fingerprint: query.fingerprint().to_owned(),
             window,
@@ -122,7 +134,13 @@ impl Life {
             Some(progress) => progress.closed_until,
             // Older rows count in whatever window was open when the query came.
             None if epoch < self.first_epoch => None,
-            None => Some(self.window?.start(before.watermark?.saturating_sub(self.lateness))),
+            None => {
+                let watermark = match &self.parent {
+                    None => before.watermark?,
+                    Some((driver, parent)) => driver.watermark(parent.closed_before_epoch(history, epoch)?),
+                };
+                Some(self.window?.start(watermark.saturating_sub(self.lateness)))
+            }
         }
     }
 }
@@ -164,7 +182,7 @@ mod tests {
         let file = QueryFile::parse(Path::new("q.sql"), text).unwrap();
         let contract = std::fs::read_to_string("lake/transactions.sql").unwrap();
         let stream = TableContract::parse("transactions.sql", &contract).unwrap();
-        StandingQuery::plan(&file, &stream, None).await.unwrap()
+        StandingQuery::plan(&file, &sql::Catalog::new(stream.into(), BTreeMap::new()).unwrap()).await.unwrap()
     }
 
     fn second(n: i64) -> Option<Micros> {
@@ -205,12 +223,12 @@ mod tests {
         let f = query.fingerprint();
         let history =
             history(&[(None, None), (second(20), Some((f, second(10)))), (second(40), Some((f, second(30))))]);
-        let life = Life::of(&query, &history, Some(2)).unwrap();
+        let life = Life::of(&query, &history, Some(2), &[]).unwrap();
         assert_eq!((life.first_epoch, life.closed_before, life.closed_until), (1, None, second(30)));
         let bounds: Vec<_> = (0..4).map(|epoch| life.closed_before_epoch(&history, epoch)).collect();
         assert_eq!(bounds, [None, None, second(10), second(30)]);
         // Only the audited epochs count.
-        assert_eq!(Life::of(&query, &history, Some(1)).unwrap().closed_until, second(10));
+        assert_eq!(Life::of(&query, &history, Some(1), &[]).unwrap().closed_until, second(10));
     }
 
     #[tokio::test]
@@ -220,7 +238,7 @@ mod tests {
         // The watermark 47 less five seconds stands in the window that began at 40.
         let history =
             history(&[(second(47), None), (second(60), Some((f, second(50)))), (second(70), Some((f, second(60))))]);
-        let life = Life::of(&query, &history, Some(2)).unwrap();
+        let life = Life::of(&query, &history, Some(2), &[]).unwrap();
         assert_eq!((life.first_epoch, life.closed_before, life.edited), (1, second(40), false));
         assert_eq!(life.closed_before_epoch(&history, 1), second(40));
     }
@@ -231,11 +249,11 @@ mod tests {
         let f = query.fingerprint();
         let history =
             history(&[(None, None), (second(20), Some(("old", second(10)))), (second(40), Some((f, second(30))))]);
-        let life = Life::of(&query, &history, Some(2)).unwrap();
+        let life = Life::of(&query, &history, Some(2), &[]).unwrap();
         assert_eq!((life.first_epoch, life.closed_before, life.edited), (2, second(10), true));
         assert!(life.ran_in(2, &history.steps[&2]) && !life.ran_in(1, &history.steps[&1]));
-        assert_eq!(Life::of(&query, &history, Some(1)).unwrap_err(), Untold::EditedSince);
-        assert_eq!(Life::of(&query, &history, Some(0)).unwrap_err(), Untold::NeverRan);
+        assert_eq!(Life::of(&query, &history, Some(1), &[]).unwrap_err(), Untold::EditedSince);
+        assert_eq!(Life::of(&query, &history, Some(0), &[]).unwrap_err(), Untold::NeverRan);
     }
 
     #[tokio::test]

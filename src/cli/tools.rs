@@ -13,14 +13,14 @@ use crate::config::{Config, Endpoint, micros};
 use crate::error::{Error, Result};
 use crate::kinesis::{EmbeddedKinesis, Producer, connect, create_stream};
 use crate::micro_batch::{Decoder, IdentityHasher};
-use crate::pipeline::{plan, plan_file};
+use crate::plans::{Plans, plan_file};
 use crate::simulate::{FileSpec, Replay, ReplayProgress, replay as send_file, write_file};
 use crate::sql::{TimeRange, parse_params};
 use crate::token::{TokenKey, Tokenizer};
 
 /// `lakeward check`: the configuration is read, every contract and query is planned, nothing is written.
 pub(super) async fn check(config: &Config) -> Result<ExitCode> {
-    let plans = plan(config).await?;
+    let plans = Plans::read(config).await?;
     // The rules and generated columns of the stream are compiled by its decoder; no key is needed to see whether they do.
     let no_key = Tokenizer::new(TokenKey::from_hex(config.token.version, &"00".repeat(32))?);
     let hasher = IdentityHasher::new([0; 4]);
@@ -67,7 +67,7 @@ pub(super) async fn replay(config: &Config, args: &ReplayArgs) -> Result<ExitCod
              stream` prints; to send a file through an embedded stream use `lakeward run --replay FILE`",
         ));
     }
-    let plans = plan(config).await?;
+    let plans = Plans::read(config).await?;
     let (token_key, _) = TokenKey::load(&config.token, config.stream.endpoint != Endpoint::Aws)?;
     let client = connect(&config.stream, None).await?;
     let producer = Producer::new(client, config.stream.name.clone());

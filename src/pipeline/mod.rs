@@ -32,7 +32,6 @@ use crate::error::{Error, Result};
 use crate::token::TokenKey;
 
 pub use commit::Commit;
-pub use recover::{Plans, plan, plan_file};
 pub use summary::{Snapshot, Summary};
 
 /// Commits a screen may be behind before it misses one: it reads several times a second.

@@ -13,7 +13,7 @@ use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::epoch::QueryProgress;
 use crate::error::{Context, Error, Result};
-use crate::sql::{StatelessQuery, WindowedQuery};
+use crate::sql::{Driver, StatelessQuery, WindowedQuery};
 use crate::window::{LateSplit, OpenWindows, split_late};
 
 /// A windowed query and its open windows.
@@ -60,6 +60,13 @@ pub(super) struct Closed {
     pub advanced: bool,
 }
 
+impl Closed {
+    /// The rows of one view.
+    fn of(&self, view: &str) -> Vec<RecordBatch> {
+        self.outputs.iter().filter(|(name, _)| **name == *view).map(|(_, rows)| rows.clone()).collect()
+    }
+}
+
 impl Queries {
     /// Folds batches of the stream (without `_epoch` and `_late`) into every query.
     ///
@@ -68,12 +75,14 @@ impl Queries {
     pub(super) async fn fold(&mut self, batches: &[RecordBatch], stream: &TableContract) -> Result<Folded> {
         let mut late: Vec<Late> = batches.iter().map(|_| Late::default()).collect();
         let mut on_time = Vec::with_capacity(self.windowed.len());
-        for windowed in &self.windowed {
+        for windowed in self.of_stream() {
             on_time.push(windowed.on_time(batches, stream, &mut late)?);
         }
         // Plans of different queries share nothing: they run side by side.
-        let folds = self.windowed.iter_mut().zip(&on_time).map(|(windowed, rows)| windowed.fold(rows));
-        let runs = self.stateless.iter().map(|query| async move {
+        let folding = self.windowed.iter_mut().filter(|w| *w.query.driver() == Driver::Stream);
+        let folds = folding.zip(&on_time).map(|(windowed, rows)| windowed.fold(rows));
+        let running = self.stateless.iter().filter(|query| *query.driver() == Driver::Stream);
+        let runs = running.map(|query| async move {
             let rows = query.run(batches).await?;
             Ok::<_, Error>(rows.into_iter().map(|batch| (query.name().clone(), batch)).collect::<Vec<_>>())
         });
@@ -88,10 +97,17 @@ impl Queries {
     /// Whatever a final plan says, an overflow of a declared type included.
     pub(super) async fn close(&mut self, watermark: Option<Micros>, end_of_input: bool) -> Result<Closed> {
         let mut closed = Closed::default();
-        for windowed in &mut self.windowed {
+        for index in 0..self.windowed.len() {
+            let reachable = self.closable_until(&self.windowed[index].query, watermark);
+            let windowed = &mut self.windowed[index];
+            // Parents stand before their children: what they have just closed is folded first.
+            if let Driver::View(parent) = windowed.query.driver() {
+                let rows = closed.of(&parent.name);
+                windowed.fold(&rows).await?;
+            }
             let target = match end_of_input {
                 true => windowed.open.open_until()?,
-                false => watermark.map(|w| windowed.query.window().closed_until(w, windowed.query.allowed_lateness())),
+                false => reachable,
             };
             if target <= windowed.closed_until {
                 continue;
@@ -107,7 +123,30 @@ impl Queries {
                 closed.outputs.extend(rows.into_iter().map(|batch| (windowed.query.name().clone(), batch)));
             }
         }
+        for query in &self.stateless {
+            let Driver::View(parent) = query.driver() else { continue };
+            let rows = query.run(&closed.of(&parent.name)).await?;
+            closed.outputs.extend(rows.into_iter().map(|batch| (query.name().clone(), batch)));
+        }
         Ok(closed)
+    }
+
+    /// How far a query may close at this watermark of the stream: by what drives it, less its allowed lateness. `None`
+    /// when nothing may close yet.
+    pub(super) fn closable_until(&self, query: &WindowedQuery, watermark: Option<Micros>) -> Option<Micros> {
+        let watermark = match query.driver() {
+            Driver::Stream => watermark?,
+            Driver::View(driver) => {
+                let parent = self.windowed.iter().find(|w| *w.query.name() == driver.name)?;
+                driver.watermark(parent.closed_until?)
+            }
+        };
+        Some(query.window().closed_until(watermark, query.allowed_lateness()))
+    }
+
+    /// The windowed queries that fold the stream's own rows.
+    pub(super) fn of_stream(&self) -> impl Iterator<Item = &Windowed> {
+        self.windowed.iter().filter(|w| *w.query.driver() == Driver::Stream)
     }
 
     /// What the slot says of each query; queries that no longer run keep what was said before.
@@ -155,9 +194,9 @@ impl Queries {
         Ok(try_join_all(answers).await?.into_iter().collect())
     }
 
-    /// The largest allowed lateness of any query (microseconds).
+    /// The largest allowed lateness of any query over the stream (microseconds).
     pub(super) fn lateness_max(&self) -> Micros {
-        self.windowed.iter().map(|w| w.query.allowed_lateness()).max().unwrap_or(0)
+        self.of_stream().map(|w| w.query.allowed_lateness()).max().unwrap_or(0)
     }
 
     /// How many windows are open, over all queries.
@@ -173,9 +212,9 @@ impl Queries {
         self.windowed.iter().map(|w| w.open.groups()).max().unwrap_or(0)
     }
 
-    /// The time before which every windowed query has closed; `None` while one has closed nothing.
+    /// The time before which every windowed query over the stream has closed; `None` while one has closed nothing.
     pub(super) fn all_closed_until(&self) -> Option<Micros> {
-        self.windowed.iter().map(|w| w.closed_until).min().flatten()
+        self.of_stream().map(|w| w.closed_until).min().flatten()
     }
 }
 
@@ -213,7 +252,11 @@ impl Windowed {
         split_late(batch, event_time, earliest, self.query.window(), self.closed_until)
     }
 
-    async fn fold(&mut self, rows: &[RecordBatch]) -> Result<()> {
+    /// Folds rows of whatever drives the query, none of them late.
+    ///
+    /// # Errors
+    /// Whatever a plan says.
+    pub(super) async fn fold(&mut self, rows: &[RecordBatch]) -> Result<()> {
         let partials = self.query.partial(rows).await?;
         self.open.fold(partials).await
     }

@@ -3,8 +3,7 @@
 //! The one law: state is a function of the lake. Windows and identities are rebuilt by the same code that folds the
 //! stream, from the rows the lake holds; nothing else is saved.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -19,13 +18,14 @@ use super::engine::{Contracts, Engine};
 use super::queries::{Queries, Windowed, event_times};
 use super::{Facts, Feed, Input, Job, input};
 use crate::clock::{MICROS_PER_SECOND, Micros};
-use crate::config::{Config, micros};
-use crate::contract::{TableContract, provenance, read_folder};
+use crate::config::micros;
+use crate::contract::{TableContract, provenance};
 use crate::epoch::{Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, LakeLock, Table};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
-use crate::sql::{QueryFile, StandingQuery, read_queries, session};
+use crate::plans::Plans;
+use crate::sql::{Driver, StandingQuery, session};
 use crate::token::Tokenizer;
 use crate::window::{Idleness, OpenWindows, Watermarks};
 
@@ -52,73 +52,13 @@ pub(super) struct Recovered {
     pub facts: Facts,
 }
 
-/// Contracts and standing queries as the files say.
-#[derive(Debug)]
-pub struct Plans {
-    pub contracts: BTreeMap<Arc<str>, TableContract>,
-    pub stream: Arc<TableContract>,
-    pub rejects: Arc<TableContract>,
-    pub epochs: Arc<TableContract>,
-    pub queries: Vec<StandingQuery>,
-}
-
-/// Reads the contracts and plans every standing query; touches no lake.
-///
-/// # Errors
-/// [`Error::Usage`] naming file, line and column.
-pub async fn plan(config: &Config) -> Result<Plans> {
-    let contracts = read_folder(&config.lake.contracts)?;
-    let stream = Arc::new(table_contract(&contracts, config, &config.stream.table)?.clone());
-    if stream.stream.is_none() {
-        return Err(Error::usage(format!(
-            "`{}/{}.sql` declares no stream: give it `format`, `event_time`, `identity` and `partition_key`",
-            config.lake.contracts.display(),
-            stream.name
-        )));
-    }
-    let rejects = Arc::new(table_contract(&contracts, config, "rejects")?.clone());
-    let epochs = Arc::new(table_contract(&contracts, config, "epochs")?.clone());
-    let mut queries = Vec::new();
-    for file in read_queries(&config.queries.dir)?.iter().filter(|file| file.is_standing()) {
-        queries.push(StandingQuery::plan(file, &stream, contracts.get(&file.name)).await?);
-    }
-    Ok(Plans { contracts, stream, rejects, epochs, queries })
-}
-
-/// Plans the standing query of one file.
-///
-/// # Errors
-/// [`Error::Usage`] naming file, line and column; also for a file that holds a batch job.
-pub async fn plan_file(config: &Config, path: &Path) -> Result<StandingQuery> {
-    let contracts = read_folder(&config.lake.contracts)?;
-    let stream = table_contract(&contracts, config, &config.stream.table)?;
-    let file = QueryFile::read(path)?;
-    if !file.is_standing() {
-        return Err(Error::usage(format!(
-            "{} is a batch job: `--from` and `--to` select the windows of a standing query",
-            path.display()
-        )));
-    }
-    StandingQuery::plan(&file, stream, contracts.get(&file.name)).await
-}
-
-fn table_contract<'a>(
-    contracts: &'a BTreeMap<Arc<str>, TableContract>,
-    config: &Config,
-    name: &str,
-) -> Result<&'a TableContract> {
-    contracts.get(name).ok_or_else(|| {
-        Error::usage(format!("no contract `{name}.sql` in `{}` (`lake.contracts`)", config.lake.contracts.display()))
-    })
-}
-
 /// Takes the lake over and brings everything to the newest decided slot.
 ///
 /// # Errors
 /// See [`super::start`].
 pub(super) async fn recover(job: &Job) -> Result<Recovered> {
     let config = &job.config;
-    let plans = plan(config).await?;
+    let plans = Plans::read(config).await?;
     let contracts =
         Contracts { stream: plans.stream.clone(), rejects: plans.rejects.clone(), epochs: plans.epochs.clone() };
     let lake = Lake::open(&config.lake.url)?;
@@ -223,7 +163,7 @@ fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -
                 // A new query starts at its first whole window: the one the watermark stands in.
                 let closed_until = match before {
                     Some(before) => before.closed_until,
-                    None => base.watermark.map(|w| query.window().closed_until(w, query.allowed_lateness())),
+                    None => queries.closable_until(&query, base.watermark),
                 };
                 let end_of_input = before.is_some_and(|b| b.end_of_input);
                 let query = Arc::new(query);
@@ -252,7 +192,7 @@ async fn rebuild(
     facts: &mut Facts,
 ) -> Result<()> {
     let horizon = base.watermark.map_or(Micros::MIN, |w| w.saturating_sub(queries.lateness_max()));
-    let from: Vec<Micros> = queries.windowed.iter().map(|w| w.query.window().on_time_from(w.closed_until)).collect();
+    let from: Vec<Micros> = queries.of_stream().map(|w| w.query.window().on_time_from(w.closed_until)).collect();
     let oldest = from.iter().copied().chain([horizon]).min().unwrap_or(horizon);
     let mut rows = lake.stream_rows(oldest, None).await?;
     let mut count = 0;
@@ -261,15 +201,32 @@ async fn rebuild(
         let recent = since(&batch, &lake.stream, horizon)?;
         let times = event_times(&recent, &lake.stream)?.values().to_vec();
         duplicates.restore(&lake.hasher.identities(&lake.stream, &recent)?, &times, horizon);
-        for windowed in &mut queries.windowed {
+        for windowed in queries.windowed.iter_mut().filter(|w| *w.query.driver() == Driver::Stream) {
             windowed.refold(&batch, &lake.stream).await?;
         }
     }
     duplicates.restore(&[], &[], horizon);
+    count += rebuild_children(lake, queries).await?;
     if count > 0 {
         facts.notes.push(format!("rebuilt open windows from {count} rows of the lake"));
     }
     Ok(())
+}
+
+/// Folds the rows of their parents' tables into the open windows of views on views.
+async fn rebuild_children(lake: &LakeState, queries: &mut Queries) -> Result<usize> {
+    let mut count = 0;
+    for windowed in &mut queries.windowed {
+        let Driver::View(parent) = windowed.query.driver() else { continue };
+        let Some(time) = parent.time() else { continue };
+        let from = windowed.query.window().on_time_from(windowed.closed_until);
+        let mut rows = lake.view_rows(&parent.name, time, from).await?;
+        while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
+            count += batch.num_rows();
+            windowed.fold(&[batch]).await?;
+        }
+    }
+    Ok(count)
 }
 
 /// The rows with an event time at or after `horizon`: older ones may be hours of an open window, and their identities are
@@ -342,5 +299,17 @@ impl LakeState {
         let rows = self.session.read_table(table.provider(None).await?).context(doing)?;
         let rows = rows.filter(wanted).context(doing)?.select(columns).context(doing)?;
         rows.execute_stream().await.context(doing)
+    }
+
+    /// Rows of a view's table with `from <= time`, in the table's schema.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the lake does not answer.
+    async fn view_rows(&self, view: &str, time: &str, from: Micros) -> Result<SendableRecordBatchStream> {
+        let doing = || format!("reading the table `{view}`");
+        let table = self.tables.get(view).ok_or_else(|| Error::broken(format!("the table `{view}` is not open")))?;
+        let bound = lit(ScalarValue::TimestampMicrosecond(Some(from), Some("UTC".into())));
+        let rows = self.session.read_table(table.provider(None).await?).context(doing)?;
+        rows.filter(col(time).gt_eq(bound)).context(doing)?.execute_stream().await.context(doing)
     }
 }

@@ -1,8 +1,9 @@
 //! Batch statements: any SQL over the lake's tables, windows included.
 //!
-//! The one law: a statement is parsed, rewritten and given its parameters before a session sees it; the session's tables
+//! The one law: a statement is parsed, rewritten and given its parameters before a session plans it; the session's tables
 //! are the caller's.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use datafusion::dataframe::DataFrame;
@@ -15,10 +16,10 @@ use super::file::{Job, QueryFile, parse_statement, start_of};
 use super::functions::calls;
 use super::params::{self, Params};
 use super::place::Refusal;
-use super::windows::rewrite;
+use super::windows::{hidden_in, rewrite};
 use crate::error::Result;
 
-/// A statement ready to be planned: windows rewritten, parameters bound.
+/// A statement ready to be planned, its parameters at hand.
 #[derive(Clone, Debug)]
 pub struct BatchStatement {
     /// What messages call the text.
@@ -52,13 +53,12 @@ impl BatchStatement {
         Self::new(&path, at, statement, params).map_err(|refusal| refusal.in_file(&path))
     }
 
-    pub(super) fn new(path: &str, at: Span, mut statement: Statement, params: Params) -> Result<Self, Refusal> {
+    pub(super) fn new(path: &str, at: Span, statement: Statement, params: Params) -> Result<Self, Refusal> {
         params::check(&statement, &params)?;
-        rewrite(&mut statement)?;
         Ok(Self { path: path.to_owned(), at, statement, params })
     }
 
-    /// The statement as plain SQL of the session made by [`super::session()`].
+    /// The statement as text; one made from a standing query is plain SQL of the session made by [`super::session()`].
     pub fn sql(&self) -> String {
         self.statement.to_string()
     }
@@ -69,8 +69,9 @@ impl BatchStatement {
 /// # Errors
 /// [`crate::Error::Usage`] with file, line and column for what the planner refuses, with the nearest right name.
 pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Result<DataFrame> {
-    let BatchStatement { path, at, statement, params } = batch;
+    let BatchStatement { path, at, mut statement, params } = batch;
     let tables = tables(context);
+    rewrite(&mut statement, &hidden(context, &tables).await).map_err(|refusal| refusal.or_at(at).in_file(&path))?;
     let calls = match &statement {
         Statement::Statement(statement) => calls(statement.as_ref()),
         _ => Vec::new(),
@@ -81,6 +82,17 @@ pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Resul
         plan = plan.with_param_values(params.into_iter().collect::<Vec<_>>()).map_err(refuse)?;
     }
     context.execute_logical_plan(plan).await.map_err(refuse)
+}
+
+/// Columns that windows take the place of, of the tables that have some.
+async fn hidden(context: &SessionContext, tables: &[String]) -> BTreeMap<String, Vec<&'static str>> {
+    let mut hidden = BTreeMap::new();
+    for table in tables {
+        // A table that cannot be opened is told by whoever reads it.
+        let Ok(provider) = context.table_provider(table.as_str()).await else { continue };
+        hidden.insert(table.to_lowercase(), hidden_in(&provider.schema()));
+    }
+    hidden
 }
 
 fn tables(context: &SessionContext) -> Vec<String> {

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 
-use super::testing::{NOON, cut, lake, one_shot, plan, rows, shown, transactions, windowed};
+use super::testing::{NOON, catalog, cut, lake, one_shot, plan, rows, shown, windowed};
 use super::{StandingQuery, TimeRange, read_queries, run_batch};
 use crate::clock::MICROS_PER_SECOND;
 
@@ -285,7 +285,7 @@ async fn the_shipped_queries_have_the_promised_columns_and_stream_to_the_batch_a
     for (name, columns) in promised {
         let file = files.iter().find(|file| file.name.as_ref() == name).unwrap();
         assert!(!file.comment.is_empty(), "{name}");
-        let query = StandingQuery::plan(file, &transactions(), None).await.unwrap();
+        let query = StandingQuery::plan(file, &catalog([])).await.unwrap();
         assert_eq!(query.output().columns.iter().map(|c| c.name.as_ref()).collect::<Vec<_>>(), columns);
         let (live, batch) = match &query {
             StandingQuery::Windowed(windowed) => {

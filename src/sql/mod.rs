@@ -12,6 +12,7 @@
 //! ```
 
 mod batch;
+mod catalog;
 mod feed;
 mod file;
 mod functions;
@@ -20,6 +21,7 @@ mod output;
 mod params;
 mod place;
 mod refuse;
+mod relation;
 mod session;
 mod spec;
 mod split;
@@ -30,6 +32,7 @@ mod windowed;
 mod windows;
 
 pub use batch::{BatchStatement, run_batch};
+pub use catalog::{Catalog, Driver, ViewDriver, plan_all, with_parents};
 pub use file::{QueryFile, read_queries};
 pub use params::{Params, parse_params};
 pub use session::session;

@@ -1,9 +1,10 @@
 //! Every refusal with its sentence: the text of a query file, and the message it must give.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::testing::{plan, transactions};
-use super::{QueryFile, StandingQuery};
+use super::testing::{catalog, plan, transactions};
+use super::{Catalog, QueryFile, StandingQuery};
 use crate::contract::{Column, Origin, TableContract, timestamp_type};
 use arrow::datatypes::DataType;
 
@@ -55,8 +56,8 @@ fn cases() -> Vec<(String, &'static str)> {
         ("CREATE MATERIALIZED VIEW q AS SELECT DISTINCT event_date, city FROM transactions".into(), "q.sql:1:31: SELECT DISTINCT would have to remember every row"),
         (plain("city", "transactions WHERE city = $city"), "q.sql:3:32: `$city`: a standing query has no parameters"),
         // Sources
-        (plain("city", "transactons"), "q.sql:3:6: no stream `transactons`; did you mean `transactions`?"),
-        (plain("city", "customers"), "q.sql:3:6: no stream `customers`; there is `transactions`"),
+        (plain("city", "transactons"), "q.sql:3:6: no stream or view `transactons`; did you mean `transactions`?"),
+        (plain("city", "customers"), "q.sql:3:6: no stream or view `customers`; there is `transactions`"),
         (plain("city", "transactions JOIN cards USING (card_token)"), "q.sql:3:24: more than one source: joins are not supported yet"),
         (plain("city", "transactions, cards"), "q.sql:3:20: more than one source"),
         (plain("city", "(SELECT * FROM transactions) t"), "q.sql:3:7: a subquery is not supported yet in a standing query; write one SELECT directly over `transactions`"),
@@ -68,7 +69,7 @@ fn cases() -> Vec<(String, &'static str)> {
         (plain("city", "TUMBLE(transactions, event_time, '1 minute')"), "q.sql:3:39: the window's size is a literal like `INTERVAL '1 minute'`"),
         (plain("city", "TUMBLE(transactions, event_time, INTERVAL '1 month')"), "q.sql:3:48: the window's size: `1 month` has no fixed length"),
         (plain("city", "TUMBLE(transactions, event_time, INTERVAL '0 seconds')"), "q.sql:3:48: the window's size must be positive"),
-        (plain("city", "TUMBLE(transaction, event_time, INTERVAL '1 minute')"), "q.sql:3:13: no stream `transaction`; did you mean `transactions`?"),
+        (plain("city", "TUMBLE(transaction, event_time, INTERVAL '1 minute')"), "q.sql:3:13: no stream or view `transaction`; did you mean `transactions`?"),
         (plain("city", "TUMBLE(transactions, event_tim, INTERVAL '1 minute')"), "q.sql:3:27: no column `event_tim`; did you mean `event_time`?"),
         (plain("city", "TUMBLE(transactions, unix_time, INTERVAL '1 minute')"), "q.sql:3:27: a window's time is the stream's event time `event_time`, not `unix_time`"),
         // Groups
@@ -132,7 +133,7 @@ fn contract(columns: &[(&str, DataType)]) -> TableContract {
 
 async fn against(text: &str, columns: &[(&str, DataType)]) -> crate::Result<StandingQuery> {
     let file = QueryFile::parse(Path::new("queries/q.sql"), text)?;
-    StandingQuery::plan(&file, &transactions(), Some(&contract(columns))).await
+    StandingQuery::plan(&file, &catalog([contract(columns)])).await
 }
 
 #[tokio::test]
@@ -184,8 +185,7 @@ async fn what_would_be_rounded_is_refused_and_what_is_wider_is_taken() {
 async fn a_batch_job_cannot_stand_and_a_table_without_format_is_no_stream() {
     let error = plan("SELECT 1").await.unwrap_err().to_string();
     assert!(error.contains("a batch job cannot stand"), "{error}");
-    let file = QueryFile::parse(Path::new("q.sql"), &plain("city", "transactions")).unwrap();
     let table = TableContract { stream: None, ..transactions() };
-    let error = StandingQuery::plan(&file, &table, None).await.unwrap_err().to_string();
+    let error = Catalog::new(table.into(), BTreeMap::new()).unwrap_err().to_string();
     assert_eq!(error, "`transactions` is no stream: its contract names no `format`");
 }

@@ -10,47 +10,36 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, ObjectName, Query, Select, SetExpr, Spanned, TableAlias, TableFactor, Value, ValueWithSpan,
-    Visit, Visitor,
+    Expr, GroupByExpr, Query, Select, SetExpr, Spanned, Value, ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::file::{View, normal};
+use super::catalog::Catalog;
+use super::file::View;
 use super::functions::Functions;
-use super::place::{Refusal, did_you_mean};
-use super::windows::{WINDOW_END, WINDOW_START, WindowCall, window_call};
-use crate::contract::TableContract;
+use super::place::Refusal;
+use super::relation::{Shape, Source, source};
+use super::windows::{WINDOW_END, WINDOW_START};
 
-/// Where a standing query's rows come from.
-#[derive(Clone, Debug)]
-pub(super) enum Source {
-    Windowed(Box<WindowCall>),
-    Stateless { table: ObjectName, alias: Option<TableAlias> },
-}
-
-/// Checks a view's text; `event_time` is the stream's.
-pub(super) fn check(
-    view: &View,
-    state: &SessionState,
-    stream: &TableContract,
-    event_time: &str,
-) -> Result<Source, Refusal> {
+/// Checks a view's text.
+pub(super) fn check(view: &View, state: &SessionState, catalog: &Catalog) -> Result<Source, Refusal> {
     let select = plain_select(&view.query)?;
     clauses(select)?;
-    let source = source(select, stream, event_time)?;
+    let source = source(select, catalog)?;
+    let event_time = catalog.event_time.as_ref();
     let mut calls = Calls { functions: Functions::of(state), event_time, queries: 0, aggregates: Vec::new() };
     if let ControlFlow::Break(refusal) = view.query.visit(&mut calls) {
         return Err(refusal);
     }
     group_by(select)?;
-    if let (Source::Stateless { .. }, Some((_, at))) = (&source, view.allowed_lateness) {
+    if let (Shape::Stateless { .. }, Some((_, at))) = (&source.shape, view.allowed_lateness) {
         return Err(Refusal::new(at, "`allowed_lateness` is for windows; without one no row is late"));
     }
-    if let (Source::Stateless { .. }, Some(at)) = (&source, aggregation(select, &calls.aggregates)) {
+    if let (Shape::Stateless { table, .. }, Some(at)) = (&source.shape, aggregation(select, &calls.aggregates)) {
+        let time = source.time.as_deref().unwrap_or(event_time);
         let message = format!(
-            "an aggregate over the whole stream never ends; read `TUMBLE({}, {event_time}, INTERVAL '1 minute')` and \
-             group by `{WINDOW_START}`, `{WINDOW_END}`",
-            stream.name
+            "an aggregate over the whole stream never ends; read `TUMBLE({table}, {time}, INTERVAL '1 minute')` and \
+             group by `{WINDOW_START}`, `{WINDOW_END}`"
         );
         return Err(Refusal::new(at, message));
     }
@@ -146,73 +135,6 @@ fn clauses(select: &Select) -> Result<(), Refusal> {
         }
         None => Ok(()),
     }
-}
-
-fn source(select: &Select, stream: &TableContract, event_time: &str) -> Result<Source, Refusal> {
-    let Some(first) = select.from.first() else {
-        return Err(Refusal::new(select.select_token.0.span, format!("no FROM; write `FROM {}`", stream.name)));
-    };
-    let second = select.from.get(1).map(|more| more.relation.span());
-    if let Some(at) = first.joins.first().map(|join| join.relation.span()).or(second) {
-        let message = "more than one source: joins are not supported yet; write a batch query over the lake's tables";
-        return Err(Refusal::new(at, message));
-    }
-    if let Some(call) = window_call(&first.relation)? {
-        check_table(&call.table, stream)?;
-        check_time(&call.time, stream, event_time)?;
-        return Ok(Source::Windowed(Box::new(call)));
-    }
-    match &first.relation {
-        TableFactor::Table { name, alias, args: None, version: None, sample: None, .. } => {
-            check_table(name, stream)?;
-            Ok(Source::Stateless { table: name.clone(), alias: alias.clone() })
-        }
-        TableFactor::Table { name, args: Some(_), .. } => {
-            let message = format!(
-                "no table function `{name}`; write `TUMBLE({}, {event_time}, INTERVAL '1 minute')`",
-                stream.name
-            );
-            Err(Refusal::new(name.span(), message))
-        }
-        TableFactor::Derived { subquery, .. } => {
-            let message = format!(
-                "a subquery is not supported yet in a standing query; write one SELECT directly over `{0}` or `TUMBLE({0}, …)`",
-                stream.name
-            );
-            Err(Refusal::new(subquery.span(), message))
-        }
-        other => {
-            let message = format!("`{other}` is not supported in a standing query; read `{}`", stream.name);
-            Err(Refusal::new(other.span(), message).or_at(select.select_token.0.span))
-        }
-    }
-}
-
-fn check_table(name: &ObjectName, stream: &TableContract) -> Result<(), Refusal> {
-    match name.0.as_slice() {
-        [part] if part.as_ident().is_some_and(|ident| normal(ident) == *stream.name) => Ok(()),
-        _ => {
-            let hint = did_you_mean(&name.to_string(), [stream.name.as_ref()]);
-            Err(Refusal::new(name.span(), format!("no stream `{name}`{hint}")))
-        }
-    }
-}
-
-fn check_time(time: &Expr, stream: &TableContract, event_time: &str) -> Result<(), Refusal> {
-    let Expr::Identifier(name) = time else {
-        let message = format!("a window's time is the column `{event_time}`, not `{time}`");
-        return Err(Refusal::new(time.span(), message));
-    };
-    let column = normal(name);
-    if column == event_time {
-        return Ok(());
-    }
-    if stream.column(&column).is_some() {
-        let message = format!("a window's time is the stream's event time `{event_time}`, not `{name}`");
-        return Err(Refusal::new(name.span, message));
-    }
-    let hint = did_you_mean(&column, stream.columns.iter().map(|column| column.name.as_ref()));
-    Err(Refusal::new(name.span, format!("no column `{name}`{hint}")))
 }
 
 fn group_by(select: &Select) -> Result<(), Refusal> {

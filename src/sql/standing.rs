@@ -14,13 +14,15 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use sha2::{Digest, Sha256};
 
 use super::batch::{BatchStatement, display, select};
+use super::catalog::{Catalog, Driver, Time, ViewKind, ViewSource, inline};
 use super::feed::FeedTable;
 use super::file::{Job, QueryFile, View};
 use super::functions::calls;
 use super::output::Output;
 use super::params::Params;
 use super::place::Refusal;
-use super::refuse::{Source, check, check_plan};
+use super::refuse::{check, check_plan, plain_select};
+use super::relation::{Shape, Source, times_of};
 use super::session::standing_session;
 use super::split::split;
 use super::stateless::StatelessQuery;
@@ -40,25 +42,46 @@ pub enum StandingQuery {
 }
 
 impl StandingQuery {
-    /// Plans a materialized view over `stream`. `table` is the contract of the table it fills, when the lake declares
-    /// one; else the columns follow from the query.
+    /// Plans a materialized view over what the catalog offers. Where the lake declares a table of the view's name, the
+    /// view must give exactly its columns; else the columns follow from the query.
     ///
     /// # Errors
     /// [`Error::Usage`] as `file:line:column: sentence` for everything that cannot run, or whose streamed answer could
     /// differ from the batch answer.
-    pub async fn plan(file: &QueryFile, stream: &TableContract, table: Option<&TableContract>) -> Result<Self> {
+    pub async fn plan(file: &QueryFile, catalog: &Catalog) -> Result<Self> {
         let path = display(&file.path);
         let Job::Standing(view) = &file.job else {
             return Err(Error::usage(format!(
                 "{path}: a batch job cannot stand; write `CREATE MATERIALIZED VIEW name AS …`"
             )));
         };
-        let Some(declared) = &stream.stream else {
-            return Err(Error::usage(format!("`{}` is no stream: its contract names no `format`", stream.name)));
+        plan(file, view, catalog).await.map_err(|refusal| refusal.or_at(view.at).in_file(&path))
+    }
+
+    /// Whose rows the query folds.
+    pub fn driver(&self) -> &Driver {
+        &self.definition().source.driver
+    }
+
+    /// The query as the source of others.
+    pub(super) fn as_source(&self) -> ViewSource {
+        let definition = self.definition();
+        let kind = match self {
+            Self::Windowed(query) => ViewKind::Windowed(query.window()),
+            Self::Stateless(_) => {
+                let mut query = definition.query.clone();
+                inline(&mut query, &definition.source.inlined);
+                ViewKind::Stateless { query, driver: definition.source.driver.clone() }
+            }
         };
-        plan(file, view, stream, &declared.event_time, table)
-            .await
-            .map_err(|refusal| refusal.or_at(view.at).in_file(&path))
+        ViewSource { contract: self.output().clone(), times: definition.times.clone(), kind }
+    }
+
+    fn definition(&self) -> &Definition {
+        match self {
+            Self::Windowed(query) => &query.definition,
+            Self::Stateless(query) => &query.definition,
+        }
     }
 
     /// The materialized view's name, which is its table's.
@@ -114,9 +137,10 @@ pub(super) struct Definition {
     path: String,
     at: Span,
     query: Box<Query>,
-    source: Source,
-    event_time: Arc<str>,
-    /// The column that holds the date of the event time, when the table is partitioned by it.
+    pub(super) source: Source,
+    /// Columns of the answer that tell the time.
+    times: Vec<(Arc<str>, Time)>,
+    /// The column of the stream's table that holds the date of the event time, when it is partitioned by it.
     event_date: Option<Arc<str>>,
 }
 
@@ -134,29 +158,39 @@ impl Definition {
             conditions.extend(date_literal(range.from).map(|from| format!("{date} >= {from}")));
             conditions.extend(date_literal(range.to.saturating_sub(1)).map(|last| format!("{date} <= {last}")));
         }
-        let source = match (&self.source, range) {
-            (Source::Windowed(call), range) => call.subquery(range, &conditions)?,
-            (Source::Stateless { .. }, None) => return Ok(self.query.clone()),
-            (Source::Stateless { table, alias }, Some(range)) => {
-                conditions.extend(time_conditions(&self.event_time, range));
-                narrowed(table, alias.clone(), &conditions)?
-            }
-        };
         let mut query = self.query.clone();
-        replace_source(&mut query, source);
+        match (&self.source.shape, range) {
+            (Shape::Windowed(call), range) => replace_source(&mut query, call.subquery(range, &conditions)?),
+            (Shape::Stateless { .. }, None) => {}
+            (Shape::Stateless { table, alias }, Some(range)) => {
+                conditions.extend(range_conditions(&self.source.times, range));
+                replace_source(&mut query, narrowed(table, alias.clone(), &conditions)?);
+            }
+        }
+        inline(&mut query, &self.source.inlined);
         Ok(query)
     }
 }
 
-async fn plan(
-    file: &QueryFile,
-    view: &View,
-    stream: &TableContract,
-    event_time: &Arc<str>,
-    table: Option<&TableContract>,
-) -> Result<StandingQuery, Refusal> {
+/// What puts a row's times into a range: its event time, or its whole window.
+fn range_conditions(times: &[(Arc<str>, Time)], range: TimeRange) -> Vec<String> {
+    let conditions = |(name, time): &(Arc<str>, Time)| {
+        let [from, before] = time_conditions(name, range);
+        match time {
+            Time::Event => vec![from, before],
+            Time::WindowStart => vec![from],
+            Time::WindowEnd => {
+                time_conditions(name, TimeRange { to: range.to.saturating_add(1), ..range })[1..].to_vec()
+            }
+        }
+    };
+    times.iter().flat_map(conditions).collect()
+}
+
+async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<StandingQuery, Refusal> {
     let context = standing_session();
-    let source = check(view, &context.state(), stream, event_time)?;
+    let source = check(view, &context.state(), catalog)?;
+    let (name, schema) = driving_table(&source, catalog);
     let mut definition = Definition {
         name: Arc::clone(&file.name),
         fingerprint: String::new(),
@@ -164,22 +198,36 @@ async fn plan(
         path: display(&file.path),
         at: view.at,
         query: view.query.clone(),
+        times: times_of(plain_select(&view.query)?, &source.times),
+        event_date: match source.driver {
+            Driver::Stream if source.inlined.is_empty() => event_date(&catalog.stream, &catalog.event_time),
+            _ => None,
+        },
         source,
-        event_time: Arc::clone(event_time),
-        event_date: event_date(stream, event_time),
     };
     let calls = calls(&view.query);
-    let refuse = |error| Refusal::planner(&error, &[stream.name.to_string()], &calls);
-    context.register_table(stream.name.as_ref(), Arc::new(FeedTable::new(input_schema(stream)))).map_err(refuse)?;
+    let refuse = |error| Refusal::planner(&error, &[name.to_string()], &calls);
+    context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema))).map_err(refuse)?;
     let statement: Statement = select(definition.select_over(None)?);
     let logical = context.state().statement_to_plan(statement).await.map_err(refuse)?;
-    check_plan(view, &logical, matches!(definition.source, Source::Windowed(_)))?;
+    check_plan(view, &logical, matches!(definition.source.shape, Shape::Windowed(_)))?;
     definition.fingerprint = fingerprint(&logical);
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
     let fields: Vec<_> = optimized.schema().fields().iter().cloned().collect();
-    let output = Output::plan(file, view, &fields, table)?;
+    let output = Output::plan(file, view, &fields, catalog.contract(&file.name))?;
     physical(&context, definition, &logical, output).await.map_err(refuse)
+}
+
+/// The table whose rows drive the query, and their schema.
+fn driving_table(source: &Source, catalog: &Catalog) -> (Arc<str>, SchemaRef) {
+    match &source.driver {
+        Driver::Stream => (Arc::clone(&catalog.stream.name), input_schema(&catalog.stream)),
+        Driver::View(parent) => {
+            let schema = catalog.view(&parent.name).map_or_else(|| Arc::new(Schema::empty()), |v| v.contract.schema());
+            (Arc::clone(&parent.name), schema)
+        }
+    }
 }
 
 async fn physical(
@@ -190,12 +238,12 @@ async fn physical(
 ) -> datafusion::error::Result<StandingQuery> {
     let plan = context.state().create_physical_plan(logical).await?;
     let task = context.task_ctx();
-    Ok(match &definition.source {
-        Source::Windowed(call) => {
+    Ok(match &definition.source.shape {
+        Shape::Windowed(call) => {
             let window = call.spec;
             StandingQuery::Windowed(WindowedQuery { split: split(&plan)?, definition, window, output, task })
         }
-        Source::Stateless { .. } => StandingQuery::Stateless(StatelessQuery { definition, plan, output, task }),
+        Shape::Stateless { .. } => StandingQuery::Stateless(StatelessQuery { definition, plan, output, task }),
     })
 }
 

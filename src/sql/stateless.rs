@@ -9,6 +9,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::batch::BatchStatement;
+use super::catalog::Driver;
 use super::feed::run;
 use super::output::Output;
 use super::standing::Definition;
@@ -34,6 +35,11 @@ impl StatelessQuery {
     /// SHA-256 (hex) of the normalised plan: the same for texts that differ in comments and layout only.
     pub fn fingerprint(&self) -> &str {
         &self.definition.fingerprint
+    }
+
+    /// Whose rows the query folds.
+    pub fn driver(&self) -> &Driver {
+        &self.definition.source.driver
     }
 
     /// The table the query fills.

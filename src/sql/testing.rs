@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::standing::input_schema;
-use super::{QueryFile, StandingQuery, WindowedQuery, run_batch, session};
+use super::{Catalog, QueryFile, StandingQuery, WindowedQuery, run_batch, session};
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::contract::{Column, Format, InputField, Origin, StreamContract, TableContract, timestamp_type};
 
@@ -121,10 +121,16 @@ pub(crate) fn cut(rows: &RecordBatch, seed: u64, parts: usize) -> Vec<RecordBatc
     cuts.windows(2).map(|cut| rows.slice(cut[0], cut[1] - cut[0])).collect()
 }
 
+/// [`transactions`], and the contracts of tables.
+pub(crate) fn catalog(tables: impl IntoIterator<Item = TableContract>) -> Catalog {
+    let tables = tables.into_iter().map(|table| (Arc::clone(&table.name), table)).collect();
+    Catalog::new(Arc::new(transactions()), tables).unwrap()
+}
+
 /// Plans the text of a query file against [`transactions`].
 pub(crate) async fn plan(text: &str) -> crate::Result<StandingQuery> {
     let file = QueryFile::parse(Path::new("queries/q.sql"), text)?;
-    StandingQuery::plan(&file, &transactions(), None).await
+    StandingQuery::plan(&file, &catalog([])).await
 }
 
 /// As [`plan`], for a query over windows.

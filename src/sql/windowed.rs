@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::execution::TaskContext;
 
 use super::batch::BatchStatement;
+use super::catalog::Driver;
 use super::feed::run;
 use super::output::Output;
 use super::spec::WindowSpec;
@@ -38,6 +39,11 @@ impl WindowedQuery {
     /// SHA-256 (hex) of the normalised plan: the same for texts that differ in comments and layout only.
     pub fn fingerprint(&self) -> &str {
         &self.definition.fingerprint
+    }
+
+    /// Whose rows the query folds.
+    pub fn driver(&self) -> &Driver {
+        &self.definition.source.driver
     }
 
     /// The table the query fills.

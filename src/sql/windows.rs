@@ -5,8 +5,10 @@
 //! Tables named inside a function's arguments are not resolved by DataFusion's planner, hence the rewrite.
 //! The other windows of the language (HOP, CUMULATE, SESSION) will be further arms of [`window_call`].
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use arrow::datatypes::Schema;
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, SetExpr, Spanned, Statement as SqlStatement, TableAlias,
@@ -47,6 +49,8 @@ pub(super) struct WindowCall {
     pub(super) table: ObjectName,
     pub(super) time: Expr,
     pub(super) alias: Option<TableAlias>,
+    /// Columns of the table that the window's own take the place of: a view over windows has some of that name.
+    pub(super) hidden: Vec<&'static str>,
 }
 
 /// The window call a table expression is; `None` when it is no window function.
@@ -83,7 +87,8 @@ pub(super) fn window_call(factor: &TableFactor) -> Result<Option<WindowCall>, Re
     };
     let spec = WindowSpec::tumble(interval_literal(size, "the window's size")?, offset)
         .ok_or_else(|| Refusal::new(size.span(), "the window's size must be positive"))?;
-    Ok(Some(WindowCall { spec, table: table_name(table)?, time: (*time).clone(), alias: alias.clone() }))
+    let (table, time, alias) = (table_name(table)?, (*time).clone(), alias.clone());
+    Ok(Some(WindowCall { spec, table, time, alias, hidden: Vec::new() }))
 }
 
 fn table_name(argument: &Expr) -> Result<ObjectName, Refusal> {
@@ -92,6 +97,11 @@ fn table_name(argument: &Expr) -> Result<ObjectName, Refusal> {
         Expr::CompoundIdentifier(parts) => Ok(ObjectName::from(parts.clone())),
         other => Err(Refusal::new(other.span(), format!("the first argument of `TUMBLE` is a table, not `{other}`"))),
     }
+}
+
+/// Columns of a table that a window's own take the place of.
+pub(super) fn hidden_in(schema: &Schema) -> Vec<&'static str> {
+    [WINDOW_START, WINDOW_END].into_iter().filter(|name| schema.index_of(name).is_ok()).collect()
 }
 
 impl WindowCall {
@@ -108,7 +118,11 @@ impl WindowCall {
             conditions.push(format!("{start} >= {}", timestamp(from)));
             conditions.push(format!("{end} <= {}", timestamp(to)));
         }
-        let select = format!("SELECT *, {start} AS {WINDOW_START}, {end} AS {WINDOW_END} FROM {TABLE_SLOT}");
+        let all = match self.hidden.as_slice() {
+            [] => "*".to_owned(),
+            hidden => format!("* EXCEPT ({})", hidden.join(", ")),
+        };
+        let select = format!("SELECT {all}, {start} AS {WINDOW_START}, {end} AS {WINDOW_END} FROM {TABLE_SLOT}");
         fill(&select, &conditions, &self.table, Some(&self.time), self.alias.clone())
     }
 }
@@ -188,14 +202,19 @@ impl VisitorMut for Slots<'_> {
     }
 }
 
-pub(super) fn rewrite(statement: &mut Statement) -> Result<(), Refusal> {
+/// Puts a subquery in the place of every window call; `hidden` tells [`WindowCall::hidden`] of the tables by name.
+pub(super) fn rewrite(
+    statement: &mut Statement,
+    hidden: &BTreeMap<String, Vec<&'static str>>,
+) -> Result<(), Refusal> {
+    let mut walk = Rewrite(hidden);
     let flow = match statement {
-        Statement::Statement(statement) => statement.visit(&mut Rewrite),
+        Statement::Statement(statement) => statement.visit(&mut walk),
         Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => query.visit(&mut Rewrite),
+            CopyToSource::Query(query) => query.visit(&mut walk),
             CopyToSource::Relation(_) => ControlFlow::Continue(()),
         },
-        Statement::Explain(explain) => return rewrite(&mut explain.statement),
+        Statement::Explain(explain) => return rewrite(&mut explain.statement, hidden),
         Statement::CreateExternalTable(_) | Statement::Reset(_) => ControlFlow::Continue(()),
     };
     match flow {
@@ -204,13 +223,17 @@ pub(super) fn rewrite(statement: &mut Statement) -> Result<(), Refusal> {
     }
 }
 
-struct Rewrite;
+struct Rewrite<'a>(&'a BTreeMap<String, Vec<&'static str>>);
 
-impl VisitorMut for Rewrite {
+impl VisitorMut for Rewrite<'_> {
     type Break = Refusal;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Refusal> {
-        match window_call(factor).and_then(|call| call.map(|call| call.subquery(None, &[])).transpose()) {
+        let subquery = |mut call: WindowCall| {
+            call.hidden = self.0.get(&call.table.to_string().to_lowercase()).cloned().unwrap_or_default();
+            call.subquery(None, &[])
+        };
+        match window_call(factor).and_then(|call| call.map(subquery).transpose()) {
             Ok(Some(subquery)) => *factor = subquery,
             Ok(None) => {}
             Err(refusal) => return ControlFlow::Break(refusal),

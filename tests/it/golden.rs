@@ -5,10 +5,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
-use crate::support::{Scratch, text};
+use crate::support::{Scratch, interrupt, slots, wait_for};
 
 /// Floats may differ in the last digits: sums are associative only in exact types.
 const FLOAT_TOLERANCE: f64 = 1e-9;
@@ -118,27 +116,4 @@ fn stopped_and_resumed() {
     scratch.summary(&["--source", &input()]);
     assert_tables("resumed", &scratch);
     scratch.must(&["audit"]);
-}
-
-fn slots(scratch: &Scratch) -> usize {
-    let Ok(entries) = fs::read_dir(scratch.lake().join("_epochs")) else { return 0 };
-    entries.filter(|entry| entry.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|e| e == "json"))).count()
-}
-
-/// Waits until `happened`, or the job has ended by itself (`false`).
-fn wait_for(job: &mut Child, happened: impl Fn() -> bool) -> bool {
-    let patience = Instant::now() + Duration::from_secs(120);
-    while !happened() {
-        assert!(Instant::now() < patience, "the job makes no progress");
-        if job.try_wait().unwrap().is_some() {
-            return false;
-        }
-        std::thread::yield_now();
-    }
-    true
-}
-
-fn interrupt(job: &Child) {
-    let sent = Command::new("kill").args(["-INT", &job.id().to_string()]).output().unwrap();
-    assert!(sent.status.success(), "{}", text(&sent.stderr));
 }

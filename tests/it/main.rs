@@ -13,3 +13,4 @@ mod rivals;
 mod second_stream;
 mod support;
 mod victim;
+mod views;

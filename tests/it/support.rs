@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -137,6 +138,31 @@ fn readers() -> &'static Path {
         }
         python
     })
+}
+
+/// Slots of the lake so far.
+pub fn slots(scratch: &Scratch) -> usize {
+    let Ok(entries) = fs::read_dir(scratch.lake().join("_epochs")) else { return 0 };
+    entries.filter(|entry| entry.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|e| e == "json"))).count()
+}
+
+/// Waits until `happened`, or the job has ended by itself (`false`).
+pub fn wait_for(job: &mut Child, happened: impl Fn() -> bool) -> bool {
+    let patience = Instant::now() + Duration::from_secs(120);
+    while !happened() {
+        assert!(Instant::now() < patience, "the job makes no progress");
+        if job.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+/// Ctrl-C.
+pub fn interrupt(job: &Child) {
+    let sent = Command::new("kill").args(["-INT", &job.id().to_string()]).output().unwrap();
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
 }
 
 fn must(command: &mut Command) {

@@ -1,0 +1,275 @@
+//! What standing queries may read: the stream, and each other.
+//!
+//! The one law: a view stands behind the views it reads. A view without a window is read through its text, as if it were
+//! written there; one over windows is read through the rows it closes, which are those of its table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+};
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+use super::batch::display;
+use super::file::{Job, QueryFile, View, normal};
+use super::place::Refusal;
+use super::spec::WindowSpec;
+use super::standing::StandingQuery;
+use crate::clock::Micros;
+use crate::contract::TableContract;
+use crate::error::{Error, Result};
+
+/// What a standing query may read.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    pub(super) stream: Arc<TableContract>,
+    pub(super) event_time: Arc<str>,
+    contracts: BTreeMap<Arc<str>, TableContract>,
+    views: BTreeMap<Arc<str>, ViewSource>,
+}
+
+/// Whose rows a standing query folds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Driver {
+    /// The stream's.
+    Stream,
+    /// Those another view closes.
+    View(ViewDriver),
+}
+
+/// A view over windows as the source of another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ViewDriver {
+    /// The view's name, which is its table's.
+    pub name: Arc<str>,
+    window: WindowSpec,
+    /// What the child's time says of the parent's windows; none where the child has no window.
+    time: Option<(Arc<str>, Time)>,
+}
+
+/// What a column says of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Time {
+    /// The stream's event time.
+    Event,
+    WindowStart,
+    WindowEnd,
+}
+
+/// A planned view, as others read it.
+#[derive(Clone, Debug)]
+pub(super) struct ViewSource {
+    pub(super) contract: TableContract,
+    /// Columns a child's windows may go by.
+    pub(super) times: Vec<(Arc<str>, Time)>,
+    pub(super) kind: ViewKind,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum ViewKind {
+    /// Read through its text; its rows come from here.
+    Stateless { query: Box<Query>, driver: Driver },
+    /// Read through its table.
+    Windowed(WindowSpec),
+}
+
+impl Catalog {
+    /// The stream alone. `contracts` are the tables the lake declares, by name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a contract that declares no stream.
+    pub fn new(stream: Arc<TableContract>, contracts: BTreeMap<Arc<str>, TableContract>) -> Result<Self> {
+        let Some(declared) = &stream.stream else {
+            return Err(Error::usage(format!("`{}` is no stream: its contract names no `format`", stream.name)));
+        };
+        let event_time = Arc::clone(&declared.event_time);
+        Ok(Self { stream, event_time, contracts, views: BTreeMap::new() })
+    }
+
+    /// The contract of a table, if the lake declares it.
+    pub(super) fn contract(&self, name: &str) -> Option<&TableContract> {
+        self.contracts.get(name)
+    }
+
+    pub(super) fn view(&self, name: &str) -> Option<&ViewSource> {
+        self.views.get(name)
+    }
+
+    /// The stream and every view, for whoever mistyped one.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.stream.name.as_ref()).chain(self.views.keys().map(AsRef::as_ref))
+    }
+
+    /// Lets the views that follow read this one.
+    pub(super) fn add(&mut self, query: &StandingQuery) {
+        self.views.insert(Arc::clone(query.name()), query.as_source());
+    }
+}
+
+impl ViewDriver {
+    pub(super) fn new(name: Arc<str>, window: WindowSpec, time: Option<(Arc<str>, Time)>) -> Self {
+        Self { name, window, time }
+    }
+
+    /// The same parent, read by windows over another column.
+    pub(super) fn timed(&self, time: Option<(Arc<str>, Time)>) -> Self {
+        Self { time, ..self.clone() }
+    }
+
+    /// The parent's column that is the child's time; none where the child has no window.
+    pub fn time(&self) -> Option<&Arc<str>> {
+        self.time.as_ref().map(|(column, _)| column)
+    }
+
+    /// The time before which no row of the parent will come any more, once it has closed its windows this far.
+    pub fn watermark(&self, closed_until: Micros) -> Micros {
+        match &self.time {
+            Some((_, Time::WindowEnd)) => closed_until.saturating_add(1),
+            _ => self.window.on_time_from(Some(closed_until)),
+        }
+    }
+}
+
+/// Plans every view of these files over `catalog`, parents before children; batch jobs are left out.
+///
+/// # Errors
+/// [`Error::Usage`] as in [`StandingQuery::plan`], and for views that read each other in a circle.
+pub async fn plan_all(files: &[QueryFile], mut catalog: Catalog) -> Result<Vec<StandingQuery>> {
+    let mut planned = Vec::new();
+    for file in in_order(files)? {
+        let query = StandingQuery::plan(file, &catalog).await?;
+        catalog.add(&query);
+        planned.push(query);
+    }
+    Ok(planned)
+}
+
+/// The views a view needs: itself and all it reads, near or far, in the order of `files`.
+pub fn with_parents<'a>(files: &'a [QueryFile], name: &str) -> Vec<&'a QueryFile> {
+    let mut wanted = BTreeSet::from([name.to_owned()]);
+    loop {
+        let of_wanted = files.iter().filter(|file| wanted.contains(file.name.as_ref()));
+        let more: Vec<String> = of_wanted.flat_map(reads).map(|(name, _)| name).collect();
+        let before = wanted.len();
+        wanted.extend(more);
+        if wanted.len() == before {
+            break;
+        }
+    }
+    files.iter().filter(|file| file.is_standing() && wanted.contains(file.name.as_ref())).collect()
+}
+
+/// Views, each after those it reads.
+fn in_order(files: &[QueryFile]) -> Result<Vec<&QueryFile>> {
+    let views = files.iter().filter(|file| file.is_standing()).map(|file| (file.name.as_ref(), file)).collect();
+    let mut walk = Walk { views, done: BTreeSet::new(), path: Vec::new(), order: Vec::new() };
+    for file in files.iter().filter(|file| file.is_standing()) {
+        walk.visit(file)?;
+    }
+    Ok(walk.order)
+}
+
+/// Depth first, with the way it came by.
+struct Walk<'a> {
+    views: BTreeMap<&'a str, &'a QueryFile>,
+    done: BTreeSet<&'a str>,
+    path: Vec<&'a str>,
+    order: Vec<&'a QueryFile>,
+}
+
+impl<'a> Walk<'a> {
+    fn visit(&mut self, file: &'a QueryFile) -> Result<()> {
+        if self.done.contains(file.name.as_ref()) {
+            return Ok(());
+        }
+        self.path.push(&file.name);
+        for (name, at) in reads(file) {
+            let Some(parent) = self.views.get(name.as_str()).copied() else { continue };
+            if let Some(first) = self.path.iter().position(|step| *step == name) {
+                let circle =
+                    self.path[first..].iter().copied().chain([name.as_str()]).collect::<Vec<_>>().join("` → `");
+                let message = format!("views read each other in a circle: `{circle}`; take one of them out of it");
+                return Err(Refusal::new(at, message).in_file(&display(&file.path)));
+            }
+            self.visit(parent)?;
+        }
+        self.path.pop();
+        self.done.insert(&file.name);
+        self.order.push(file);
+        Ok(())
+    }
+}
+
+/// The relations a view names, and where.
+fn reads(file: &QueryFile) -> Vec<(String, Span)> {
+    let Job::Standing(view) = &file.job else { return Vec::new() };
+    relations(view)
+}
+
+fn relations(view: &View) -> Vec<(String, Span)> {
+    let mut names = Names(Vec::new());
+    let _: ControlFlow<()> = view.query.visit(&mut names);
+    names.0
+}
+
+struct Names(Vec<(String, Span)>);
+
+impl Names {
+    fn note(&mut self, name: &Ident) {
+        self.0.push((normal(name), name.span));
+    }
+}
+
+impl Visitor for Names {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        let TableFactor::Table { name, args, .. } = factor else { return ControlFlow::Continue(()) };
+        match args.as_ref().map(|args| args.args.first()) {
+            None => {
+                if let Some(name) = single(name) {
+                    self.note(name);
+                }
+            }
+            Some(Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table))))) => self.note(table),
+            Some(_) => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Puts the texts of views in the place of their names.
+pub(super) fn inline(query: &mut Query, texts: &BTreeMap<Arc<str>, Box<Query>>) {
+    let _: ControlFlow<()> = query.visit(&mut Inline(texts));
+}
+
+struct Inline<'a>(&'a BTreeMap<Arc<str>, Box<Query>>);
+
+impl VisitorMut for Inline<'_> {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        let TableFactor::Table { name, alias, args: None, .. } = &*factor else { return ControlFlow::Continue(()) };
+        let Some(ident) = single(name) else { return ControlFlow::Continue(()) };
+        if let Some(query) = self.0.get(normal(ident).as_str()) {
+            let alias = alias.clone().unwrap_or_else(|| alias_of(ident));
+            *factor =
+                TableFactor::Derived { lateral: false, subquery: query.clone(), alias: Some(alias), sample: None };
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn alias_of(name: &Ident) -> datafusion::sql::sqlparser::ast::TableAlias {
+    datafusion::sql::sqlparser::ast::TableAlias { explicit: true, name: name.clone(), columns: Vec::new(), at: None }
+}
+
+/// A name of one part.
+pub(super) fn single(name: &ObjectName) -> Option<&Ident> {
+    match name.0.as_slice() {
+        [part] => part.as_ident(),
+        _ => None,
+    }
+}
