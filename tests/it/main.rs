@@ -5,6 +5,7 @@
 mod cards;
 mod damage;
 mod end_to_end;
+mod fraud;
 mod golden;
 mod house;
 mod kill;
