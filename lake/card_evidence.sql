@@ -1,7 +1,7 @@
--- What speaks against a card, per ten minutes in which something does. No alert yet: see fraud_score.
+-- What speaks against a card, per half hour in which something does. No alert yet: see fraud_score.
 CREATE TABLE card_evidence (
-  window_start     TIMESTAMP NOT NULL COMMENT 'first instant of the ten minutes, UTC',
-  window_end       TIMESTAMP NOT NULL COMMENT 'first instant after them, UTC',
+  window_start     TIMESTAMP NOT NULL COMMENT 'first instant of the half hour, UTC',
+  window_end       TIMESTAMP NOT NULL COMMENT 'first instant after it, UTC',
   event_date       DATE NOT NULL COMMENT 'UTC date of window_start',
   card_token       STRING NOT NULL COMMENT 'keyed token of the card number',
   purchases        BIGINT NOT NULL COMMENT 'how many suspect purchases: one point each',

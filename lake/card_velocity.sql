@@ -2,7 +2,7 @@
 CREATE TABLE card_velocity (
   window_start     TIMESTAMP NOT NULL COMMENT 'first instant of the six hours looked at, UTC',
   window_end       TIMESTAMP NOT NULL COMMENT 'first instant after them, UTC: when the alert is due',
-  event_date       DATE NOT NULL COMMENT 'UTC date of the newest ten minutes of the window',
+  event_date       DATE NOT NULL COMMENT 'UTC date of the newest half hour of the window',
   card_token       STRING NOT NULL COMMENT 'keyed token of the card number',
   rule             STRING NOT NULL COMMENT 'which rule fired: the name of this table',
   evidence         STRING NOT NULL COMMENT 'why, in words',

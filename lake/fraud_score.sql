@@ -1,8 +1,8 @@
 -- One row an alert: a card whose points reached seven. Raised once a burst, by the window in which they did.
 CREATE TABLE fraud_score (
-  window_start     TIMESTAMP NOT NULL COMMENT 'first instant of the 36 hours looked at, UTC',
+  window_start     TIMESTAMP NOT NULL COMMENT 'first instant of the 30 hours looked at, UTC',
   window_end       TIMESTAMP NOT NULL COMMENT 'first instant after them, UTC: when the alert is due',
-  event_date       DATE NOT NULL COMMENT 'UTC date of the newest ten minutes of the window',
+  event_date       DATE NOT NULL COMMENT 'UTC date of the newest half hour of the window',
   card_token       STRING NOT NULL COMMENT 'keyed token of the card number',
   rule             STRING NOT NULL COMMENT 'which rule fired: the name of this table',
   evidence         STRING NOT NULL COMMENT 'why, in words',

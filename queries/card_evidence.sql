@@ -1,6 +1,6 @@
--- Points against a card, ten minutes at a time: one for each suspect purchase, two more at night, one more when the amount
+-- Points against a card, half an hour at a time: one for each suspect purchase, two more at night, one more when the amount
 -- is far above the card's own history in the category (the limit of `amount_outlier`; a card without history gets none).
--- Its rows are what `fraud_score` adds up, ten minutes being the step in which it looks.
+-- Its rows are what `fraud_score` adds up, half an hour being the step in which it looks.
 CREATE MATERIALIZED VIEW card_evidence
 WITH (partition_by = 'event_date', allowed_lateness = '10 seconds')
 AS SELECT window_start,
@@ -16,7 +16,7 @@ AS SELECT window_start,
           min(s.event_time) AS first_purchase,
           max(s.event_time) AS last_purchase,
           string_agg(s.transaction_id, ',' ORDER BY s.event_time, s.transaction_id) AS transaction_ids
-   FROM TUMBLE(suspect_purchases, event_time, INTERVAL '10 minutes') AS s
+   FROM TUMBLE(suspect_purchases, event_time, INTERVAL '30 minutes') AS s
    LEFT JOIN (SELECT card_token,
                      category,
                      sum(purchases) AS purchases,

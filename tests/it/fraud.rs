@@ -1,6 +1,6 @@
 //! The fraud rules: each table against the same rule written for DuckDB, and no rule may read the label.
 //!
-//! DuckDB starts from the file alone. It asks, of every ten minutes in which a card did something that counts, what the
+//! DuckDB starts from the file alone. It asks, of every step in which a card did something that counts, what the
 //! card had done in the hours up to their end and up to their start: an alert is due when the first reaches the limit
 //! and the second did not. The shipped files say the same by other means (the time of the k-th purchase, sums of panes).
 
@@ -80,7 +80,9 @@ struct Rule {
     name: &'static str,
     of: &'static str,
     points: &'static str,
+    /// Of a window, and minutes it hops by.
     hours: u32,
+    slide: u32,
     limit: u32,
     having: &'static str,
     evidence: &'static str,
@@ -92,6 +94,7 @@ const RULES: [Rule; 3] = [
         of: "amount >= 200",
         points: "1",
         hours: 6,
+        slide: 30,
         limit: 3,
         having: "count(DISTINCT merchant) >= 3 AND sum(amount) >= 1500",
         evidence: "count(*) || ' purchases of $200 and more at ' || count(DISTINCT merchant) || ' merchants for $' || \
@@ -102,6 +105,7 @@ const RULES: [Rule; 3] = [
         of: "suspect AND at_night",
         points: "1",
         hours: 6,
+        slide: 10,
         limit: 2,
         having: "true",
         evidence: "count(*) || ' suspect purchases in one night for $' || sum(amount) || ': ' || \
@@ -111,10 +115,11 @@ const RULES: [Rule; 3] = [
         name: "fraud_score",
         of: "suspect",
         points: "1 + CASE WHEN at_night THEN 2 ELSE 0 END + CASE WHEN outlier THEN 1 ELSE 0 END",
-        hours: 36,
+        hours: 30,
+        slide: 30,
         limit: 7,
         having: "true",
-        evidence: "sum(points) || ' points within 36 hours: ' || count(*) || ' suspect purchases for $' || sum(amount) \
+        evidence: "sum(points) || ' points within 30 hours: ' || count(*) || ' suspect purchases for $' || sum(amount) \
                    || ', ' || count(*) FILTER (WHERE at_night) || ' of them at night, ' || \
                    count(*) FILTER (WHERE outlier) || ' far above the card''s own history'",
     },
@@ -122,8 +127,8 @@ const RULES: [Rule; 3] = [
 
 /// The alerts of a rule, column for column as [`ALERT`].
 fn alerts(file: &Path, rule: &Rule) -> String {
-    let Rule { name, of, points, hours, limit, having, evidence } = rule;
-    let slice = "INTERVAL 10 MINUTE";
+    let Rule { name, of, points, hours, slide, limit, having, evidence } = rule;
+    let slice = format!("INTERVAL {slide} MINUTE");
     format!(
         "{}, counted AS (SELECT *, {points} AS points FROM purchases WHERE {of}), \
          looks AS (SELECT DISTINCT cc_num, time_bucket({slice}, event_time) + {slice} AS due FROM counted) \
