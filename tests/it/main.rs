@@ -7,6 +7,7 @@ mod damage;
 mod end_to_end;
 mod errors;
 mod events;
+mod fraud;
 mod fuzz;
 mod gap;
 mod golden;
