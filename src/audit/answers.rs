@@ -24,7 +24,7 @@ use super::standing::{Life, Windows, bounds};
 use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
 use crate::error::{Context, Error, Result};
-use crate::sql::{BatchStatement, JOINED_AT, StandingQuery, TimeRange, run_batch};
+use crate::sql::{BatchStatement, JOINED_AT, Pairs, StandingQuery, TimeRange, run_batch};
 
 /// The stream's table as it is, the list of epochs, and the query's table, as the audit's own statements call them.
 const ROWS: &str = "__rows";
@@ -86,7 +86,7 @@ impl Ground<'_> {
                 range = range.or(Some(TimeRange { from: Micros::MIN, to: parent.closed_until.unwrap_or(Micros::MIN) }));
             }
         }
-        let statement = self.statement(&session, query, range, &life.pairs(), &seen, report).await?;
+        let statement = self.statement(&session, query, range, life.pairs(), &seen, report).await?;
         let Some(statement) = statement else { return Ok(()) };
         let expected = run_batch(&session, statement).await?;
         let answered = Answered::of(&session, life, report).await?;
@@ -117,18 +117,21 @@ impl Ground<'_> {
         session: &SessionContext,
         query: &StandingQuery,
         range: Option<TimeRange>,
-        pairs: &[String],
+        mut pairs: Pairs,
         seen: &Seen,
         report: &mut Report,
     ) -> Result<Option<BatchStatement>> {
         if query.lookups().is_empty() {
-            return query.batch_select_where(range, pairs).map(Some);
+            return query.batch_select_where(range, &pairs).map(Some);
+        }
+        if seen.is_several() {
+            pairs.columns.push(JOINED_AT);
         }
         let mut why = seen.untold(query);
         if why.is_none() {
             why = seen.register(query, self.scans.lake(), session).await?;
         }
-        if let (None, Some(statement)) = (&why, query.select_over_lookups(range, pairs, seen.is_several())?) {
+        if let (None, Some(statement)) = (&why, query.select_over_lookups(range, &pairs, seen.is_several())?) {
             return Ok(Some(statement));
         }
         let why = why.unwrap_or_else(|| "it saw several versions of its lookups, and is joined by USING".to_owned());
@@ -196,16 +199,17 @@ impl Life {
 
     /// Which rows count in which windows: in those closed under the present text that had not been closed when the row was
     /// read, and in those that were restated since.
-    fn pairs(&self) -> Vec<String> {
+    fn pairs(&self) -> Pairs {
         let end = "CAST(window_end AS BIGINT)";
         let after = self.closed_before.map(|before| format!("{end} > {before}"));
         let told_by_pair = self.parent.is_none() && self.window.is_some_and(|window| !window.is_session());
         let open = told_by_pair.then(|| format!("({UNTIL} IS NULL OR {end} > {UNTIL})"));
-        let on_time: Vec<String> = after.into_iter().chain(open).collect();
-        if self.restated.is_empty() || !told_by_pair {
-            return on_time;
+        let mut conditions: Vec<String> = after.into_iter().chain(open).collect();
+        if told_by_pair && !self.restated.is_empty() {
+            let on_time = conditions.join(" AND ");
+            conditions = vec![format!("(({on_time}) OR {RESTATED}(CAST(window_start AS BIGINT), {EPOCH}))")];
         }
-        vec![format!("(({}) OR {RESTATED}(CAST(window_start AS BIGINT), {EPOCH}))", on_time.join(" AND "))]
+        Pairs { conditions, columns: if told_by_pair { vec![UNTIL, EPOCH] } else { Vec::new() } }
     }
 
     fn has_nothing_closed(&self) -> bool {

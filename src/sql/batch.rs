@@ -200,7 +200,8 @@ mod tests {
             "a.sql:2:13: no table `transaction`; did you mean `transactions`?"
         );
         assert!(
-            message(parse("SELECT 1 FROM SESSION(t, x)", &[]).unwrap_err()).starts_with("a.sql:1:15: `SESSION` takes other arguments; write `SESSION(")
+            message(parse("SELECT 1 FROM SESSION(t, x)", &[]).unwrap_err())
+                .starts_with("a.sql:1:15: `SESSION` takes other arguments; write `SESSION(")
         );
     }
 }

@@ -55,7 +55,8 @@ pub(super) fn take_windows(select: &mut Select) -> Result<(), Refusal> {
         return Err(Refusal::new(from.relation.span(), needs_alias(&first)));
     };
     if !matches!(first.spec.shape(), WindowShape::Tumble(_)) {
-        let refusal = Refusal::new(from.relation.span(), format!("`{}` is not joined with windows yet", first.spec.function()));
+        let refusal =
+            Refusal::new(from.relation.span(), format!("`{}` is not joined with windows yet", first.spec.function()));
         return Err(refusal.help("write `TUMBLE` on both sides"));
     }
     let mut sides = vec![normal(&first_alias.name)];

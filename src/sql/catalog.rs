@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, Query, TableFactor, VisitMut, VisitorMut,
+    Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -244,12 +244,34 @@ fn reads(file: &QueryFile) -> Vec<(String, Span)> {
     }
 }
 
-/// Puts the texts of views in the place of their names.
-pub(super) fn inline(query: &mut Query, views: &BTreeMap<Arc<str>, Inlined>, text: fn(&Inlined) -> &Query) {
-    let _: ControlFlow<()> = query.visit(&mut Inline(views, text));
+/// Puts the texts of views in the place of their names; they hand on the columns `carried` of what drives them.
+pub(super) fn inline(
+    query: &mut Query,
+    views: &BTreeMap<Arc<str>, Inlined>,
+    text: fn(&Inlined) -> &Query,
+    carried: &[&str],
+) {
+    let _: ControlFlow<()> = query.visit(&mut Inline { views, text, carried });
 }
 
-struct Inline<'a>(&'a BTreeMap<Arc<str>, Inlined>, fn(&Inlined) -> &Query);
+struct Inline<'a> {
+    views: &'a BTreeMap<Arc<str>, Inlined>,
+    text: fn(&Inlined) -> &Query,
+    carried: &'a [&'a str],
+}
+
+/// Adds columns of what drives a query to its answer, through all views that are read through their text.
+fn carry(query: &mut Query, columns: &[&str]) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    // Who asks for every column is handed these, too.
+    if !select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_))) {
+        let item = |column: &&str| SelectItem::UnnamedExpr(Expr::Identifier(Ident::new(*column)));
+        select.projection.extend(columns.iter().map(item));
+    }
+    if let Some(TableFactor::Derived { subquery, .. }) = select.from.first_mut().map(|from| &mut from.relation) {
+        carry(subquery, columns);
+    }
+}
 
 impl VisitorMut for Inline<'_> {
     type Break = ();
@@ -257,9 +279,10 @@ impl VisitorMut for Inline<'_> {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let TableFactor::Table { name, alias, args: None, .. } = &*factor else { return ControlFlow::Continue(()) };
         let Some(ident) = single(name) else { return ControlFlow::Continue(()) };
-        if let Some(view) = self.0.get(normal(ident).as_str()) {
+        if let Some(view) = self.views.get(normal(ident).as_str()) {
             let alias = alias.clone().unwrap_or_else(|| alias_of(ident));
-            let subquery = Box::new((self.1)(view).clone());
+            let mut subquery = Box::new((self.text)(view).clone());
+            carry(&mut subquery, self.carried);
             *factor = TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
         }
         ControlFlow::Continue(())

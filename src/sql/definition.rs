@@ -49,6 +49,15 @@ pub(super) struct Definition {
     pub(super) event_date: Option<Arc<str>>,
 }
 
+/// Which pairs of a row and a window it falls into are looked at; by default all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pairs {
+    /// Conditions in SQL over columns of the stream's table, `window_start` and `window_end`.
+    pub(crate) conditions: Vec<String>,
+    /// Columns of the stream's table, as registered, that are asked for besides those of its contract.
+    pub(crate) columns: Vec<&'static str>,
+}
+
 impl Definition {
     /// The SELECT as written.
     pub(super) fn query(&self) -> &Query {
@@ -56,12 +65,12 @@ impl Definition {
     }
 
     pub(super) fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
-        self.batch_select_where(range, &[])
+        self.batch_select_where(range, &Pairs::default())
     }
 
-    /// As [`Definition::batch_select`], with conditions in SQL on rows and the windows they fall into.
-    pub(super) fn batch_select_where(&self, range: Option<TimeRange>, windows: &[String]) -> Result<BatchStatement> {
-        let query = self.select_over(&self.query, |view| &view.query, range, windows);
+    /// As [`Definition::batch_select`], over some pairs of rows and the windows they fall into.
+    pub(super) fn batch_select_where(&self, range: Option<TimeRange>, pairs: &Pairs) -> Result<BatchStatement> {
+        let query = self.select_over(&self.query, |view| &view.query, range, pairs);
         self.statement(query)
     }
 
@@ -70,10 +79,10 @@ impl Definition {
     pub(super) fn select_over_lookups(
         &self,
         range: Option<TimeRange>,
-        windows: &[String],
+        pairs: &Pairs,
         by_versions: bool,
     ) -> Result<Option<BatchStatement>> {
-        let query = self.select_over(&self.streamed, |view| &view.streamed, range, windows);
+        let query = self.select_over(&self.streamed, |view| &view.streamed, range, pairs);
         let mut query = query.map_err(|refusal| refusal.in_text(&self.text))?;
         if by_versions && !by_version(&mut query) {
             return Ok(None);
@@ -91,18 +100,18 @@ impl Definition {
     /// The query as others read it.
     pub(super) fn inlined(&self) -> Inlined {
         let (mut query, mut streamed) = (self.query.clone(), self.streamed.clone());
-        inline(&mut query, &self.source.inlined, |view| &view.query);
-        inline(&mut streamed, &self.source.inlined, |view| &view.streamed);
+        inline(&mut query, &self.source.inlined, |view| &view.query, &[]);
+        inline(&mut streamed, &self.source.inlined, |view| &view.streamed, &[]);
         Inlined { query, streamed, lookups: self.lookups.clone(), files: self.files.clone() }
     }
 
-    /// The query with its source narrowed to `range` and to `windows`, in words a scan can prune by.
+    /// The query with its source narrowed to `range` and to `pairs`, in words a scan can prune by.
     fn select_over(
         &self,
         query: &Query,
         text: fn(&Inlined) -> &Query,
         range: Option<TimeRange>,
-        windows: &[String],
+        pairs: &Pairs,
     ) -> Result<Box<Query>, Refusal> {
         let mut conditions = Vec::new();
         if let (Some(range), Some(date)) = (range, &self.event_date) {
@@ -117,9 +126,9 @@ impl Definition {
         match (&self.source.shape, range) {
             (Shape::Windowed(call), range) => {
                 if let SetExpr::Select(select) = query.body.as_mut() {
-                    write_sides(select, call, range, &conditions, windows)?;
+                    write_sides(select, call, range, &conditions, &pairs.conditions)?;
                 }
-                replace_source(&mut query, call.subquery(range, &conditions, windows)?);
+                replace_source(&mut query, call.subquery(range, &conditions, &pairs.conditions)?);
             }
             (Shape::Stateless { .. }, None) => {}
             (Shape::Stateless { table, alias }, Some(range)) => {
@@ -127,7 +136,7 @@ impl Definition {
                 replace_source(&mut query, narrowed(table, alias.clone(), &conditions)?);
             }
         }
-        inline(&mut query, &self.source.inlined, text);
+        inline(&mut query, &self.source.inlined, text, &pairs.columns);
         Ok(query)
     }
 
@@ -139,7 +148,7 @@ impl Definition {
             let source = if self.buffered { rows(call.alias.clone(), self.at) } else { call.slices()? };
             replace_source(&mut query, source);
         }
-        inline(&mut query, &self.source.inlined, |view| &view.streamed);
+        inline(&mut query, &self.source.inlined, |view| &view.streamed, &[]);
         Ok(query)
     }
 
@@ -148,7 +157,7 @@ impl Definition {
         let Shape::Windowed(call) = &self.source.shape else { return Ok(self.streamed.clone()) };
         match call.subquery(None, &[], &[])? {
             TableFactor::Derived { mut subquery, .. } => {
-                inline(&mut subquery, &self.source.inlined, |view| &view.streamed);
+                inline(&mut subquery, &self.source.inlined, |view| &view.streamed, &[]);
                 Ok(subquery)
             }
             other => Err(Refusal::new(self.at, format!("`{other}` is no subquery"))),

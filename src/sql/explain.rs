@@ -9,9 +9,9 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::{GroupByExpr, Select};
 
+use super::definition::Definition;
 use super::output::type_name;
 use super::refuse::plain_select;
-use super::definition::Definition;
 use super::standing::StandingQuery;
 use crate::clock::Micros;
 use crate::contract::TableContract;

@@ -41,9 +41,10 @@ mod static_file;
 mod windowed;
 mod windows;
 
-pub use buffered::BUFFERED_ROWS_MAX;
 pub use batch::{BatchStatement, run_batch};
+pub use buffered::BUFFERED_ROWS_MAX;
 pub use catalog::{Catalog, Driver, ViewDriver, plan_all, with_parents};
+pub(crate) use definition::Pairs;
 pub use explain::StreamingPlan;
 pub use file::{QueryFile, read_queries};
 pub use grid::{Grid, Place};

@@ -24,12 +24,7 @@ use super::relation::{Shape, Source, source};
 use super::windows::{WINDOW_END, WINDOW_START, check_combined};
 
 /// Checks a view's text. `None` when it has no source to plan over; all that is wrong is among `refused`.
-pub(super) fn check(
-    view: &View,
-    state: &SessionState,
-    catalog: &Catalog,
-    refused: &mut Refusals,
-) -> Option<Source> {
+pub(super) fn check(view: &View, state: &SessionState, catalog: &Catalog, refused: &mut Refusals) -> Option<Source> {
     refused.extend(tail(&view.query));
     let select = refused.keep(plain_select(&view.query))?;
     let clauses = clauses(select);

@@ -199,7 +199,8 @@ impl Relation<'_> {
 fn check_time(time: &Expr, relation: &Relation<'_>) -> Result<(Arc<str>, Time), Refusal> {
     let choice = || relation.times.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
     let Some(name) = column(time) else {
-        let refusal = Refusal::new(time.span(), format!("a window's time is a column that tells the time, not `{time}`"));
+        let refusal =
+            Refusal::new(time.span(), format!("a window's time is a column that tells the time, not `{time}`"));
         return Err(refusal.help(format!("write {}", choice())));
     };
     let wanted = normal(name);

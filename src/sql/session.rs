@@ -44,10 +44,7 @@ pub(super) fn standing_session(combined: bool) -> SessionContext {
     let mut config = config().with_target_partitions(1);
     // A join's build side stays from run to run; a filter made of one run's values must not.
     config.options_mut().optimizer.enable_join_dynamic_filter_pushdown = false;
-    let state = builder(config)
-        .with_optimizer_rules(logical)
-        .with_physical_optimizer_rules(physical)
-        .build();
+    let state = builder(config).with_optimizer_rules(logical).with_physical_optimizer_rules(physical).build();
     with_windows(state)
 }
 

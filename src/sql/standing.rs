@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::batch::{BatchStatement, select};
 use super::buffered::{register, split_buffered};
 use super::catalog::{Catalog, Driver, Time, ViewKind, ViewSource};
-use super::definition::Definition;
+use super::definition::{Definition, Pairs};
 use super::feed::FeedTable;
 use super::file::{Job, QueryFile, View, normal};
 use super::functions::calls;
@@ -101,10 +101,10 @@ impl StandingQuery {
     pub(crate) fn select_over_lookups(
         &self,
         range: Option<TimeRange>,
-        windows: &[String],
+        pairs: &Pairs,
         by_versions: bool,
     ) -> Result<Option<BatchStatement>> {
-        self.definition().select_over_lookups(range, windows, by_versions)
+        self.definition().select_over_lookups(range, pairs, by_versions)
     }
 
     fn definition(&self) -> &Definition {
@@ -149,14 +149,13 @@ impl StandingQuery {
         }
     }
 
-    /// As [`StandingQuery::batch_select`], over the rows and windows that meet all `conditions`: SQL over the columns of the
-    /// stream's table (as registered, further columns included), `window_start` and `window_end`.
+    /// As [`StandingQuery::batch_select`], over some pairs of rows and windows.
     ///
     /// # Errors
     /// None that planning the query would not have met; a condition that does not parse.
-    pub(crate) fn batch_select_where(&self, range: Option<TimeRange>, conditions: &[String]) -> Result<BatchStatement> {
+    pub(crate) fn batch_select_where(&self, range: Option<TimeRange>, pairs: &Pairs) -> Result<BatchStatement> {
         match self {
-            Self::Windowed(query) => query.definition.batch_select_where(range, conditions),
+            Self::Windowed(query) => query.definition.batch_select_where(range, pairs),
             Self::Stateless(query) => query.batch_select(range),
         }
     }

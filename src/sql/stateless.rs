@@ -10,11 +10,11 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::batch::BatchStatement;
 use super::catalog::Driver;
+use super::definition::Definition;
 use super::feed::run;
 use super::joined::{LookupRows, bind};
 use super::lookup::Lookup;
 use super::output::Output;
-use super::definition::Definition;
 use super::windows::TimeRange;
 use crate::contract::TableContract;
 use crate::error::{Context, Result};

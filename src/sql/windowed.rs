@@ -11,13 +11,13 @@ use datafusion::execution::TaskContext;
 
 use super::batch::BatchStatement;
 use super::catalog::Driver;
+use super::definition::Definition;
 use super::feed::run;
 use super::joined::{LookupRows, bind};
 use super::lookup::Lookup;
 use super::output::Output;
 use super::spec::WindowSpec;
 use super::split::Split;
-use super::definition::Definition;
 use super::windows::TimeRange;
 use crate::clock::Micros;
 use crate::contract::TableContract;

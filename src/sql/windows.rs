@@ -252,10 +252,7 @@ impl VisitorMut for Slots<'_> {
 }
 
 /// Puts a subquery in the place of every window call; `hidden` tells [`WindowCall::hidden`] of the tables by name.
-pub(super) fn rewrite(
-    statement: &mut Statement,
-    hidden: &BTreeMap<String, Vec<&'static str>>,
-) -> Result<(), Refusal> {
+pub(super) fn rewrite(statement: &mut Statement, hidden: &BTreeMap<String, Vec<&'static str>>) -> Result<(), Refusal> {
     let mut walk = Rewrite(hidden);
     let flow = match statement {
         Statement::Statement(statement) => statement.visit(&mut walk),

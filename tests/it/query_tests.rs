@@ -74,7 +74,7 @@ fn what_cannot_be_run_is_a_usage_error_that_names_the_case() {
         assert!(said.contains(what), "no `{what}` in {said}");
     };
     fs::rename(case.join("expected.csv"), scratch.path("expected.csv")).unwrap();
-    refused("fraud_alerts/only_labelled: no `");
+    refused("fraud_alerts/only_labelled: could not be run");
     fs::write(case.join("expected.csv"), "amount\nmuch\n").unwrap();
     refused("expected.csv`:2: `much` is no Decimal128(20, 2) for `amount`");
     fs::remove_dir_all(folder.join("fraud_alerts.test")).unwrap();

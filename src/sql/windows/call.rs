@@ -103,10 +103,8 @@ fn combined(function: &str, part: &Expr, size: &Expr, place: Option<&&Expr>) -> 
     }
     let spec = if function == "hop" { WindowSpec::hopping(grid, whole) } else { WindowSpec::cumulating(grid, whole) };
     spec.ok_or_else(|| {
-        let message = format!(
-            "the window's size is {} times its {word}, which is more than {CELLS_MAX} pieces",
-            whole / length
-        );
+        let message =
+            format!("the window's size is {} times its {word}, which is more than {CELLS_MAX} pieces", whole / length);
         Refusal::new(size.span(), message).help(format!("choose a longer {word}"))
     })
 }
