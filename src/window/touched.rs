@@ -49,7 +49,9 @@ pub fn end_before(window: WindowSpec, start: Micros) -> Micros {
 pub fn starts_through(window: WindowSpec, until: Micros) -> Micros {
     let open = window.counted_from(Some(until));
     match window.shape() {
-        WindowShape::Cumulate { .. } if window.windows_of(open).any(|(_, end)| end <= until) => last_end_of(window, open),
+        WindowShape::Cumulate { .. } if window.windows_of(open).any(|(_, end)| end <= until) => {
+            last_end_of(window, open)
+        }
         _ => open,
     }
 }

@@ -76,7 +76,11 @@ fn assert_all(scratch: &Scratch) {
         bucket(5, "s")
     );
     let pairs = [
-        ("spend_minute", "window_start, state, transactions, amount", format!("SELECT s, state, n, amount FROM {minute}")),
+        (
+            "spend_minute",
+            "window_start, state, transactions, amount",
+            format!("SELECT s, state, n, amount FROM {minute}"),
+        ),
         (
             "spend_five",
             "window_start, window_end, state, transactions, amount, most",

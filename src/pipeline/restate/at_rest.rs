@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::epoch::{Decided, Kind, QueryProgress, Slot, TableAdds};
 use crate::error::{Error, Result};
 use crate::pipeline::commit::publish_slot;
-use crate::plans::plan_file;
 use crate::pipeline::recover::{Taken, take};
+use crate::plans::plan_file;
 use crate::sql::{StandingQuery, TimeRange, WindowedQuery};
 use crate::token::TokenKey;
 
