@@ -78,8 +78,8 @@ impl Ground<'_> {
         match &life.parent {
             None => self.register_stream(&session, life, &seen).await?,
             Some((driver, parent)) => {
-                if life.window.is_none() && parent.closed_before_epoch(self.history, life.first_epoch).is_some() {
-                    report.note(format!("`{name}` came after the view it reads: its table was not compared"));
+                if let Some(why) = self.behind(life, parent) {
+                    report.note(format!("`{name}`: its table was not compared: {why}"));
                     return Ok(());
                 }
                 self.register_parent(&session, &driver.name)?;
@@ -137,6 +137,27 @@ impl Ground<'_> {
         let why = why.unwrap_or_else(|| "it saw several versions of its lookups, and is joined by USING".to_owned());
         report.note(format!("`{}`: its table was not compared: {why}", query.name()));
         Ok(None)
+    }
+
+    /// Why the table of a view on a view may differ from what its parent's table says now, if it may.
+    fn behind(&self, life: &Life, parent: &Life) -> Option<&'static str> {
+        if life.window.is_none() {
+            let came_later = parent.closed_before_epoch(self.history, life.first_epoch).is_some();
+            return match (came_later, parent.restated.is_empty()) {
+                (true, _) => Some("it came after the view it reads"),
+                (false, false) => Some("the view it reads was restated, which does not change rows it had let through"),
+                (false, true) => None,
+            };
+        }
+        let (_, step) = self.history.through(self.published).last()?;
+        if step.queries.get(&life.name).is_some_and(|progress| !progress.owed.is_empty()) {
+            return Some(
+                "rows of the view it reads came after its windows had closed; `lakeward lake reconcile` brings them in",
+            );
+        }
+        let looked = |name: &str| step.queries.get(name).and_then(|progress| progress.reconciled_through);
+        let is_behind = !parent.restated.is_empty() && looked(&life.name) < looked(&parent.name);
+        is_behind.then_some("the view it reads was restated, and it was not yet")
     }
 
     /// Registers the table of the view this query reads: every row of it counts.

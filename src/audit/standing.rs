@@ -269,6 +269,7 @@ mod tests {
                         running: true,
                         answers_after: None,
                         reconciled_through: None,
+                        owed: Vec::new(),
                         lookups: BTreeMap::new(),
                     };
                     ("q".into(), progress)

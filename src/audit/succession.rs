@@ -211,6 +211,7 @@ mod tests {
             running: true,
             answers_after: None,
             reconciled_through: None,
+            owed: Vec::new(),
             lookups: BTreeMap::new(),
         };
         slot.queries.insert("q".into(), progress);

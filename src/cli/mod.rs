@@ -4,6 +4,7 @@
 //! everything said on the way to standard error.
 
 mod explain;
+mod diff;
 mod live;
 mod output;
 mod refusals;
@@ -44,6 +45,8 @@ enum Command {
     Run(RunArgs),
     /// Validate the configuration and plan every query; writes nothing.
     Check,
+    /// Show what a start would do to the queries and their tables, and what it would cost.
+    Diff(DiffArgs),
     /// Serve the embedded Kinesis as a process of its own.
     Stream(StreamArgs),
     /// Write a file of simulated transactions in the data set's own format.
@@ -101,6 +104,13 @@ struct RunArgs {
     /// Rows a second read from each file of `--source`; unlimited by default.
     #[arg(long, value_name = "ROWS_PER_SECOND")]
     pace: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct DiffArgs {
+    /// Print the comparison as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -239,6 +249,7 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
     match command.unwrap_or_else(|| Command::Run(RunArgs::default())) {
         Command::Run(args) => run::run(config, args).await,
         Command::Check => tools::check(&config).await,
+        Command::Diff(args) => diff::diff(&config, &args).await,
         Command::Stream(args) => tools::stream(&config, &args).await,
         Command::Simulate(args) => tools::simulate(&config, &args).await,
         Command::Replay(args) => tools::replay(&config, &args).await,

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Endpoint};
 use crate::error::{Error, Result};
 use crate::pipeline::{Backfill, Facts, Feed, Input, Job, Summary, start};
+use crate::plans::{Change, ChangeKind};
 use crate::token::{KeyOrigin, TokenKey};
 
 /// Runs the job until its input ends or Ctrl-C.
@@ -108,14 +109,31 @@ fn key_line(config: &Config, origin: &KeyOrigin) -> String {
     }
 }
 
+/// How a start names what becomes of queries.
+const CHANGES: [(ChangeKind, &str); 4] = [
+    (ChangeKind::Kept, "kept: "),
+    (ChangeKind::New, "new: "),
+    (ChangeKind::Changed, "changed: "),
+    (ChangeKind::Removed, "removed: "),
+];
+
 fn greet(facts: &Facts, key_line: &str, simulated: bool) {
     if let Some(stream) = &facts.stream {
         say(&format!("stream  {stream}"));
     }
     say(&format!("lake    {}", facts.lake));
-    say(&format!("queries {}", facts.queries.join(", ")));
+    let known = facts.changes.iter().any(|change| change.kind != ChangeKind::New);
+    for (kind, word) in CHANGES {
+        let names = facts.changes.iter().filter(|change| change.kind == kind).map(|change| change.query.as_ref());
+        let names: Vec<&str> = names.collect();
+        if !names.is_empty() {
+            // In a lake that begins all are new.
+            let word = if known { word } else { "" };
+            say(&format!("queries {word}{}", names.join(", ")));
+        }
+    }
     say(&format!("key     {key_line}"));
-    for note in &facts.notes {
+    for note in facts.changes.iter().filter_map(Change::sentence).chain(facts.notes.iter().cloned()) {
         say(&format!("note    {note}"));
     }
     if simulated {

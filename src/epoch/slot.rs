@@ -160,9 +160,22 @@ pub struct QueryProgress {
     /// The epoch up to which late rows were looked at and the windows they belong to restated; `None`: never yet.
     #[serde(default)]
     pub reconciled_through: Option<u64>,
+    /// Closed windows of a view on a view whose parent had more rows for them later; until they are restated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owed: Vec<Owed>,
     /// The versions of the tables its rows were joined with in this epoch, all of them: a rebuild joins them as of these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lookups: BTreeMap<Arc<str>, u64>,
+}
+
+/// Closed windows that rows of a view's parent came too late for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// The epoch that brought the rows.
+    pub epoch: u64,
+    /// A half-open range of `window_start`.
+    pub from: Micros,
+    pub to: Micros,
 }
 
 /// Slots written before this was recorded only ever knew queries that ran.

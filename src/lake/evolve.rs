@@ -5,15 +5,46 @@
 //! files stay as they are: readers find columns by name and answer NULL for those a file lacks.
 
 use deltalake::kernel::{MetadataExt, StructField, StructType};
+use serde::Serialize;
 use tracing::info;
 
 use super::log::Log;
-use super::schema::{Layout, added_columns, delta_columns};
+use super::schema::{Layout, added_columns, check_same, delta_columns};
 use super::{Lake, Table};
 use crate::contract::TableContract;
 use crate::error::{Context, Result};
 
+/// What a start would do to the columns of a query's table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaChange {
+    /// There is no such table yet.
+    Created,
+    Unchanged,
+    /// It takes in these columns; older rows have NULL there.
+    Added(Vec<String>),
+    /// It differs in another way, and the start stops; why.
+    Refused(String),
+}
+
 impl Table {
+    /// What [`Table::create_or_evolve`] would do, without doing it.
+    ///
+    /// # Errors
+    /// [`Error::External`](crate::Error::External) when the lake does not answer; whatever is wrong with the contract.
+    pub async fn schema_change(lake: &Lake, contract: &TableContract) -> Result<SchemaChange> {
+        let declared = Layout::of_contract(contract)?;
+        let Some(log) = Log::open(lake, &contract.name, None).await? else { return Ok(SchemaChange::Created) };
+        let added = added_columns(&declared, log.layout());
+        if !added.is_empty() {
+            return Ok(SchemaChange::Added(added));
+        }
+        Ok(match check_same(&contract.name, &declared, log.layout()) {
+            Ok(()) => SchemaChange::Unchanged,
+            Err(error) => SchemaChange::Refused(error.to_string()),
+        })
+    }
+
     /// As [`Table::create_or_open`], but a table that lacks only nullable columns of the contract gets them first, in one
     /// commit. Returns the names of the columns added by this call.
     ///

@@ -46,6 +46,7 @@ use crate::clock::Clock;
 use crate::error::{Context, Error, Result};
 
 pub use deltalake::kernel::{Add, Remove};
+pub use evolve::SchemaChange;
 pub use lock::LakeLock;
 pub use publish::Publish;
 pub use replace::{Replaced, Replacement, within};

@@ -17,6 +17,7 @@ use super::publish::epoch_version;
 use super::scan::LakeScan;
 use super::schema::{Layout, delta_columns};
 use super::state::{Commit, DataFile};
+use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::error::{Context, Error, Result};
 
@@ -112,6 +113,22 @@ impl Table {
     /// As [`Table::version`].
     pub async fn live_files(&self) -> Result<Vec<Arc<DataFile>>> {
         Ok(self.log.files(None).await?.1)
+    }
+
+    /// Rows of the files that hold, or may hold, a value of the time column at or after `from`; all rows without it. From the
+    /// log alone.
+    ///
+    /// # Errors
+    /// As [`Table::version`].
+    pub async fn rows_reaching(&self, from: Option<(&str, Micros)>) -> Result<u64> {
+        let wanted = from.and_then(|(column, from)| Some((self.schema().index_of(column).ok()?, from)));
+        let reaches = |file: &DataFile| match wanted {
+            Some((index, from)) => {
+                file.ranges.iter().find(|(at, _)| *at == index).is_none_or(|(_, (_, max))| *max >= from)
+            }
+            None => true,
+        };
+        Ok(self.live_files().await?.iter().filter(|file| reaches(file)).filter_map(|file| file.rows).sum())
     }
 
     /// Every commit the log still holds, oldest first, with what it published and added. Checkpoints do not hide commits;

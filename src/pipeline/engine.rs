@@ -251,7 +251,7 @@ impl Engine {
             true => self.watermarks.end_of_input(),
             false => self.watermarks.advance(now),
         };
-        let closed = self.queries.close(watermark, end_of_input).await?;
+        let closed = self.queries.close(self.base.epoch + 1, watermark, end_of_input).await?;
         self.groups_at_draft = self.queries.groups_max();
         for (name, rows) in closed.outputs {
             self.gathered.push(&name, rows);

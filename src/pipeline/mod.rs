@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::plans::Change;
 use crate::token::TokenKey;
 
 pub use commit::Commit;
@@ -94,7 +95,8 @@ pub struct Facts {
     pub lake: String,
     /// The URL of the stream, when there is one.
     pub stream: Option<String>,
-    pub queries: Vec<String>,
+    /// What becomes of each query, removed ones last.
+    pub changes: Vec<Change>,
     /// Sentences about what was recovered, rebuilt, edited or skipped.
     pub notes: Vec<String>,
     /// The watermark the lake had reached.

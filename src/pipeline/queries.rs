@@ -12,11 +12,14 @@ use futures::future::try_join_all;
 use super::restate::{Mark, Subject};
 use crate::clock::Micros;
 use crate::contract::TableContract;
-use crate::epoch::QueryProgress;
+use crate::epoch::{Owed, QueryProgress};
 use crate::error::{Context, Error, Result};
 use crate::lookups::Loaded;
-use crate::sql::{BUFFERED_ROWS_MAX, Driver, RUNS_MAX, StatelessQuery, WindowedQuery};
-use crate::window::{LateSplit, OpenWindows, split_late};
+use crate::sql::{BUFFERED_ROWS_MAX, Driver, RUNS_MAX, StatelessQuery, TimeRange, WindowedQuery};
+use crate::window::{LateSplit, OpenWindows, closed_windows_of, joined, split_late};
+
+/// Ranges one epoch adds to what a query owes; beyond that one range over all of them: a slot stays small.
+const OWED_RANGES_MAX: usize = 64;
 
 /// A windowed query and its open windows.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(super) struct Windowed {
     pub answers_after: Option<Micros>,
     /// The epoch up to which late rows were looked at.
     pub reconciled_through: Option<u64>,
+    /// Closed windows that rows of its parent came too late for.
+    pub owed: Vec<Owed>,
 }
 
 /// All standing queries of the job.
@@ -135,19 +140,19 @@ impl Queries {
     }
 
     /// Closes every window the watermark has passed by its query's allowed lateness; at the end of a bounded input, every
-    /// window there is.
+    /// window there is. `epoch` is the one being built.
     ///
     /// # Errors
     /// Whatever a final plan says, an overflow of a declared type included.
-    pub(super) async fn close(&mut self, watermark: Option<Micros>, end_of_input: bool) -> Result<Closed> {
+    pub(super) async fn close(&mut self, epoch: u64, watermark: Option<Micros>, end_of_input: bool) -> Result<Closed> {
         let mut closed = Closed::default();
         for index in 0..self.windowed.len() {
             let reachable = self.closable_until(&self.windowed[index].query, watermark);
             let windowed = &mut self.windowed[index];
             // Parents stand before their children: what they have just closed is folded first.
             if let Driver::View(parent) = windowed.query.driver() {
-                let rows = closed.of(&parent.name);
-                windowed.fold(&rows).await?;
+                let (rows, time) = (closed.of(&parent.name), parent.time().cloned());
+                windowed.fold_closed(epoch, &rows, time.as_deref().unwrap_or_default()).await?;
             }
             let target = match end_of_input {
                 true => windowed.open.open_until()?,
@@ -212,6 +217,7 @@ impl Queries {
                 running: true,
                 answers_after: windowed.answers_after,
                 reconciled_through: windowed.reconciled_through,
+                owed: windowed.owed.clone(),
                 lookups: self.joined.versions_of(windowed.query.lookups()),
             };
             progress.insert(windowed.query.name().clone(), now);
@@ -225,6 +231,7 @@ impl Queries {
                 running: true,
                 answers_after: None,
                 reconciled_through: None,
+                owed: Vec::new(),
                 lookups: self.joined.versions_of(query.lookups()),
             };
             progress.insert(query.name().clone(), now);
@@ -242,6 +249,7 @@ impl Queries {
                 closed_until: said.closed_until,
                 answers_after: windowed.answers_after,
                 reconciled_through: windowed.reconciled_through,
+                owed: said.owed.clone(),
             })
         };
         self.windowed.iter().filter_map(subject).collect()
@@ -254,7 +262,10 @@ impl Queries {
         };
         match mark {
             Mark::Nothing => {}
-            Mark::Reconciled(through) => windowed.reconciled_through = Some(through),
+            Mark::Reconciled(through) => {
+                windowed.reconciled_through = Some(through);
+                windowed.owed.retain(|owed| owed.epoch > through);
+            }
             Mark::AnswersAfter(after) => windowed.answers_after = after,
         }
     }
@@ -337,6 +348,40 @@ impl Windowed {
         let event_time = event_time_index(batch, stream)?;
         let earliest = aggregate::min(event_times(batch, stream)?).unwrap_or(Micros::MAX);
         split_late(batch, event_time, earliest, self.query.window(), self.closed_until)
+    }
+
+    /// Folds the rows its parent has just closed. The end of a bounded input closes windows that rows read after it belong to:
+    /// those are owed to the table until it is restated.
+    async fn fold_closed(&mut self, epoch: u64, rows: &[RecordBatch], time: &str) -> Result<()> {
+        let mut counted = Vec::with_capacity(rows.len());
+        for batch in rows {
+            let what = || Error::broken(format!("no time `{time}` in rows for `{}`", self.query.name()));
+            let index = batch.schema_ref().index_of(time).map_err(|_| what())?;
+            let times = batch.column(index).as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(what)?;
+            let earliest = aggregate::min(times).unwrap_or(Micros::MAX);
+            let split = split_late(batch, index, earliest, self.query.window(), self.closed_until)?;
+            if let Some(late) = &split.late {
+                let late = times.values().iter().zip(late.iter()).filter(|(_, late)| *late == Some(true));
+                self.owe(epoch, late.map(|(time, _)| *time));
+            }
+            counted.push(split.counted);
+        }
+        self.fold(&counted).await
+    }
+
+    /// Notes the closed windows of these times.
+    fn owe(&mut self, epoch: u64, times: impl Iterator<Item = Micros>) {
+        let window = self.query.window();
+        let row = |time: Micros| TimeRange { from: time, to: time.saturating_add(1) };
+        // Of sessions no range is known: the row's own time stands for it.
+        let windows = times.map(|time| closed_windows_of(window, row(time), self.closed_until).unwrap_or(row(time)));
+        let mut ranges = joined(windows.collect());
+        if ranges.len() > OWED_RANGES_MAX {
+            let all =
+                ranges.first().zip(ranges.last()).map(|(first, last)| TimeRange { from: first.from, to: last.to });
+            ranges = all.into_iter().collect();
+        }
+        self.owed.extend(ranges.into_iter().map(|range| Owed { epoch, from: range.from, to: range.to }));
     }
 
     /// Folds rows of whatever drives the query, none of them late.

@@ -3,7 +3,6 @@
 //! The one law: state is a function of the lake. Windows and identities are rebuilt by the same code that folds the
 //! stream, from the rows the lake holds; nothing else is saved.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -26,7 +25,7 @@ use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, LakeLock, Table};
 use crate::lookups::{Loaded, Loader};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
-use crate::plans::Plans;
+use crate::plans::{ChangeKind, Plans, changes};
 use crate::sql::{Driver, StandingQuery, WindowShape, session};
 use crate::token::{TokenKey, Tokenizer};
 use crate::window::{Idleness, OpenWindows, Watermarks};
@@ -197,51 +196,34 @@ async fn roll_forward(slots: &SlotLog, base: &Slot, tables: &Tables, app_id: &st
 
 /// Joins each query with what the slot says of it: kept, edited, or new.
 fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -> Queries {
+    facts.changes = changes(&planned, &base.queries, base.watermark);
     let mut queries = Queries::default();
-    for query in planned {
-        facts.queries.push(query.name().to_string());
+    // Of each planned query one, in the same order; then those that are gone.
+    for (query, change) in planned.into_iter().zip(&facts.changes) {
         let before = base.queries.get(query.name());
-        match before {
-            Some(before) if before.fingerprint != query.fingerprint() => facts.notes.push(format!(
-                "the query `{}` was edited: its open windows are rebuilt by the new text, closed rows stay as they are \
-                 (`--backfill` restates them)",
-                query.name()
-            )),
-            Some(before) if before.end_of_input => facts.notes.push(format!(
+        if change.kind == ChangeKind::Kept && before.is_some_and(|before| before.end_of_input) {
+            facts.notes.push(format!(
                 "`{}` closed its windows at the end of a bounded input: older rows will count as late there",
                 query.name()
-            )),
-            _ => {}
+            ));
         }
         match query {
             StandingQuery::Stateless(query) => queries.stateless.push(Arc::new(query)),
             StandingQuery::Windowed(query) => {
-                // A new query starts at its first whole window: the one the watermark stands in.
-                let closed_until = match before {
-                    Some(before) => before.closed_until,
-                    None => queries.closable_until(&query, base.watermark),
-                };
-                let end_of_input = before.is_some_and(|b| b.end_of_input);
                 // What was closed before this text came is not its answer.
-                let answers_after = match before {
-                    Some(before) if before.fingerprint == query.fingerprint() => before.answers_after,
-                    _ => closed_until,
-                };
+                let kept = before.filter(|_| change.kind == ChangeKind::Kept);
                 let query = Arc::new(query);
                 queries.windowed.push(Windowed {
                     open: OpenWindows::new(query.clone()),
                     query,
-                    closed_until,
-                    end_of_input,
-                    answers_after,
+                    closed_until: change.closed_until,
+                    end_of_input: before.is_some_and(|before| before.end_of_input),
+                    answers_after: kept.map_or(change.closed_until, |before| before.answers_after),
                     reconciled_through: before.and_then(|before| before.reconciled_through),
+                    owed: kept.map_or_else(Vec::new, |before| before.owed.clone()),
                 });
             }
         }
-    }
-    let running: BTreeSet<&str> = facts.queries.iter().map(String::as_str).collect();
-    for gone in base.queries.keys().filter(|name| !running.contains(name.as_ref())) {
-        facts.notes.push(format!("the query `{gone}` is no longer there: its table stays as it is"));
     }
     queries
 }

@@ -18,6 +18,7 @@ use super::place::{Refusal, Refusals};
 use super::spec::WindowSpec;
 use super::standing::StandingQuery;
 use super::static_file::StaticFile;
+use super::windows::TimeRange;
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::error::{Error, Result};
@@ -142,6 +143,18 @@ impl ViewDriver {
     /// The parent's column that is the child's time; none where the child has no window.
     pub fn time(&self) -> Option<&Arc<str>> {
         self.time.as_ref().map(|(column, _)| column)
+    }
+
+    /// The child's times of the parent's rows whose windows start in `starts`; never fewer than there are.
+    pub fn times_of(&self, starts: TimeRange) -> TimeRange {
+        let ends = |start: Micros| self.window.windows_of(start).map(|(_, end)| end);
+        match &self.time {
+            Some((_, Time::WindowEnd)) => TimeRange {
+                from: ends(starts.from).min().unwrap_or(starts.from),
+                to: ends(starts.to.saturating_sub(1)).max().unwrap_or(starts.to).saturating_add(1),
+            },
+            _ => starts,
+        }
     }
 
     /// The time before which no row of the parent will come any more, once it has closed its windows this far.

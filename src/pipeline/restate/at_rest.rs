@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::descent::descent;
 use super::rounds::Round;
 use super::{Ground, Mark, Restatement, Subject};
 use crate::clock::{Clock, show_time};
@@ -76,9 +77,8 @@ pub async fn write_windows(at: &AtRest, file: &Path, range: TimeRange) -> Result
     let mut taken = taken(at).await?;
     progress(&query, &taken.base)?;
     let queries = [query];
-    let subjects = subjects(&queries, &taken.base)?;
     let mut rounds = VecDeque::new();
-    for subject in &subjects {
+    for subject in &subjects(&queries, &taken.base)? {
         rounds = ground(at, &taken).written_rounds(subject, range).await?;
         if rounds.is_empty() {
             let until = subject.closed_until.map_or_else(|| "nothing yet".to_owned(), show_time);
@@ -88,8 +88,33 @@ pub async fn write_windows(at: &AtRest, file: &Path, range: TimeRange) -> Result
             )));
         }
     }
+    let present = std::mem::take(&mut taken.queries).into_iter().filter_map(windowed);
+    let queries: Vec<_> = present.filter(|query| progress(query, &taken.base).is_ok()).collect();
+    rounds.extend(children_rounds(&ground(at, &taken), &subjects(&queries, &taken.base)?, &name, &rounds).await?);
     let done = run(at, &mut taken, &queries, rounds).await?;
-    Ok(done.into_iter().next().unwrap_or(RestatedTable { table: name, ..RestatedTable::default() }))
+    let table = done.into_iter().find(|table| table.table == name);
+    Ok(table.unwrap_or(RestatedTable { table: name, ..RestatedTable::default() }))
+}
+
+/// The rounds of the views that read what `rounds` restate of the query `name`, near before far.
+async fn children_rounds(
+    ground: &Ground,
+    subjects: &[Subject],
+    name: &str,
+    rounds: &VecDeque<Round>,
+) -> Result<Vec<Round>> {
+    let ranges: Vec<TimeRange> = rounds.iter().flat_map(|round| round.ranges.iter().copied()).collect();
+    let mut more = Vec::new();
+    for subject in subjects.iter().filter(|subject| subject.tells_windows()) {
+        let way = descent(subject, subjects).unwrap_or_default();
+        match way.iter().position(|step| **step.query.name() == *name) {
+            Some(from) if from + 1 < way.len() => {
+                more.extend(ground.followed_rounds(&way[from..], ranges.clone()).await?);
+            }
+            _ => {}
+        }
+    }
+    Ok(more)
 }
 
 async fn taken(at: &AtRest) -> Result<Taken> {
@@ -132,6 +157,7 @@ fn subjects(queries: &[Arc<WindowedQuery>], base: &Slot) -> Result<Vec<Subject>>
             closed_until: progress.closed_until,
             answers_after: progress.answers_after,
             reconciled_through: progress.reconciled_through,
+            owed: progress.owed.clone(),
         })
     };
     queries.iter().map(subject).collect()
@@ -149,26 +175,32 @@ async fn run(
     rounds: VecDeque<Round>,
 ) -> Result<Vec<RestatedTable>> {
     let mut done: Vec<RestatedTable> = Vec::new();
-    for round in rounds.into_iter().filter(|round| !round.ranges.is_empty()) {
+    let (idle, rounds): (Vec<Round>, Vec<Round>) = rounds.into_iter().partition(|round| round.ranges.is_empty());
+    let mut marks: Vec<(Arc<str>, Mark)> = idle.into_iter().map(|round| (round.query, round.mark)).collect();
+    for round in rounds {
         let subjects = subjects(queries, &taken.base)?;
         let Some(subject) = subjects.iter().find(|subject| *subject.query.name() == round.query) else { continue };
         let restatement = ground(at, taken).restate(subject, &round).await?;
         note(&restatement, &mut done);
-        decide(at, taken, restatement).await?;
+        decide(at, taken, restatement, std::mem::take(&mut marks)).await?;
     }
     Ok(done)
 }
 
-/// Decides a restatement and brings it into its table.
-async fn decide(at: &AtRest, taken: &mut Taken, restatement: Restatement) -> Result<()> {
+/// Decides a restatement, and `marks` of queries that had nothing to restate, and brings it into its table.
+async fn decide(at: &AtRest, taken: &mut Taken, restatement: Restatement, marks: Vec<(Arc<str>, Mark)>) -> Result<()> {
     let Restatement { query, restated, replaced, mark, .. } = restatement;
     let mut slot = taken.base.next(&taken.writer, Kind::Epoch, at.clock.now())?;
     slot.published_through = Some(taken.base.epoch);
     slot.restated.insert(query.clone(), restated);
-    if let Some(progress) = slot.queries.get_mut(&query) {
+    for (query, mark) in marks.into_iter().chain([(query.clone(), mark)]) {
+        let Some(progress) = slot.queries.get_mut(&query) else { continue };
         match mark {
             Mark::Nothing => {}
-            Mark::Reconciled(through) => progress.reconciled_through = Some(through),
+            Mark::Reconciled(through) => {
+                progress.reconciled_through = Some(through);
+                progress.owed.retain(|owed| owed.epoch > through);
+            }
             Mark::AnswersAfter(after) => progress.answers_after = after,
         }
     }

@@ -14,6 +14,7 @@
 
 mod at_rest;
 mod background;
+mod descent;
 mod rounds;
 
 use std::collections::HashSet;
@@ -35,7 +36,7 @@ use super::commit::Tables;
 use super::recover::LakeState;
 use crate::clock::Micros;
 use crate::contract::TableContract;
-use crate::epoch::Restated;
+use crate::epoch::{Owed, Restated};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Replaced, Replacement, within};
 use crate::sql::{TimeRange, WINDOW_START, WindowedQuery, run_batch, session};
@@ -59,6 +60,8 @@ pub(super) struct Subject {
     pub closed_until: Option<Micros>,
     pub answers_after: Option<Micros>,
     pub reconciled_through: Option<u64>,
+    /// Closed windows that rows of its parent came too late for.
+    pub owed: Vec<Owed>,
 }
 
 /// The lake as of one published epoch.

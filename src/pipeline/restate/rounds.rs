@@ -13,6 +13,7 @@ use datafusion::functions_aggregate::expr_fn::min;
 use datafusion::prelude::{col, lit};
 use futures::TryStreamExt;
 
+use super::descent::{descent, follow};
 use super::{Ground, Mark, Subject};
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::contract::provenance;
@@ -154,6 +155,17 @@ impl Ground {
         Ok(rounds)
     }
 
+    /// The rounds that restate the windows of the last query of a way that `ranges`, windows of the first, lead to.
+    ///
+    /// # Errors
+    /// As [`Ground::late_rounds`].
+    pub(super) async fn followed_rounds(&self, way: &[&Subject], ranges: Vec<TimeRange>) -> Result<VecDeque<Round>> {
+        let Some(subject) = way.last() else { return Ok(VecDeque::new()) };
+        let days = self.rows_by_day().await?;
+        let parts = cut(few(joined(follow(way, ranges))), subject, &days);
+        Ok(parts.into_iter().map(|part| part.round(subject, Mark::Nothing)).collect())
+    }
+
     /// For each query, the closed windows that late rows belong to which it has not looked at yet.
     async fn touched(&self, subjects: &[&Subject]) -> Result<Vec<Vec<TimeRange>>> {
         let what = || "looking for late rows";
@@ -162,6 +174,8 @@ impl Ground {
         let Some(since) = subjects.iter().map(|s| s.reconciled_through.map_or(-1, signed)).min() else {
             return Ok(touched);
         };
+        let all: Vec<Subject> = subjects.iter().map(|subject| (*subject).clone()).collect();
+        let ways: Vec<_> = all.iter().map(|subject| descent(subject, &all)).collect();
         let event_time = self.event_time();
         let session = self.session().await?;
         let rows = session.table(self.stream.name.as_ref()).await.context(what)?;
@@ -172,16 +186,26 @@ impl Ground {
         while let Some(batch) = rows.try_next().await.context(what)? {
             let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
             let epochs = batch.column(1).as_primitive::<Int64Type>();
-            for (subject, ranges) in subjects.iter().zip(&mut touched) {
+            for ((subject, way), ranges) in subjects.iter().zip(&ways).zip(&mut touched) {
+                // What a view on a view has not looked at yet, its first ancestor's windows tell.
+                let Some(first) = way.as_ref().and_then(|way| way.first()) else { continue };
                 let looked = subject.reconciled_through.map_or(-1, signed);
                 for (&time, &epoch) in times.values().iter().zip(epochs.values()) {
                     if epoch > looked {
-                        note(subject, TimeRange { from: time, to: time.saturating_add(1) }, ranges);
+                        note(first, TimeRange { from: time, to: time.saturating_add(1) }, ranges);
                     }
                 }
             }
         }
-        Ok(touched.into_iter().map(|ranges| few(joined(ranges))).collect())
+        let of_own = touched.into_iter().zip(&ways).zip(subjects).map(|((ranges, way), subject)| match way {
+            Some(way) => {
+                let owed = subject.owed.iter().filter(|owed| owed.epoch <= self.through);
+                let owed = owed.map(|owed| TimeRange { from: owed.from, to: owed.to });
+                few(joined(follow(way, ranges).into_iter().chain(owed).collect()))
+            }
+            None => Vec::new(),
+        });
+        Ok(of_own.collect())
     }
 
     /// The event time of the lake's first row.
@@ -211,9 +235,8 @@ impl Ground {
     }
 }
 
-/// Notes the windows of a time, unless they are open, noted, or not this text's to answer. The windows restated in a
-/// parent would be noted for its children in the same way.
-fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
+/// Notes the windows of a time, unless they are open, noted, or not this text's to answer.
+pub(super) fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
     let Some(windows) = closed_windows_of(subject.query.window(), times, subject.closed_until) else { return };
     let after = subject.answers_after.map(|after| starts_through(subject.query.window(), after));
     let is_answered = after.is_none_or(|after| windows.to > after);

@@ -1,7 +1,10 @@
-//! Contracts and standing queries, as the files say.
+//! Contracts and standing queries, as the files say, and what a start would change.
 //!
 //! The one law: whoever runs, proves or explains the queries plans them here, from the same files in the same order.
-//! Nothing here touches a lake.
+//! Nothing here writes to a lake.
+
+mod changes;
+mod diff;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,6 +14,9 @@ use crate::config::Config;
 use crate::contract::{TableContract, read_folder};
 use crate::error::{Error, Refusals, Result};
 use crate::sql::{Catalog, QueryFile, StandingQuery, plan_all, read_queries, with_parents};
+
+pub use changes::{Change, ChangeKind, changes};
+pub use diff::{Diff, QueryDiff, diff};
 
 /// The tables every lake has besides its stream's.
 const REJECTS: &str = "rejects";

@@ -1,0 +1,60 @@
+//! `lakeward diff`: what a start would do to the queries and their tables, and what it would cost; nothing is done.
+
+use std::process::ExitCode;
+
+use super::DiffArgs;
+use super::output::{answer, thousands};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::lake::SchemaChange;
+use crate::plans::{ChangeKind, QueryDiff, diff as compare};
+
+/// Prints a line a query; exit code 2 when a table's change would stop the start.
+pub(super) async fn diff(config: &Config, args: &DiffArgs) -> Result<ExitCode> {
+    let diff = compare(config).await?;
+    let refused = diff.queries.iter().any(|query| matches!(query.table, Some(SchemaChange::Refused(_))));
+    if args.json {
+        answer(&serde_json::to_string(&diff).map_err(|e| Error::external("writing the comparison", e))?)?;
+    } else {
+        let heads = ["query", "change", "open windows from", "history from", "table"].map(str::to_owned);
+        let rows: Vec<[String; 5]> = std::iter::once(heads).chain(diff.queries.iter().map(row)).collect();
+        let widths: Vec<usize> =
+            (0..4).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+        for row in &rows {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            answer(format!("{}  {}", cells.join("  "), row[4]).trim_end())?;
+        }
+        match diff.epoch {
+            Some(epoch) => answer(&format!("\ncompared with the lake as of slot {epoch}; nothing was changed"))?,
+            None => answer("\nthere is no lake yet; nothing was changed")?,
+        }
+    }
+    Ok(if refused { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+fn row(query: &QueryDiff) -> [String; 5] {
+    let change = match query.change {
+        ChangeKind::Kept => "kept",
+        ChangeKind::New => "new",
+        ChangeKind::Changed => "changed",
+        ChangeKind::Removed => "removed",
+    };
+    let table = match &query.table {
+        None => "stays".to_owned(),
+        Some(SchemaChange::Created) => "is created".to_owned(),
+        Some(SchemaChange::Unchanged) => "unchanged".to_owned(),
+        Some(SchemaChange::Added(columns)) => format!("gets `{}`, NULL in older rows", columns.join("`, `")),
+        Some(SchemaChange::Refused(why)) => format!("REFUSED: {why}"),
+    };
+    let cost = |rows: u64, seconds: u64| match rows {
+        0 => "-".to_owned(),
+        _ => format!("{} rows, about {} s", thousands(rows), thousands(seconds)),
+    };
+    let history = match (query.change, query.history_rows) {
+        (ChangeKind::New | ChangeKind::Changed, rows) if rows > 0 => {
+            format!("{} by --backfill", cost(rows, query.history_seconds))
+        }
+        _ => "-".to_owned(),
+    };
+    [query.query.to_string(), change.to_owned(), cost(query.rebuild_rows, query.rebuild_seconds), history, table]
+}

@@ -1,0 +1,105 @@
+//! What a start does to each standing query: go on, begin, rebuild, or leave its table alone.
+//!
+//! The one law: a query is known by the fingerprint of its plan. The same fingerprint goes on where the newest slot left
+//! it; another one is a query that was edited, whose open windows are rebuilt from the lake's rows by the new text while
+//! closed rows stay; and one no slot names begins with the first window that the stream has not passed yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::clock::{Micros, show_time};
+use crate::epoch::QueryProgress;
+use crate::sql::{Driver, StandingQuery, WindowedQuery};
+
+/// What becomes of one query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub query: Arc<str>,
+    pub kind: ChangeKind,
+    /// Windows that end up to here are not computed: they are closed, or older than the query. `None`: all are.
+    pub closed_until: Option<Micros>,
+    /// The least time of rows that its open windows are rebuilt from; `None` for a query without windows.
+    pub reads_from: Option<Micros>,
+}
+
+/// How a query differs from what the newest slot says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    Kept,
+    New,
+    Changed,
+    Removed,
+}
+
+/// What a start does to each of `queries` (parents before children), and to those that are gone. `known` and `watermark` are
+/// what the newest slot says.
+pub fn changes(
+    queries: &[StandingQuery],
+    known: &BTreeMap<Arc<str>, QueryProgress>,
+    watermark: Option<Micros>,
+) -> Vec<Change> {
+    let mut found: Vec<Change> = Vec::with_capacity(queries.len());
+    let mut until: BTreeMap<Arc<str>, Option<Micros>> = BTreeMap::new();
+    for query in queries {
+        let name = query.name();
+        let before = known.get(name);
+        let kind = match before {
+            None => ChangeKind::New,
+            Some(before) if before.fingerprint == query.fingerprint() => ChangeKind::Kept,
+            Some(_) => ChangeKind::Changed,
+        };
+        let (closed_until, reads_from) = match (query, before) {
+            (StandingQuery::Stateless(_), _) => (None, None),
+            (StandingQuery::Windowed(query), before) => {
+                let closed = match before {
+                    Some(before) => before.closed_until,
+                    None => first_whole_window(query, watermark, &until),
+                };
+                (closed, Some(query.window().counted_from(closed)))
+            }
+        };
+        until.insert(Arc::clone(name), closed_until);
+        found.push(Change { query: Arc::clone(name), kind, closed_until, reads_from });
+    }
+    let gone = known.iter().filter(|(name, progress)| progress.running && !until.contains_key(*name));
+    found.extend(gone.map(|(name, progress)| Change {
+        query: Arc::clone(name),
+        kind: ChangeKind::Removed,
+        closed_until: progress.closed_until,
+        reads_from: None,
+    }));
+    found
+}
+
+/// A new query starts at its first whole window: the one that what drives it stands in.
+fn first_whole_window(
+    query: &WindowedQuery,
+    watermark: Option<Micros>,
+    until: &BTreeMap<Arc<str>, Option<Micros>>,
+) -> Option<Micros> {
+    let watermark = match query.driver() {
+        Driver::Stream => watermark?,
+        Driver::View(driver) => driver.watermark(until.get(&driver.name).copied().flatten()?),
+    };
+    Some(query.window().closed_until(watermark, query.allowed_lateness()))
+}
+
+impl Change {
+    /// What a start says of it; nothing of a query that simply goes on, or begins with the lake.
+    pub fn sentence(&self) -> Option<String> {
+        let name = &self.query;
+        match (self.kind, self.closed_until) {
+            (ChangeKind::Kept, _) | (ChangeKind::New, None) => None,
+            (ChangeKind::New, Some(until)) => Some(format!(
+                "`{name}` is new: it begins with the windows that end after {} (`--backfill` answers older ones)",
+                show_time(until)
+            )),
+            (ChangeKind::Changed, _) => Some(format!(
+                "`{name}` was edited: its open windows are rebuilt by the new text, closed rows stay as they are \
+                 (`--backfill` restates them)"
+            )),
+            (ChangeKind::Removed, _) => Some(format!("`{name}` is no longer there: its table stays as it is")),
+        }
+    }
+}
