@@ -5,6 +5,7 @@
 //! how they compare. Rows are in order and dense: an hour of them, in 50 groups.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and stops when it cannot run")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{Field, Schema};
 use lakeward::contract::{TableContract, read_folder};
-use lakeward::sql::{QueryFile, StandingQuery, WindowedQuery, input_schema};
+use lakeward::sql::{Catalog, QueryFile, StandingQuery, WindowedQuery, input_schema};
 use lakeward::window::OpenWindows;
 
 /// Rows unless told otherwise.
@@ -71,7 +72,8 @@ async fn query(stream: &TableContract, window: &str) -> WindowedQuery {
          count(*) AS n, sum(amount) AS amount, max(amount) AS most FROM {window} GROUP BY window_start, window_end, state"
     );
     let file = QueryFile::parse(Path::new("bench.sql"), &text).unwrap();
-    match StandingQuery::plan(&file, stream, None).await.unwrap() {
+    let catalog = Catalog::new(Arc::new(stream.clone()), BTreeMap::new()).unwrap();
+    match StandingQuery::plan(&file, &catalog).await.unwrap() {
         StandingQuery::Windowed(query) => query,
         StandingQuery::Stateless(_) => unreachable!("the query has a window"),
     }

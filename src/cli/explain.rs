@@ -16,7 +16,7 @@ use crate::clock::Micros;
 use crate::config::Config;
 use crate::error::{Error, Refusals, Result};
 use crate::plans::plan_file;
-use crate::sql::{Driver, Params, QueryFile, StandingQuery, StreamingPlan, read_queries};
+use crate::sql::{Driver, Lookup, Params, QueryFile, StandingQuery, StreamingPlan, read_queries};
 
 /// Width of the labels.
 const LABEL: usize = 9;
@@ -80,6 +80,10 @@ fn draw(file: &QueryFile, query: &StandingQuery, stream: &str, readers: &[&str],
         Driver::View(parent) => format!("view {}: the rows of its windows as they close", parent.name),
     };
     drawing.step("source", &[source, format!("reads {}", list(&plan.columns))]);
+    let joined: Vec<String> = query.lookups().iter().map(joined_with).collect();
+    if !joined.is_empty() {
+        drawing.step("joins", &joined);
+    }
     drawing.step("rows", &[plan.filter.as_ref().map_or("every row".into(), |filter| format!("where {filter}"))]);
     if let Some(window) = &plan.window {
         drawing.step("window", &[plan.source.clone(), closing(window.allowed_lateness)]);
@@ -98,6 +102,11 @@ fn draw(file: &QueryFile, query: &StandingQuery, stream: &str, readers: &[&str],
     drawing.step("then", &follow_ups(&plan, stream, readers));
     drawing.last("plan", &[format!("fingerprint {}", &plan.fingerprint[..16.min(plan.fingerprint.len())])]);
     drawing.0
+}
+
+fn joined_with(lookup: &Lookup) -> String {
+    let tables: Vec<&str> = lookup.tables.iter().map(AsRef::as_ref).collect();
+    format!("{}: as of one version an epoch, read again after each commit that changes it", tables.join(", "))
 }
 
 fn closing(lateness: Micros) -> String {

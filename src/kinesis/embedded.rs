@@ -5,7 +5,7 @@
 //! number for ever; it also holds a map's guard over an `.await` while reading, which waiting writers could turn into a
 //! deadlock. One lock in front rules out both: writes alone, reads together.
 //!
-//! PutRecords and GetRecords take a shorter way through the same gate ([`super::shortcut`]); the rest is the server's own.
+//! PutRecords and GetRecords take a shorter way through the same gate (`shortcut`); the rest is the server's own.
 //! It is for correctness, not for speed claims; nothing of it outlives the process. `SubscribeToShard` answers with a
 //! stream that outlives its pass through the gate: do not read that way here.
 

@@ -4,7 +4,7 @@
 //! source ─▶ events (a shard: 2 pages) ─▶ decode, one task a shard ─▶ decoded (8) ─▶ engine ─▶ drafts (1)
 //!        ─▶ stage and decide ─▶ decided (3) ─▶ publish ─▶ tables
 //! ```
-//! Beside it, one task at a time recomputes closed windows ([`restate`]); what it stages joins the next draft.
+//! Beside it, one task at a time recomputes closed windows (`restate`); what it stages joins the next draft.
 //!
 //! Every queue is bounded, so a slow lake slows the reader and nothing else. [`start`] recovers the lake, begins to read,
 //! and returns; [`Running::wait`] ends when the input has, when the job is stopped, or with the first error.

@@ -1,6 +1,6 @@
 //! What a start would do, and what it would cost, without doing it.
 //!
-//! The one law: it is told by the same code that starts ([`changes`]), from the newest slot and the tables' own file
+//! The one law: it is told by the same code that starts ([`changes()`]), from the newest slot and the tables' own file
 //! lists; no row is read and nothing is written.
 
 use std::sync::Arc;

@@ -51,8 +51,8 @@ impl StandingQuery {
     /// view must give exactly its columns; else the columns follow from the query.
     ///
     /// # Errors
-    /// [`Error::Usage`] with everything found wrong: what cannot run, and whatever would let the streamed answer differ
-    /// from the batch answer.
+    /// [`Error::Usage`](crate::Error::Usage) with everything found wrong: what cannot run, and whatever would let the
+    /// streamed answer differ from the batch answer.
     pub async fn plan(file: &QueryFile, catalog: &Catalog) -> Result<Self> {
         let Job::Standing(view) = &file.job else {
             let refusal = Refusal::new(Span::empty(), "a batch job cannot stand");
