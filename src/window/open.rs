@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::TimestampMicrosecondArray;
-use arrow::compute::filter_record_batch;
 use arrow::compute::kernels::{aggregate, boolean, cmp};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::record_batch::RecordBatch;
 
 use super::slices::Slices;
@@ -21,6 +21,13 @@ use crate::sql::WindowedQuery;
 /// Partial rows below this number are not worth merging: they are one batch of DataFusion's size, scanned in well under
 /// a millisecond.
 const REDUCE_ROWS_MIN: usize = 8_192;
+
+/// Batches of state before the small ones are merged among themselves: a batch of a few rows takes kilobytes, a tick brings
+/// one, and a query with few groups would gather thousands before it has enough rows to be worth merging.
+const BATCHES_MAX: usize = 64;
+
+/// Rows below which a batch is small.
+const SMALL_ROWS: usize = 1_024;
 
 /// One query's open windows.
 #[derive(Clone, Debug)]
@@ -60,6 +67,8 @@ impl OpenWindows {
         self.state.extend(partials);
         if self.rows >= REDUCE_ROWS_MIN.max(self.rows_reduced + self.rows_reduced / 2) {
             self.reduce().await?;
+        } else if self.state.len() >= BATCHES_MAX {
+            self.merge_small().await?;
         }
         Ok(())
     }
@@ -179,6 +188,23 @@ impl OpenWindows {
 
     fn is_session(&self) -> bool {
         matches!(self.query.window().shape(), WindowShape::Session { .. })
+    }
+
+    /// Merges the small batches of state among themselves.
+    async fn merge_small(&mut self) -> Result<()> {
+        let (small, large): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.state).into_iter().partition(|batch| batch.num_rows() < SMALL_ROWS);
+        self.state = large;
+        self.state.extend(match small.first() {
+            // Rows that are kept as they came have no fewer of them.
+            Some(first) if self.query.is_buffered() => {
+                vec![concat_batches(first.schema_ref(), &small).context(|| "keeping rows of open windows")?]
+            }
+            Some(_) => self.query.reduce(small).await?,
+            None => Vec::new(),
+        });
+        self.rows = self.state.iter().map(RecordBatch::num_rows).sum();
+        Ok(())
     }
 
     /// Merges all state into one row a group; sessions that have met become one before.

@@ -494,7 +494,15 @@ fn lake_with_everything() -> &'static Scratch {
 }
 
 fn scratch() -> Scratch {
-    Scratch::new().set(EPOCH_ROWS_MAX).set("watermark.out_of_orderness=10s")
+    let scratch = Scratch::new().set(EPOCH_ROWS_MAX).set("watermark.out_of_orderness=10s");
+    // Queries of short windows: the end of the first file must not close what the second one's rows belong to.
+    let queries = scratch.path("queries");
+    fs::create_dir_all(&queries).unwrap();
+    for query in ["city_minute", "state_minute", "category_hour", "fraud_alerts"] {
+        let file = format!("{query}.sql");
+        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("queries").join(&file), queries.join(&file)).unwrap();
+    }
+    scratch.set(&format!("queries.dir={}", queries.display()))
 }
 
 impl Scratch {

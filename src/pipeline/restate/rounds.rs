@@ -197,13 +197,11 @@ impl Ground {
                 }
             }
         }
-        let of_own = touched.into_iter().zip(&ways).zip(subjects).map(|((ranges, way), subject)| match way {
-            Some(way) => {
-                let owed = subject.owed.iter().filter(|owed| owed.epoch <= self.through);
-                let owed = owed.map(|owed| TimeRange { from: owed.from, to: owed.to });
-                few(joined(follow(way, ranges).into_iter().chain(owed).collect()))
-            }
-            None => Vec::new(),
+        let of_own = touched.into_iter().zip(&ways).zip(subjects).map(|((ranges, way), subject)| {
+            let followed = way.as_ref().map_or_else(Vec::new, |way| follow(way, ranges));
+            let owed = subject.owed.iter().filter(|owed| owed.epoch <= self.through);
+            let owed = owed.map(|owed| TimeRange { from: owed.from, to: owed.to });
+            few(joined(followed.into_iter().chain(owed).collect()))
         });
         Ok(of_own.collect())
     }
