@@ -19,9 +19,9 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 
 use super::feed::FeedExec;
 
-/// Runs of a bound plan after which it should be bound anew: a quarter of an hour of ticks, some megabytes of metrics,
-/// and the cost of one build.
-pub const RUNS_MAX: u32 = 4_096;
+/// Runs of a bound plan after which it should be bound anew: two minutes of ticks. A run leaves some twenty kilobytes of
+/// metrics behind; building a lookup of 100,000 rows again costs some milliseconds.
+pub const RUNS_MAX: u32 = 512;
 
 /// Rows of lookups, by the lookup's name.
 pub type LookupRows = BTreeMap<Arc<str>, Vec<RecordBatch>>;
