@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 /// The kinds of windows that take part.
-pub const KINDS: &[Kind] = &[Kind::Tumble];
+pub const KINDS: &[Kind] = &[Kind::Tumble, Kind::Hop, Kind::Cumulate, Kind::Session];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -140,9 +140,9 @@ impl Window {
                 Self::Tumble { size, offset }
             }
             Kind::Hop => {
-                // Whole slides, and sizes that are no multiple of one.
+                // As in Flink, a window is whole slides.
                 let slide = (size / random.random_range(1..=6)).max(1);
-                Self::Hop { slide, size: size + random.random_range(0..slide) * i64::from(random.random_bool(0.3)) }
+                Self::Hop { slide, size: slide * random.random_range(1..=6) }
             }
             Kind::Cumulate => {
                 let steps = random.random_range(1..=6);
