@@ -356,7 +356,7 @@ mod tests {
             closed_until = closed_until.max(Some(next));
         }
         answers.extend(query.finish(open.close(closed_until, Micros::MAX).await.unwrap()).await.unwrap());
-        (shown(&answers), arrow::compute::concat_batches(&batches[0].schema(), &counted).unwrap())
+        (shown(&answers), concat_batches(&batches[0].schema(), &counted).unwrap())
     }
 
     proptest! {

@@ -43,7 +43,7 @@ impl Query {
     pub fn duck(&self, late: bool) -> String {
         let keys: String = self.keys.iter().map(|key| format!(", {key}")).collect();
         let aggregates: String = self.aggregates.iter().map(|a| format!(", {}", a.duck)).collect();
-        let mut conditions: Vec<String> = self.filter.iter().cloned().collect();
+        let mut conditions: Vec<String> = self.filter.iter().map(|filter| format!("({filter})")).collect();
         if late {
             conditions.push("(closed_us IS NULL OR we > closed_us)".into());
         }
