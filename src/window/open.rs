@@ -319,13 +319,11 @@ mod tests {
         assert_eq!(shown(&seen), expected(&query, &rows, Micros::MIN, Micros::MAX).await, "what was peeked at stays");
     }
 
-    #[tokio::test]
-    async fn state_is_merged_once_it_has_grown_by_half() {
-        let query = query().await;
-        let partial = query.partial(&[rows(2, 300, false)]).await.unwrap();
+    /// Folds the same rows `folds` times; state is merged by the last one, not before.
+    async fn merged_by_the_last(query: Arc<WindowedQuery>, count: usize, folds: usize) {
+        let partial = query.partial(&[rows(2, count, false)]).await.unwrap();
         let groups: usize = partial.iter().map(RecordBatch::num_rows).sum();
         let mut open = OpenWindows::new(query);
-        let folds = REDUCE_ROWS_MIN.div_ceil(groups);
         for fold in 1..folds {
             open.fold(partial.clone()).await.unwrap();
             assert_eq!(open.groups(), fold * groups, "too few to be worth merging");
@@ -334,9 +332,22 @@ mod tests {
         assert_eq!(open.groups(), groups, "merged to one row a group");
         let answer = open.query().finish(open.peek().unwrap()).await.unwrap();
         let counts = answer.iter().flat_map(|batch| batch["n"].as_primitive::<Int64Type>().values().to_vec());
-        assert_eq!(counts.sum::<i64>(), i64::try_from(folds * 300).unwrap(), "no row is lost or counted twice");
+        assert_eq!(counts.sum::<i64>(), i64::try_from(folds * count).unwrap(), "no row is lost or counted twice");
         open.restore(partial).await.unwrap();
         assert_eq!(open.groups(), groups);
+    }
+
+    #[tokio::test]
+    async fn state_is_merged_once_it_has_grown_by_half() {
+        let text = "CREATE MATERIALIZED VIEW q AS SELECT window_start, CAST(window_start AS DATE) AS event_date, \
+                    transaction_id, count(*) AS n FROM TUMBLE(transactions, event_time, INTERVAL '1 minute') \
+                    GROUP BY window_start, window_end, transaction_id";
+        merged_by_the_last(Arc::new(windowed(text).await), 3_000, REDUCE_ROWS_MIN.div_ceil(3_000)).await;
+    }
+
+    #[tokio::test]
+    async fn many_small_batches_are_merged_among_themselves() {
+        merged_by_the_last(query().await, 300, BATCHES_MAX).await;
     }
 
     /// Folds the batches epoch by epoch, closing by the watermark after each, with late rows set aside.
