@@ -147,7 +147,8 @@ impl Queries {
     pub(super) async fn close(&mut self, epoch: u64, watermark: Option<Micros>, end_of_input: bool) -> Result<Closed> {
         let mut closed = Closed::default();
         for index in 0..self.windowed.len() {
-            let reachable = self.closable_until(&self.windowed[index].query, watermark);
+            let closed_until = |view: &str| self.windowed.iter().find(|w| **w.query.name() == *view)?.closed_until;
+            let reachable = self.windowed[index].query.closable_until(watermark, closed_until);
             let windowed = &mut self.windowed[index];
             // Parents stand before their children: what they have just closed is folded first.
             if let Driver::View(parent) = windowed.query.driver() {
@@ -178,19 +179,6 @@ impl Queries {
             closed.outputs.extend(rows.into_iter().map(|batch| (query.name().clone(), batch)));
         }
         Ok(closed)
-    }
-
-    /// How far a query may close at this watermark of the stream: by what drives it, less its allowed lateness. `None`
-    /// when nothing may close yet.
-    pub(super) fn closable_until(&self, query: &WindowedQuery, watermark: Option<Micros>) -> Option<Micros> {
-        let watermark = match query.driver() {
-            Driver::Stream => watermark?,
-            Driver::View(driver) => {
-                let parent = self.windowed.iter().find(|w| *w.query.name() == driver.name)?;
-                driver.watermark(parent.closed_until?)
-            }
-        };
-        Some(query.window().closed_until(watermark, query.allowed_lateness()))
     }
 
     /// The windowed queries that fold the stream's own rows.

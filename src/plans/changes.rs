@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::clock::{Micros, show_time};
 use crate::epoch::QueryProgress;
-use crate::sql::{Driver, StandingQuery, WindowedQuery};
+use crate::sql::StandingQuery;
 
 /// What becomes of one query.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +54,8 @@ pub fn changes(
             (StandingQuery::Windowed(query), before) => {
                 let closed = match before {
                     Some(before) => before.closed_until,
-                    None => first_whole_window(query, watermark, &until),
+                    // A new query starts at its first whole window: the one that what drives it stands in.
+                    None => query.closable_until(watermark, |view| until.get(view).copied().flatten()),
                 };
                 (closed, Some(query.window().counted_from(closed)))
             }
@@ -70,19 +71,6 @@ pub fn changes(
         reads_from: None,
     }));
     found
-}
-
-/// A new query starts at its first whole window: the one that what drives it stands in.
-fn first_whole_window(
-    query: &WindowedQuery,
-    watermark: Option<Micros>,
-    until: &BTreeMap<Arc<str>, Option<Micros>>,
-) -> Option<Micros> {
-    let watermark = match query.driver() {
-        Driver::Stream => watermark?,
-        Driver::View(driver) => driver.watermark(until.get(&driver.name).copied().flatten()?),
-    };
-    Some(query.window().closed_until(watermark, query.allowed_lateness()))
 }
 
 impl Change {

@@ -17,12 +17,12 @@ use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::ident;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, Spanned, TableAlias,
-    TableFactor,
+    BinaryOperator, Expr, Join, JoinConstraint, JoinOperator, Query, Select, Spanned, TableAlias, TableFactor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::batch::select;
+use super::catalog::table_named;
 use super::feed::{FeedExec, FeedTable};
 use super::file::normal;
 use super::place::Refusal;
@@ -159,18 +159,7 @@ fn equates(condition: &Expr, bound: &str, earlier: &[String], this: &str) -> boo
 
 /// The rows of open windows as a table expression.
 pub(super) fn rows(alias: Option<TableAlias>, at: Span) -> TableFactor {
-    TableFactor::Table {
-        name: ObjectName::from(vec![Ident::with_span(at, ROWS)]),
-        alias,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    }
+    table_named(ROWS, alias, at)
 }
 
 /// Writes out every joined side of the query as written: over whole windows inside `range` when one is given. `first` are

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableFactor, VisitMut, VisitorMut,
+    Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -302,8 +302,25 @@ impl VisitorMut for Inline<'_> {
     }
 }
 
-fn alias_of(name: &Ident) -> datafusion::sql::sqlparser::ast::TableAlias {
-    datafusion::sql::sqlparser::ast::TableAlias { explicit: true, name: name.clone(), columns: Vec::new(), at: None }
+/// The alias a table has when none is written: its own name.
+pub(super) fn alias_of(name: &Ident) -> TableAlias {
+    TableAlias { explicit: true, name: name.clone(), columns: Vec::new(), at: None }
+}
+
+/// A table of this name as a table expression; `at` is where messages say it stands.
+pub(super) fn table_named(name: &str, alias: Option<TableAlias>, at: Span) -> TableFactor {
+    TableFactor::Table {
+        name: ObjectName::from(vec![Ident::with_span(at, name)]),
+        alias,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    }
 }
 
 /// A name of one part.

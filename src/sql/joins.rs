@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, SetExpr, Spanned,
-    TableAlias, TableFactor, VisitMut, VisitorMut,
+    TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::buffered::{joins_windows, take_windows};
-use super::catalog::{Catalog, single};
+use super::catalog::{Catalog, alias_of, single, table_named};
 use super::file::{normal, tables_read};
 use super::lookup::{JOINED_AT, LOOKED_UP_AT};
 use super::place::Refusal;
@@ -135,18 +135,7 @@ fn take_one(
     let name: Arc<str> = format!("{LOOKUP_PREFIX}{view}_{}", written.len()).into();
     written.push(Written { name: Arc::clone(&name), query, tables, at });
     let called = normal(&alias.name);
-    join.relation = TableFactor::Table {
-        name: ObjectName::from(vec![Ident::with_span(at, name.as_ref())]),
-        alias: Some(alias),
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    };
+    join.relation = table_named(&name, Some(alias), at);
     Ok(called)
 }
 
@@ -325,8 +314,4 @@ impl VisitorMut for ByVersion<'_> {
         }
         ControlFlow::Continue(())
     }
-}
-
-fn alias_of(name: &Ident) -> TableAlias {
-    TableAlias { explicit: true, name: name.clone(), columns: Vec::new(), at: None }
 }

@@ -59,6 +59,20 @@ impl WindowedQuery {
         self.window
     }
 
+    /// How far its windows may close: by the watermark of what drives it, less the allowed lateness. `stream` is the stream's
+    /// watermark, `closed_until` tells how far the view of a name has closed. `None` while nothing may close.
+    pub fn closable_until(
+        &self,
+        stream: Option<Micros>,
+        closed_until: impl FnOnce(&str) -> Option<Micros>,
+    ) -> Option<Micros> {
+        let watermark = match self.driver() {
+            Driver::Stream => stream?,
+            Driver::View(parent) => parent.watermark(closed_until(&parent.name)?),
+        };
+        Some(self.window.closed_until(watermark, self.allowed_lateness()))
+    }
+
     /// How long a window stays open after the watermark has passed its end, microseconds; 0 unless the query says.
     pub fn allowed_lateness(&self) -> Micros {
         self.definition.allowed_lateness
