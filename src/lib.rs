@@ -19,6 +19,7 @@ pub mod lake;
 pub mod lookups;
 pub mod epoch;
 pub mod plans;
+pub mod ddl;
 pub mod batch;
 pub mod audit;
 pub mod simulate;

@@ -44,6 +44,8 @@ fn row(query: &QueryDiff) -> [String; 5] {
         Some(SchemaChange::Created) => "is created".to_owned(),
         Some(SchemaChange::Unchanged) => "unchanged".to_owned(),
         Some(SchemaChange::Added(columns)) => format!("gets `{}`, NULL in older rows", columns.join("`, `")),
+        Some(SchemaChange::Relaxed(columns)) => format!("`{}` may be NULL from now on", columns.join("`, `")),
+        Some(SchemaChange::Described) => "gets the comments and the order of its contract".to_owned(),
         Some(SchemaChange::Refused(why)) => format!("REFUSED: {why}"),
     };
     let cost = |rows: u64, seconds: u64| match rows {

@@ -4,6 +4,7 @@
 //! everything said on the way to standard error.
 
 mod explain;
+mod ddl;
 mod diff;
 mod live;
 mod output;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
+use crate::ddl::Dialect;
 use crate::error::{Error, Result};
 
 /// Stack of a worker thread: planning deep SQL recurses.
@@ -63,15 +65,39 @@ enum Command {
     Audit(AuditArgs),
     /// Run the tests of queries: `queries/<query>.test/<case>/`.
     Test(TestArgs),
-    /// Mend a lake at rest.
+    /// Describe a lake to its readers; mend it at rest.
     #[command(subcommand)]
     Lake(LakeCommand),
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum LakeCommand {
     /// Recompute the closed windows that late rows belong to. A running job does so by itself.
     Reconcile,
+    /// Print the script that makes the lake's tables known to a reader.
+    Ddl(DdlArgs),
+}
+
+#[derive(Debug, Args)]
+struct DdlArgs {
+    /// Who reads it.
+    #[arg(value_enum, required_unless_present = "write")]
+    dialect: Option<Dialect>,
+    /// Only this table.
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Where the lake is, or will be, for that reader: `s3://BUCKET/lake`. `lake.url` by default.
+    #[arg(long, value_name = "URL")]
+    location: Option<String>,
+    /// The catalog's database, and the schema of views.
+    #[arg(long, value_name = "NAME", default_value = "lake")]
+    database: String,
+    /// The role that Redshift or Glue's crawler takes on.
+    #[arg(long, value_name = "ARN")]
+    iam_role: Option<String>,
+    /// Write a contract file for every standing query that has none, instead of a script.
+    #[arg(long, conflicts_with_all = ["dialect", "location", "iam_role"])]
+    write: bool,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -258,7 +284,14 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
         Command::Explain(args) => explain::explain(&config, &args).await,
         Command::Audit(args) => tools::audit(&config, &args).await,
         Command::Test(args) => test::test(&config, &args).await,
-        Command::Lake(LakeCommand::Reconcile) => restate::reconcile(config).await,
+        Command::Lake(command) => lake(config, command).await,
+    }
+}
+
+async fn lake(config: Config, command: LakeCommand) -> Result<ExitCode> {
+    match command {
+        LakeCommand::Reconcile => restate::reconcile(config).await,
+        LakeCommand::Ddl(args) => ddl::ddl(&config, &args).await,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod options;
 mod parse;
+mod print;
 mod rules;
 mod source;
 mod types;
@@ -19,6 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use crate::error::Result;
 
 pub use rules::{NameOf, bad_name};
+pub use types::type_name;
 
 /// One table as declared.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,8 +32,40 @@ pub struct TableContract {
     pub partition_by: Arc<str>,
     /// Columns rows are sorted by inside a file; may be empty.
     pub sort_by: Vec<Arc<str>>,
+    /// Whom the table is kept ready for; always [`Sink::Delta`] among them.
+    pub sinks: Vec<Sink>,
     /// Present when rows of this table come from a stream.
     pub stream: Option<StreamContract>,
+}
+
+/// Whom a table is kept ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// Readers of Delta logs: Athena, Spark, DuckDB. The table itself.
+    Delta,
+    /// Redshift Spectrum, by symlink manifests and a table `<name>_spectrum` in the catalog.
+    Spectrum,
+    /// Crawlers that list folders: closed dates as plain Parquet files below `<lake>_plain/<name>/`.
+    Plain,
+}
+
+impl Sink {
+    /// Every sink, in the order they are written.
+    pub const ALL: [Self; 3] = [Self::Delta, Self::Spectrum, Self::Plain];
+
+    /// As a contract that says nothing of sinks has them.
+    pub fn usual() -> Vec<Self> {
+        vec![Self::Delta, Self::Spectrum]
+    }
+
+    /// As a contract writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delta => "delta",
+            Self::Spectrum => "spectrum",
+            Self::Plain => "plain",
+        }
+    }
 }
 
 /// One column as declared.
@@ -123,6 +157,12 @@ impl TableContract {
                 .map(|c| Field::new(c.name.as_ref(), c.data_type.clone(), c.nullable))
                 .collect::<Vec<_>>(),
         ))
+    }
+
+    /// The contract as a file of `lake/`; read again it is the same contract. A column without a comment gets an empty
+    /// one, to be filled in.
+    pub fn to_sql(&self) -> String {
+        print::table(self)
     }
 
     /// The column of this name.

@@ -11,12 +11,13 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::Format;
 use super::source::Source;
+use super::{Format, Sink};
 use crate::error::{Error, Result};
 
 const COLUMN_OPTIONS: [&str; 4] = ["field", "pad", "strip_prefix", "token"];
-const TABLE_OPTIONS: [&str; 6] = ["format", "event_time", "identity", "partition_key", "partition_by", "sort_by"];
+const TABLE_OPTIONS: [&str; 7] =
+    ["format", "event_time", "identity", "partition_key", "partition_by", "sort_by", "sinks"];
 const FORMATS: [&str; 1] = ["json"];
 
 /// Widest padding: the longest text that has lost zeros is a card number of 19 digits; twice that is surely a slip.
@@ -66,6 +67,7 @@ pub(super) struct TableOptions {
     pub(super) partition_key: Option<Placed>,
     pub(super) partition_by: Placed,
     pub(super) sort_by: Vec<Placed>,
+    pub(super) sinks: Vec<Sink>,
 }
 
 impl TableOptions {
@@ -105,7 +107,8 @@ impl TableOptions {
         let partition_key = of_stream("partition_key")?;
         let partition_by = take("partition_by").ok_or_else(|| missing(source, at, "partition_by", "a table"))?;
         let sort_by = take("sort_by").map_or_else(|| Ok(Vec::new()), |list| names(source, &list))?;
-        Ok(Self { format, event_time, identity, partition_key, partition_by, sort_by })
+        let sinks = take("sinks").map_or_else(|| Ok(Sink::usual()), |list| sinks(source, &list))?;
+        Ok(Self { format, event_time, identity, partition_key, partition_by, sort_by, sinks })
     }
 }
 
@@ -118,12 +121,30 @@ fn names(source: &Source, list: &Placed) -> Result<Vec<Placed>> {
     let mut names: Vec<Placed> = Vec::new();
     for name in list.text.split(',').map(str::trim) {
         if name.is_empty() || names.iter().any(|known| known.text.as_ref() == name) {
-            let message = format!("`{}`: expected different column names, separated by commas", list.text);
+            let message = format!("`{}`: expected different names, separated by commas", list.text);
             return Err(source.error(list.at, message));
         }
         names.push(Placed { text: name.into(), at: list.at });
     }
     Ok(names)
+}
+
+/// `delta, spectrum` as what it names, in the order of [`Sink::ALL`].
+fn sinks(source: &Source, list: &Placed) -> Result<Vec<Sink>> {
+    let names = names(source, list)?;
+    for name in &names {
+        let known = Sink::ALL.map(Sink::name);
+        if !known.contains(&name.text.as_ref()) {
+            return Err(source.unknown(name.at, format!("unknown sink `{}`", name.text), &name.text, known));
+        }
+    }
+    let found: Vec<Sink> =
+        Sink::ALL.into_iter().filter(|sink| names.iter().any(|name| name.text.as_ref() == sink.name())).collect();
+    if !found.contains(&Sink::Delta) {
+        let message = format!("`{}`: `delta` is missing: every other sink is made from the Delta table", list.text);
+        return Err(source.error(list.at, message));
+    }
+    Ok(found)
 }
 
 /// The `key = value` pairs of a list; refuses what is no pair, unknown or written twice.

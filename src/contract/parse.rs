@@ -104,6 +104,7 @@ pub(super) fn table_contract(origin: &str, sql: &str) -> Result<TableContract> {
         columns,
         partition_by: options.partition_by.text,
         sort_by: options.sort_by.into_iter().map(|column| column.text).collect(),
+        sinks: options.sinks,
         stream,
     })
 }

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::options::{Placed, TableOptions};
 use super::source::Source;
-use super::types::sql_name;
+use super::types::type_name;
 use super::{Column, Origin, parse, provenance, timestamp_type};
 use crate::error::{Refusal, Refusals, Result};
 
@@ -93,7 +93,7 @@ pub(super) fn check_columns(source: &Source, table: &CreateTable, columns: &[Col
     if stream {
         let missing = provenance_names().into_iter().filter(|name| columns.iter().all(|c| c.name.as_ref() != *name));
         for name in missing {
-            let data_type = provenance_type(name).as_ref().map_or("", sql_name);
+            let data_type = provenance_type(name).as_ref().map_or_else(String::new, type_name);
             let message = format!("a stream's table needs the column `{name} {data_type} NOT NULL`");
             refused.push(Refusal::new(table.name.span(), message));
         }
@@ -106,7 +106,7 @@ fn check_column(source: &Source, definition: &ColumnDef, column: &Column, before
     if let Some(expected) = provenance_type(&column.name)
         && (column.data_type != expected || column.nullable)
     {
-        let message = format!("`{}` is {} NOT NULL in every table", column.name, sql_name(&expected));
+        let message = format!("`{}` is {} NOT NULL in every table", column.name, type_name(&expected));
         return Err(source.error(at, message));
     }
     if let Origin::Field(field) = &column.origin
@@ -176,7 +176,7 @@ pub(super) fn check_options(
     let required = |option: &str, name: &Placed, data_type: &DataType| -> Result<()> {
         let column = find(source, columns, option, name)?;
         if column.data_type != *data_type || column.nullable {
-            let message = format!("`{option}`: `{}` must be {} NOT NULL", name.text, sql_name(data_type));
+            let message = format!("`{option}`: `{}` must be {} NOT NULL", name.text, type_name(data_type));
             return Err(source.error(place_of(table, &name.text).unwrap_or(name.at), message));
         }
         Ok(())
@@ -313,7 +313,9 @@ mod tests {
             ("day DATE NOT NULL", "day DATE", "3:3: `partition_by`: `day` must be DATE NOT NULL"),
             ("partition_by = 'day', ", "", "1:14: a table needs `partition_by = '<column>'`"),
             ("'at, id'", "'at, ic'", "`sort_by`: no column `ic`; did you mean `id`?"),
-            ("'at, id'", "'at, at'", "`at, at`: expected different column names"),
+            ("'at, id'", "'at, at'", "`at, at`: expected different names"),
+            ("'at, id')", "'at, id', sinks = 'delta, spectre')", "unknown sink `spectre`; did you mean `spectrum`?"),
+            ("'at, id')", "'at, id', sinks = 'plain')", "`plain`: `delta` is missing"),
             ("sort_by", "sorted_by", "unknown option `sorted_by`; did you mean `sort_by`?"),
             (
                 "CREATE TABLE",

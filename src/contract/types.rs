@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::sqlparser::ast::{ColumnDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -72,14 +72,20 @@ fn type_place(source: &Source, definition: &ColumnDef) -> Span {
     source.place_after(definition.name.span)
 }
 
-/// How a contract writes the types that rules ask for.
-pub(super) fn sql_name(data_type: &DataType) -> &'static str {
+/// A type as contracts write it; the Arrow name of a type that no contract has.
+pub fn type_name(data_type: &DataType) -> String {
     match data_type {
-        DataType::Utf8 => "STRING",
-        DataType::Boolean => "BOOLEAN",
-        DataType::Int32 => "INT",
-        DataType::Int64 => "BIGINT",
-        DataType::Date32 => "DATE",
-        _ => "TIMESTAMP",
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".into(),
+        DataType::Boolean => "BOOLEAN".into(),
+        DataType::Int16 => "SMALLINT".into(),
+        DataType::Int32 => "INT".into(),
+        DataType::Int64 => "BIGINT".into(),
+        DataType::Float32 => "FLOAT".into(),
+        DataType::Float64 => "DOUBLE".into(),
+        DataType::Date32 => "DATE".into(),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => "TIMESTAMP".into(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision},{scale})"),
+        other => other.to_string(),
     }
 }

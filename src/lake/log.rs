@@ -38,6 +38,7 @@ pub(super) struct Log {
     name: Arc<str>,
     delta: LogStoreRef,
     layout: Layout,
+    opened: (u64, Metadata),
     state: Mutex<State>,
 }
 
@@ -66,11 +67,17 @@ impl Log {
         }
         let layout = declared.cloned().unwrap_or(in_lake);
         let state = Mutex::new(State::of(name, &layout, &found)?);
-        Ok(Some(Self { name: name.into(), delta, layout, state }))
+        let opened = (found.version(), found.metadata().clone());
+        Ok(Some(Self { name: name.into(), delta, layout, opened, state }))
     }
 
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The version opened, and what it says of the table.
+    pub(super) fn opened(&self) -> &(u64, Metadata) {
+        &self.opened
     }
 
     pub(super) fn delta(&self) -> &LogStoreRef {
@@ -150,8 +157,12 @@ impl Log {
         metadata: Metadata,
         added: Vec<StructField>,
     ) -> Result<()> {
-        let what = || format!("cannot add columns to table `{}`", self.name);
-        let operation = DeltaOperation::AddColumn { fields: added };
+        let what = || format!("cannot change what the log says of table `{}`", self.name);
+        // What it is called tells people; readers go by the metadata.
+        let operation = match added.is_empty() {
+            true => DeltaOperation::SetTableProperties { properties: HashMap::new() },
+            false => DeltaOperation::AddColumn { fields: added },
+        };
         let commit = CommitData::new(vec![Action::Metadata(metadata)], operation, HashMap::new(), Vec::new());
         let bytes = CommitOrBytes::LogBytes(commit.get_bytes().context(what)?);
         self.delta.write_commit_entry(version + 1, bytes, uuid::Uuid::new_v4()).await.context(what)?;

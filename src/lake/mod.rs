@@ -91,6 +91,14 @@ impl Lake {
         Ok(Self { url, root: Arc::new(LocalFileSystem::new()), base, folder, clock: Clock::System })
     }
 
+    /// As [`Lake::open`], but nothing is created: `None` where there is no folder.
+    ///
+    /// # Errors
+    /// As [`Lake::open`].
+    pub fn open_existing(url: &str) -> Result<Option<Self>> {
+        if local_folder(url)?.is_dir() { Self::open(url).map(Some) } else { Ok(None) }
+    }
+
     /// The same lake with another clock; it stamps data files and decides nothing.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {

@@ -6,18 +6,22 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::sql::sqlparser::tokenizer::Span;
 use deltalake::kernel::{
     DataType as DeltaType, DecimalType, Metadata, MetadataValue, PrimitiveType, Protocol, StructField,
 };
 
-use crate::contract::{TableContract, timestamp_type};
-use crate::error::{Context, Error, Result};
+use crate::contract::{TableContract, timestamp_type, type_name};
+use crate::error::{Context, Error, Refusal, Result};
 
 /// Highest protocol versions Athena, Spectrum and Glue all read (reader, writer).
 const PROTOCOL_MAX: (i32, i32) = (1, 2);
 
 /// With this property Delta forgets which epochs were published; epochs would then be published twice.
 const TRANSACTION_RETENTION: &str = "delta.setTransactionRetentionDuration";
+
+/// The property that keeps the contract's order: the names of its columns, separated by commas.
+pub(super) const SORT_BY: &str = "lakeward.sortBy";
 
 /// How rows of a table lie in files.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +55,8 @@ impl Layout {
         .checked(&contract.name)
     }
 
-    /// The layout of a table in the lake; what only a contract knows (order, identity) is left empty.
+    /// The layout of a table in the lake; what only a contract knows (identity, the order of a table that another wrote) is
+    /// left empty.
     pub(super) fn of_table(name: &str, metadata: &Metadata) -> Result<Self> {
         let schema =
             metadata.parse_schema().context(|| format!("table `{name}`: its log holds an unreadable schema"))?;
@@ -69,12 +74,19 @@ impl Layout {
         let partition = schema
             .index_of(column)
             .map_err(|_| Error::broken(format!("table `{name}`: partition column `{column}` is not in its schema")))?;
-        Self { schema, partition, sort: Vec::new(), unique: Vec::new() }.checked(name)
+        let order = metadata.configuration().get(SORT_BY).map_or("", String::as_str).split(", ");
+        let sort = order.filter_map(|column| schema.index_of(column).ok()).collect();
+        Self { schema, partition, sort, unique: Vec::new() }.checked(name)
     }
 
     /// Name of the partition column.
     pub(super) fn partition_name(&self) -> &str {
         self.schema.field(self.partition).name()
+    }
+
+    /// What [`SORT_BY`] says of it.
+    pub(super) fn sort_by(&self) -> String {
+        self.sort.iter().map(|&column| self.schema.field(column).name().as_str()).collect::<Vec<_>>().join(", ")
     }
 
     /// Indices of the columns that are in the data files: all but the partition column, whose value is the folder.
@@ -130,24 +142,56 @@ pub(super) fn check_readable(name: &str, protocol: &Protocol, metadata: &Metadat
     Ok(())
 }
 
-/// The nullable columns that are declared and not in the lake, if these are the only difference; else none.
-pub(super) fn added_columns(declared: &Layout, found: &Layout) -> Vec<String> {
-    let known = |name: &str| found.schema.field_with_name(name).is_ok();
-    let (kept, added): (Vec<_>, Vec<_>) = declared.schema.fields().iter().partition(|field| known(field.name()));
-    let same = kept.into_iter().eq(found.schema.fields());
-    let allowed = same && declared.partition_name() == found.partition_name() && added.iter().all(|f| f.is_nullable());
-    if allowed { added.iter().map(|field| field.name().clone()).collect() } else { Vec::new() }
+/// How a table can follow its contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Evolution {
+    /// Nullable columns it gets.
+    pub(super) added: Vec<String>,
+    /// Columns that may be NULL from now on.
+    pub(super) relaxed: Vec<String>,
 }
 
-/// Refuses a table whose columns or partitioning differ from what is declared, naming every difference.
+impl Evolution {
+    /// What makes a table as found one as declared, if added columns and dropped NOT NULLs do.
+    pub(super) fn between(declared: &Layout, found: &Layout) -> Option<Self> {
+        if declared.partition_name() != found.partition_name() {
+            return None;
+        }
+        let (mut added, mut relaxed) = (Vec::new(), Vec::new());
+        let mut left = found.schema.fields().iter();
+        for field in declared.schema.fields() {
+            match found.schema.field_with_name(field.name()) {
+                Err(_) if field.is_nullable() => added.push(field.name().clone()),
+                Err(_) => return None,
+                Ok(there) => {
+                    let in_order = left.next().is_some_and(|next| next.name() == field.name());
+                    if !in_order || there.data_type() != field.data_type() {
+                        return None;
+                    }
+                    match (field.is_nullable(), there.is_nullable()) {
+                        (true, false) => relaxed.push(field.name().clone()),
+                        (false, true) => return None,
+                        _ => {}
+                    }
+                }
+            }
+        }
+        left.next().is_none().then_some(Self { added, relaxed })
+    }
+}
+
+/// Refuses a table whose columns or partitioning differ from what is declared: names every difference, and draws both
+/// sides column by column.
 pub(super) fn check_same(name: &str, declared: &Layout, found: &Layout) -> Result<()> {
     let mut differences = Vec::new();
     for field in declared.schema.fields() {
-        let (column, data_type) = (field.name(), field.data_type());
+        let (column, data_type) = (field.name(), type_name(field.data_type()));
         match found.schema.field_with_name(column) {
             Err(_) => differences.push(format!("column `{column}` {data_type} is missing in the lake")),
-            Ok(there) if there.data_type() != data_type => differences
-                .push(format!("column `{column}` is declared {data_type}, but {} in the lake", there.data_type())),
+            Ok(there) if there.data_type() != field.data_type() => {
+                let there = type_name(there.data_type());
+                differences.push(format!("column `{column}` is declared {data_type}, but {there} in the lake"));
+            }
             Ok(there) if there.is_nullable() != field.is_nullable() => {
                 let null = |nullable| if nullable { "nullable" } else { "NOT NULL" };
                 let (declared, found) = (null(field.is_nullable()), null(there.is_nullable()));
@@ -158,7 +202,7 @@ pub(super) fn check_same(name: &str, declared: &Layout, found: &Layout) -> Resul
     }
     for field in found.schema.fields() {
         if declared.schema.field_with_name(field.name()).is_err() {
-            differences.push(format!("column `{}` {} is only in the lake", field.name(), field.data_type()));
+            differences.push(format!("column `{}` {} is only in the lake", field.name(), type_name(field.data_type())));
         }
     }
     if declared.partition_name() != found.partition_name() {
@@ -174,11 +218,37 @@ pub(super) fn check_same(name: &str, declared: &Layout, found: &Layout) -> Resul
     if differences.is_empty() {
         return Ok(());
     }
-    Err(Error::usage(format!(
-        "table `{name}` differs from its contract: {}; put the contract back, or use another `lake.url` (a query's table \
-         takes in added columns that may be NULL, nothing else)",
-        differences.join("; ")
-    )))
+    let message = format!("table `{name}` differs from its contract: {}", differences.join("; "));
+    let refusal = Refusal::new(Span::empty(), message)
+        .help("put the contract back, or use another `lake.url`")
+        .note("a query's table takes in added columns that may be NULL and drops NOT NULL, nothing else")
+        .note(side_by_side(declared, found));
+    Err(Error::Usage(refusal.into()))
+}
+
+/// Contract and lake, a line a column in the contract's order, `!` where they differ.
+fn side_by_side(declared: &Layout, found: &Layout) -> String {
+    let shown = |layout: &Layout, column: &str| match layout.schema.field_with_name(column) {
+        Err(_) => "-".to_owned(),
+        Ok(field) => format!("{}{}", type_name(field.data_type()), if field.is_nullable() { "" } else { " NOT NULL" }),
+    };
+    let only_found = found.schema.fields().iter().filter(|f| declared.schema.field_with_name(f.name()).is_err());
+    let columns = declared.schema.fields().iter().chain(only_found).map(|field| field.name().as_str());
+    let mut rows: Vec<[String; 3]> =
+        columns.map(|column| [column.to_owned(), shown(declared, column), shown(found, column)]).collect();
+    let sort = |layout: &Layout| if layout.sort.is_empty() { "-".to_owned() } else { layout.sort_by() };
+    rows.push(["(partition by)".to_owned(), declared.partition_name().into(), found.partition_name().into()]);
+    rows.push(["(sort by)".to_owned(), sort(declared), sort(found)]);
+    let head = ["column", "contract", "lake"].map(str::to_owned);
+    let width = |column: usize| {
+        rows.iter().chain(std::iter::once(&head)).map(|row| row[column].chars().count()).max().unwrap_or(0)
+    };
+    let (names, sides) = (width(0), width(1));
+    let line = |row: &[String; 3]| {
+        let mark = if row[1] == row[2] || *row == head { ' ' } else { '!' };
+        format!("{mark} {:<names$}  {:<sides$}  {}", row[0], row[1], row[2]).trim_end().to_owned()
+    };
+    std::iter::once(&head).chain(&rows).map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn delta_type(table: &str, column: &str, data_type: &DataType) -> Result<DeltaType> {
@@ -277,10 +347,31 @@ mod tests {
         contract.columns.iter_mut().find(|c| c.name.as_ref() == "amount").unwrap().data_type = DataType::Int64;
         let found = Layout::of_contract(&contract).unwrap();
         let error = check_same("payments", &declared, &found).unwrap_err().to_string();
-        assert!(error.contains("column `card` Utf8 is missing in the lake"), "{error}");
-        assert!(error.contains("column `amount` is declared Decimal128(20, 2), but Int64 in the lake"), "{error}");
+        assert!(error.contains("column `card` STRING is missing in the lake"), "{error}");
+        assert!(error.contains("column `amount` is declared DECIMAL(20,2), but BIGINT in the lake"), "{error}");
         let error = check_same("payments", &found, &declared).unwrap_err().to_string();
-        assert!(error.contains("column `card` Utf8 is only in the lake"), "{error}");
+        assert!(error.contains("column `card` STRING is only in the lake"), "{error}");
+    }
+
+    #[test]
+    fn both_sides_are_drawn() {
+        let mut contract = testing::contract("payments");
+        contract.columns.truncate(5);
+        contract.sort_by = vec!["card".into()];
+        let declared = Layout::of_contract(&contract).unwrap();
+        contract.columns[4].nullable = true;
+        contract.columns.remove(2);
+        contract.stream = None;
+        let found = Layout::of_contract(&contract).unwrap();
+        let drawn = "  column          contract                lake\n  \
+            event_time      TIMESTAMP NOT NULL      TIMESTAMP NOT NULL\n  \
+            event_date      DATE NOT NULL           DATE NOT NULL\n\
+            ! payment_id      STRING NOT NULL         -\n  \
+            card            STRING NOT NULL         STRING NOT NULL\n\
+            ! amount          DECIMAL(20,2) NOT NULL  DECIMAL(20,2)\n  \
+            (partition by)  event_date              event_date\n  \
+            (sort by)       card                    card";
+        assert_eq!(side_by_side(&declared, &found), drawn);
     }
 
     #[test]

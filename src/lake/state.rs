@@ -33,6 +33,18 @@ pub struct DataFile {
     pub(super) ranges: Vec<(usize, (i64, i64))>,
 }
 
+impl DataFile {
+    /// The partition's date as paths write it: `2026-11-23`.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] for a day before the year 0 or after 9999, which is never staged.
+    pub fn date(&self) -> Result<String> {
+        let day = self.partition;
+        ranges::format_date(day)
+            .ok_or_else(|| Error::broken(format!("`{}`: {day} days since 1970 is no date", self.path)))
+    }
+}
+
 /// One commit of a table's log.
 #[derive(Clone, Debug)]
 pub struct Commit {

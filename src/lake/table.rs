@@ -15,7 +15,7 @@ use super::Lake;
 use super::log::{Log, log_store};
 use super::publish::epoch_version;
 use super::scan::LakeScan;
-use super::schema::{Layout, delta_columns};
+use super::schema::{Layout, SORT_BY, delta_columns};
 use super::state::{Commit, DataFile};
 use crate::clock::Micros;
 use crate::contract::TableContract;
@@ -56,8 +56,7 @@ impl Table {
         }
     }
 
-    /// Opens a table with the schema it has in the lake; `None` if there is none of this name. Files staged through it
-    /// are not sorted, because the order is known to the contract only.
+    /// Opens a table with the schema and the order it has in the lake; `None` if there is none of this name.
     ///
     /// # Errors
     /// As [`Table::create_or_open`], without a contract to differ from.
@@ -115,6 +114,14 @@ impl Table {
         Ok(self.log.files(None).await?.1)
     }
 
+    /// The files live at a version, by partition, then by epoch.
+    ///
+    /// # Errors
+    /// As [`Table::version`]; [`Error::Usage`] for a version that does not exist yet.
+    pub async fn live_files_at(&self, version: u64) -> Result<Vec<Arc<DataFile>>> {
+        Ok(self.log.files(Some(version)).await?.1)
+    }
+
     /// Rows of the files that hold, or may hold, a value of the time column at or after `from`; all rows without it. From the
     /// log alone.
     ///
@@ -160,6 +167,7 @@ impl Table {
             .with_max_retries(0)
             .with_create_checkpoint(false)
             .with_cleanup_expired_logs(Some(false));
+        let order = Some(layout.sort_by()).filter(|order| !order.is_empty());
         CreateBuilder::new()
             .with_log_store(log_store(lake, &contract.name)?)
             .with_save_mode(SaveMode::ErrorIfExists)
@@ -167,7 +175,9 @@ impl Table {
             .with_comment(contract.comment.as_str())
             .with_columns(delta_columns(contract)?)
             .with_partition_columns([layout.partition_name()])
-            .with_configuration([(LOG_RETENTION.0, Some(LOG_RETENTION.1))])
+            // The order is a property of our own, which Delta does not know and every reader leaves alone.
+            .with_raise_if_key_not_exists(false)
+            .with_configuration([(LOG_RETENTION.0, Some(LOG_RETENTION.1.to_owned())), (SORT_BY, order)])
             .with_commit_properties(once)
             .await
             .context(what)?;
@@ -214,7 +224,10 @@ mod tests {
         let action = |kind: &str| created.iter().find_map(|action| action.get(kind)).unwrap();
         assert_eq!(*action("protocol"), json!({"minReaderVersion": 1, "minWriterVersion": 2}));
         let metadata = action("metaData");
-        assert_eq!(metadata["configuration"], json!({"delta.logRetentionDuration": "interval 7 days"}));
+        assert_eq!(
+            metadata["configuration"],
+            json!({"delta.logRetentionDuration": "interval 7 days", "lakeward.sortBy": "event_time"})
+        );
         assert_eq!(metadata["partitionColumns"], json!(["event_date"]));
         assert_eq!(metadata["description"], "Payments, \"once\".");
         let schema: Value = serde_json::from_str(metadata["schemaString"].as_str().unwrap()).unwrap();
@@ -263,7 +276,7 @@ mod tests {
         let mut contract = testing::contract("payments");
         contract.columns.retain(|column| column.name.as_ref() != "note");
         let error = Table::create_or_open(&lake, &contract).await.unwrap_err();
-        assert!(matches!(&error, Error::Usage(m) if m.contains("column `note` Utf8 is only in the lake")), "{error}");
+        assert!(matches!(&error, Error::Usage(m) if m.contains("column `note` STRING is only in the lake")), "{error}");
         let mut contract = testing::contract("payments");
         contract.partition_by = "born".into();
         let error = Table::create_or_open(&lake, &contract).await.unwrap_err();

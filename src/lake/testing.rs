@@ -67,6 +67,7 @@ pub(super) fn contract(name: &str) -> TableContract {
         ],
         partition_by: "event_date".into(),
         sort_by: vec!["event_time".into()],
+        sinks: crate::contract::Sink::usual(),
         stream: Some(StreamContract {
             format: Format::Json,
             event_time: "event_time".into(),

@@ -135,7 +135,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
 }
 
 /// Opens every table, creating those that never were; one that vanished stops the start. Tables of queries (`outputs`)
-/// take in added columns.
+/// take in added columns, all of them the comments and the order of their contracts.
 async fn open_tables(
     lake: &Lake,
     base: &Slot,
@@ -154,17 +154,11 @@ async fn open_tables(
                 lake.url()
             )));
         }
-        let table = match evolves {
-            false => Table::create_or_open(lake, &contract).await?,
-            true => {
-                let (table, added) = Table::create_or_evolve(lake, &contract).await?;
-                if !added.is_empty() {
-                    let (name, added) = (&contract.name, added.join("`, `"));
-                    facts.notes.push(format!("the table `{name}` got the columns `{added}`: NULL in older rows"));
-                }
-                table
-            }
+        let (table, change) = match evolves {
+            false => Table::create_or_describe(lake, &contract).await?,
+            true => Table::create_or_evolve(lake, &contract).await?,
         };
+        facts.notes.extend(change.sentence(&contract.name));
         tables.insert(contract.name.clone(), Arc::new(table));
     }
     // Tables of queries that were removed are still published to when their last epochs were not.

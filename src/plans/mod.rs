@@ -51,6 +51,21 @@ impl Plans {
     }
 }
 
+impl Plans {
+    /// Every table of the lake: those with a contract file and those that queries declare, by name.
+    pub fn tables(&self) -> BTreeMap<Arc<str>, TableContract> {
+        let derived = self.queries.iter().map(|query| (Arc::clone(query.name()), query.output().clone()));
+        let mut tables: BTreeMap<_, _> = derived.collect();
+        tables.extend(self.contracts.iter().map(|(name, contract)| (Arc::clone(name), contract.clone())));
+        tables
+    }
+
+    /// The tables of standing queries that have no contract file.
+    pub fn undeclared(&self) -> impl Iterator<Item = &TableContract> {
+        self.queries.iter().map(StandingQuery::output).filter(|table| !self.contracts.contains_key(&table.name))
+    }
+}
+
 /// Plans the standing query of one file, which may read views of the configured folder.
 ///
 /// # Errors

@@ -88,6 +88,7 @@ pub(super) mod tests {
             columns: vec![column("event_time", timestamp_type(), "time"), column("card", DataType::Utf8, "card")],
             partition_by: "event_date".into(),
             sort_by: Vec::new(),
+            sinks: crate::contract::Sink::usual(),
             stream: Some(StreamContract {
                 format: Format::Json,
                 event_time: "event_time".into(),

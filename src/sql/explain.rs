@@ -10,11 +10,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::{GroupByExpr, Select};
 
 use super::definition::Definition;
-use super::output::type_name;
 use super::refuse::plain_select;
 use super::standing::StandingQuery;
 use crate::clock::Micros;
-use crate::contract::TableContract;
+use crate::contract::{TableContract, type_name};
 
 /// Bytes of a text in a row of state: city, merchant and card token of the shipped stream have 8 to 40.
 const TEXT_BYTES: usize = 24;

@@ -22,7 +22,7 @@ use crate::clock::Micros;
 use crate::error::{Error, Result, SourceText};
 
 /// Options of `CREATE MATERIALIZED VIEW … WITH (…)`.
-const OPTIONS: [&str; 2] = ["partition_by", "allowed_lateness"];
+const OPTIONS: [&str; 3] = ["partition_by", "sort_by", "allowed_lateness"];
 
 /// One parsed query file.
 #[derive(Clone, Debug)]
@@ -52,6 +52,8 @@ pub(super) struct View {
     pub(super) at: Span,
     pub(super) name_at: Span,
     pub(super) partition_by: Option<Ident>,
+    /// Columns rows are sorted by inside a file.
+    pub(super) sort_by: Vec<Ident>,
     /// How long a window stays open after the watermark has passed its end, and where that is said.
     pub(super) allowed_lateness: Option<(Micros, Span)>,
     /// What is wrong around the SELECT: told together with what is wrong inside it.
@@ -231,6 +233,7 @@ fn standing(view: CreateView, at: Span) -> View {
         at,
         name_at,
         partition_by: None,
+        sort_by: Vec::new(),
         allowed_lateness: None,
         refused: Refusals::default(),
     };
@@ -283,6 +286,16 @@ fn read_option(view: &mut View, option: &SqlOption, before: &[SqlOption]) -> Res
     };
     if name == "partition_by" {
         view.partition_by = Some(Ident::with_span(at, text.to_lowercase()));
+        return Ok(());
+    }
+    if name == "sort_by" {
+        for column in text.split(',').map(|column| column.trim().to_lowercase()) {
+            if column.is_empty() || view.sort_by.iter().any(|known| known.value == column) {
+                let message = format!("`sort_by`: `{text}`: different column names, separated by commas, are expected");
+                return Err(Refusal::new(at, message));
+            }
+            view.sort_by.push(Ident::with_span(at, column));
+        }
         return Ok(());
     }
     let lateness = duration(text, &format!("`{name}`"), at)?;

@@ -39,6 +39,7 @@ fn states() -> TableContract {
         columns: columns.into_iter().map(column).collect(),
         partition_by: "state".into(),
         sort_by: Vec::new(),
+        sinks: crate::contract::Sink::usual(),
         stream: None,
     }
 }

@@ -13,10 +13,11 @@ use arrow::record_batch::RecordBatch;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem, Spanned};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+use super::catalog::Time;
 use super::file::{QueryFile, View, normal};
 use super::place::{Refusal, Refusals, nearest};
 use super::refuse::plain_select;
-use crate::contract::{Column, NameOf, Origin, TableContract, bad_name, timestamp_type};
+use crate::contract::{Column, NameOf, Origin, Sink, TableContract, bad_name, timestamp_type, type_name};
 use crate::error::{Context, Result};
 
 /// The partition column of a query that names none.
@@ -38,13 +39,14 @@ impl Output {
         view: &View,
         fields: &[FieldRef],
         declared: Option<&TableContract>,
+        times: &[(Arc<str>, Time)],
     ) -> Result<Self, Refusals> {
         let contract = match declared {
             Some(table) => {
                 compare(view, fields, table)?;
                 table.clone()
             }
-            None => derive(file, view, fields)?,
+            None => derive(file, view, fields, times)?,
         };
         let positions = contract
             .columns
@@ -82,7 +84,14 @@ impl Output {
     }
 }
 
-fn derive(file: &QueryFile, view: &View, fields: &[FieldRef]) -> Result<TableContract, Refusals> {
+/// The table that fits the query. Every column may be NULL but the partition column and those that tell the time: any
+/// other may be added to the SELECT one day, and is NULL in the rows written before.
+fn derive(
+    file: &QueryFile,
+    view: &View,
+    fields: &[FieldRef],
+    times: &[(Arc<str>, Time)],
+) -> Result<TableContract, Refusals> {
     let mut refused = Refusals::default();
     refused.extend(bad_name(NameOf::Table, &file.name).map(|refusal| refusal.or_at(view.name_at)));
     let mut columns: Vec<Column> = Vec::with_capacity(fields.len());
@@ -97,7 +106,7 @@ fn derive(file: &QueryFile, view: &View, fields: &[FieldRef]) -> Result<TableCon
         columns.push(Column {
             name: field.name().as_str().into(),
             data_type,
-            nullable: field.is_nullable(),
+            nullable: field.is_nullable() || times.iter().all(|(name, _)| **name != **field.name()),
             comment: String::new(),
             origin: Origin::Engine,
             check: None,
@@ -108,14 +117,24 @@ fn derive(file: &QueryFile, view: &View, fields: &[FieldRef]) -> Result<TableCon
     if is_named {
         refused.keep(partition_column(view, fields, &mut columns, partition_by));
     }
+    for name in &view.sort_by {
+        if is_named && fields.iter().all(|field| *field.name() != name.value) {
+            refused.push(no_column_to_sort_by(name, fields.iter().map(|field| field.name().as_str())));
+        }
+    }
     refused.or(TableContract {
         name: Arc::clone(&file.name),
         comment: file.comment.clone(),
         columns,
         partition_by: partition_by.into(),
-        sort_by: Vec::new(),
+        sort_by: view.sort_by.iter().map(|name| name.value.as_str().into()).collect(),
+        sinks: Sink::usual(),
         stream: None,
     })
+}
+
+fn no_column_to_sort_by<'a>(name: &Ident, known: impl IntoIterator<Item = &'a str>) -> Refusal {
+    Refusal::new(name.span, format!("no column `{}` to sort by", name.value)).near(&name.value, known)
 }
 
 /// A derived table keeps the rules of declared ones, so that every reader of the lake reads it.
@@ -194,6 +213,14 @@ fn compare(view: &View, fields: &[FieldRef], table: &TableContract) -> Result<()
         let message =
             format!("`partition_by` is `{}` here, `{}` in the contract of `{name}`", option.value, table.partition_by);
         refused.push(Refusal::new(option.span, message).help(format!("write '{}'", table.partition_by)));
+    }
+    if let Some(first) = view.sort_by.first()
+        && !view.sort_by.iter().map(|name| name.value.as_str()).eq(table.sort_by.iter().map(AsRef::as_ref))
+    {
+        let written: Vec<&str> = view.sort_by.iter().map(|name| name.value.as_str()).collect();
+        let (written, declared) = (written.join(", "), table.sort_by.join(", "));
+        let message = format!("`sort_by` is `{written}` here, `{declared}` in the contract of `{name}`");
+        refused.push(Refusal::new(first.span, message).help("leave it to the contract"));
     }
     refused.or_at(view.at).or(())
 }
@@ -277,24 +304,6 @@ fn plain(given: &DataType) -> Option<DataType> {
         | DataType::Decimal128(..) => given.clone(),
         _ => return None,
     })
-}
-
-/// A type as contracts write it.
-pub(super) fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".into(),
-        DataType::Boolean => "BOOLEAN".into(),
-        DataType::Int16 => "SMALLINT".into(),
-        DataType::Int32 => "INT".into(),
-        DataType::Int64 => "BIGINT".into(),
-        DataType::Float32 => "FLOAT".into(),
-        DataType::Float64 => "DOUBLE".into(),
-        DataType::Date32 => "DATE".into(),
-        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => "TIMESTAMP".into(),
-        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision},{scale})"),
-        other => other.to_string(),
-    }
 }
 
 /// Where the SELECT names or computes a column; where the statement begins, if it does neither in sight.

@@ -230,7 +230,7 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
     let fields: Vec<_> = optimized.schema().fields().iter().cloned().collect();
-    let output = Output::plan(file, view, &fields, catalog.contract(&file.name))?;
+    let output = Output::plan(file, view, &fields, catalog.contract(&file.name), &definition.times)?;
     let planned = physical(&context, definition, &logical, output).await;
     planned.map_err(|error| refuse(error).or_at(joins.at.unwrap_or(view.at)).into())
 }

@@ -59,6 +59,7 @@ pub(crate) fn transactions() -> TableContract {
         columns: columns.into_iter().map(column).collect(),
         partition_by: "event_date".into(),
         sort_by: Vec::new(),
+        sinks: crate::contract::Sink::usual(),
         stream: Some(StreamContract {
             format: Format::Json,
             event_time: "event_time".into(),

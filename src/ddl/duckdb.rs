@@ -1,0 +1,48 @@
+//! DuckDB: a schema of views over `delta_scan`.
+//!
+//! The one law: a view names its columns, so that a column added to the lake shows when the script is rendered again and
+//! not before. Nothing is copied into the database.
+
+use super::quote::{Script, lines, name, text};
+use super::site::Site;
+use super::tables::{TableOfLake, readable};
+
+/// The script.
+pub(super) fn script(site: &Site, tables: &[TableOfLake]) -> String {
+    let mut script = Script::new(
+        "Lakeward's tables as views of DuckDB. Every query reads the newest version of its tables.\n\
+         Times are TIMESTAMP WITH TIME ZONE; SET TimeZone decides how they are shown and cut into days.",
+    );
+    script.statement("INSTALL delta");
+    script.statement("LOAD delta");
+    if site.is_s3() {
+        script.comment("Credentials as the AWS command line finds them.");
+        script.statement("INSTALL aws");
+        script.statement("LOAD aws");
+        script.statement("CREATE OR REPLACE SECRET lakeward (TYPE s3, PROVIDER credential_chain)");
+    }
+    script.statement("SET TimeZone = 'UTC'");
+    script.statement(format!("CREATE SCHEMA IF NOT EXISTS {}", name(&site.database)));
+    for (table, is_readable) in readable(tables) {
+        let contract = &table.contract;
+        script.comment(&table.headline());
+        if !is_readable {
+            // `delta_scan` of a folder without a log would end the whole script.
+            script.comment("left out: it is not in the lake yet");
+            continue;
+        }
+        let view = format!("{}.{}", name(&site.database), name(&contract.name));
+        script.statement(format!(
+            "CREATE OR REPLACE VIEW {view} AS\nSELECT\n{}\nFROM delta_scan({})",
+            lines(contract.columns.iter().map(|column| name(&column.name))),
+            text(&site.table(table))
+        ));
+        if !contract.comment.is_empty() {
+            script.statement(format!("COMMENT ON VIEW {view} IS {}", text(&contract.comment)));
+        }
+        for column in contract.columns.iter().filter(|column| !column.comment.is_empty()) {
+            script.statement(format!("COMMENT ON COLUMN {view}.{} IS {}", name(&column.name), text(&column.comment)));
+        }
+    }
+    script.finish()
+}

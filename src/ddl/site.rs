@@ -1,0 +1,102 @@
+//! Where the lake stands, and what its database and role are called there.
+//!
+//! The one law: a script for AWS names objects of S3, or is not written.
+
+use std::path::Path;
+
+use url::Url;
+
+use super::Dialect;
+use super::tables::TableOfLake;
+use crate::error::{Context, Error, Result};
+
+/// The folder of a table's symlink manifests.
+const MANIFESTS: &str = "_symlink_format_manifest";
+
+/// One lake as readers find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The lake's URL, without a slash at the end: `s3://bucket/lake`, `file:///srv/lake`.
+    pub location: String,
+    /// Of the catalog, and the schema of views in Redshift and DuckDB.
+    pub database: String,
+    /// The role Redshift and Glue's crawlers take on: an ARN. Without one Redshift's default is named.
+    pub iam_role: Option<String>,
+}
+
+impl Site {
+    /// The site of a lake. `given` is a place that overrides `url`, the configured one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a place the dialect cannot read, or a database name some reader cannot take.
+    pub fn new(
+        dialect: Dialect,
+        url: &str,
+        given: Option<&str>,
+        database: &str,
+        iam_role: Option<&str>,
+    ) -> Result<Self> {
+        let location = match given.unwrap_or(url).trim_end_matches('/') {
+            place if place.contains("://") => place.to_owned(),
+            folder => local(folder)?,
+        };
+        if dialect.is_aws() && !location.starts_with("s3://") {
+            return Err(Error::usage(format!(
+                "`{}` reads S3 only, and the lake is at {location}: say where it is or will be with `--location \
+                 s3://BUCKET/lake`",
+                dialect.name()
+            )));
+        }
+        let well_formed = database.starts_with(|c: char| c.is_ascii_lowercase())
+            && database.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        if !well_formed {
+            return Err(Error::usage(format!(
+                "`--database {database}`: expected lower-case letters, digits and `_`, a letter first"
+            )));
+        }
+        Ok(Self { location, database: database.to_owned(), iam_role: iam_role.map(str::to_owned) })
+    }
+
+    /// Whether the lake is on S3.
+    pub(super) fn is_s3(&self) -> bool {
+        self.location.starts_with("s3://")
+    }
+
+    /// A table's folder, without a slash at the end.
+    pub(super) fn table(&self, table: &TableOfLake) -> String {
+        format!("{}/{}", self.location, table.contract.name)
+    }
+
+    /// Folder of a table's symlink manifests.
+    pub(super) fn manifests(&self, table: &TableOfLake) -> String {
+        format!("{}/{MANIFESTS}", self.table(table))
+    }
+
+    /// A table's folder of plain Parquet files, beside the lake (rule 34 of the lake contract).
+    pub(super) fn plain(&self, table: &TableOfLake) -> String {
+        format!("{}_plain/{}", self.location, table.contract.name)
+    }
+}
+
+fn local(folder: &str) -> Result<String> {
+    let folder = std::path::absolute(Path::new(folder)).context(|| format!("cannot resolve the place `{folder}`"))?;
+    let url = Url::from_directory_path(&folder)
+        .map_err(|()| Error::usage(format!("the place `{}` cannot be written as a URL", folder.display())))?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aws_wants_a_bucket_and_others_take_folders() {
+        let error = Site::new(Dialect::Athena, "./data/lake", None, "lake", None).unwrap_err().to_string();
+        assert!(error.contains("--location s3://BUCKET/lake"), "{error}");
+        let site = Site::new(Dialect::Glue, "./data/lake", Some("s3://b/lake/"), "lake", None).unwrap();
+        assert_eq!(site.location, "s3://b/lake");
+        let site = Site::new(Dialect::Duckdb, "./data/lake", None, "lake", None).unwrap();
+        assert!(site.location.starts_with("file:///") && site.location.ends_with("/data/lake"), "{}", site.location);
+        assert!(Site::new(Dialect::Spark, "/l", None, "My Lake", None).unwrap_err().to_string().contains("--database"));
+    }
+}
