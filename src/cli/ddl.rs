@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::contract::TableContract;
 use crate::ddl::{Dialect, Site, script, tables_of};
 use crate::error::{Context, Error, Refusal, Result};
-use crate::lake::{Lake, Table};
+use crate::lake::{Lake, SchemaChange, Table};
 use crate::plans::Plans;
 
 /// Prints the script, or writes the files.
@@ -68,10 +68,10 @@ async fn write(config: &Config, args: &DdlArgs) -> Result<ExitCode> {
         file.write_all(table.to_sql().as_bytes()).context(what)?;
         written += 1;
         answer(&format!("{}: {} columns, comments to be filled in", path.display(), table.columns.len()))?;
-        if let Some(lake) = &lake
-            && let Some(sentence) = Table::schema_change(lake, table).await?.sentence(&table.name)
-        {
-            say(&format!("at the next start {sentence}"));
+        let Some(lake) = &lake else { continue };
+        match Table::schema_change(lake, table).await? {
+            SchemaChange::Refused(why) => say(&format!("the next start will stop: {why}")),
+            change => change.sentence(&table.name).iter().for_each(|told| say(&format!("at the next start {told}"))),
         }
     }
     if written == 0 {

@@ -3,7 +3,7 @@
 //! The one law: a native Delta table is a name, a location and `table_type`; everything else Athena reads from the log,
 //! and refuses when it is said. Plain Parquet exports are ordinary Hive tables with projected partitions.
 
-use super::quote::{Script, hive_name, hive_text, lines, name};
+use super::quote::{COMMENT_MAX, Script, cut, hive_name, hive_text, lines, name};
 use super::site::Site;
 use super::tables::TableOfLake;
 use super::types::{hive, is_time};
@@ -61,7 +61,7 @@ fn plain(site: &Site, table: &TableOfLake) -> Result<String> {
             let typed = format!("{} {}", hive_name(&column.name), hive(column)?);
             Ok(match column.comment.is_empty() {
                 true => typed,
-                false => format!("{typed} COMMENT {}", hive_text(&column.comment)),
+                false => format!("{typed} COMMENT {}", hive_text(&cut(&column.comment, COMMENT_MAX))),
             })
         })
         .collect::<Result<_>>()?;

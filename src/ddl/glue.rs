@@ -7,6 +7,7 @@
 
 use serde_json::{Value, json};
 
+use super::quote::{COMMENT_MAX, cut};
 use super::site::Site;
 use super::spectrum::{IGNORE_KEY_OUTPUT, PARQUET_SERDE, SYMLINK_INPUT};
 use super::tables::{Partition, TableOfLake};
@@ -14,8 +15,6 @@ use super::types::hive;
 use crate::contract::{Column, Sink};
 use crate::error::{Context, Result};
 
-/// Of a column's comment, in characters.
-const COMMENT_MAX: usize = 255;
 /// Of a table's description; in characters of which each may have four bytes.
 const DESCRIPTION_MAX: usize = 512;
 /// Of one BatchCreatePartition.
@@ -63,15 +62,6 @@ fn columns<'a>(columns: impl Iterator<Item = &'a Column>) -> Result<Vec<Value>> 
             Ok(shown)
         })
         .collect()
-}
-
-/// On one line, with an ellipsis where something is missing.
-fn cut(text: &str, characters_max: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(characters_max) {
-        None => line,
-        Some(_) => line.chars().take(characters_max - 1).chain(['…']).collect(),
-    }
 }
 
 fn native(site: &Site, table: &TableOfLake) -> Result<Value> {
@@ -190,16 +180,4 @@ fn crawlers(site: &Site, tables: &[TableOfLake]) -> Vec<Value> {
         }));
     }
     crawlers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn comments_are_cut_to_what_glue_takes() {
-        assert_eq!(cut("two\n lines", 255), "two lines");
-        assert_eq!(cut("abcdef", 6), "abcdef");
-        assert_eq!(cut("abcdefg", 6), "abcde…");
-    }
 }

@@ -30,6 +30,18 @@ pub(super) fn hive_text(text: &str) -> String {
     format!("'{escaped}'")
 }
 
+/// The longest comment Glue's catalog takes for a column, in characters.
+pub(super) const COMMENT_MAX: usize = 255;
+
+/// A text on one line, with an ellipsis where something is missing.
+pub(super) fn cut(text: &str, characters_max: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(characters_max) {
+        None => line,
+        Some(_) => line.chars().take(characters_max - 1).chain(['…']).collect(),
+    }
+}
+
 /// Statements and the comments between them.
 #[derive(Debug, Default)]
 pub(super) struct Script(String);
@@ -42,13 +54,13 @@ impl Script {
         script
     }
 
-    /// A paragraph of comment, every line of it.
+    /// A paragraph of comment, every line of it. Without semicolons: there are clients that cut scripts at them, blindly.
     pub(super) fn comment(&mut self, comment: &str) {
         if !self.0.is_empty() {
             self.0.push('\n');
         }
         for line in comment.lines().map(str::trim_end) {
-            self.0.push_str(&format!("-- {line}").trim_end().replace('\r', " "));
+            self.0.push_str(&format!("-- {line}").trim_end().replace('\r', " ").replace(';', ","));
             self.0.push('\n');
         }
     }
@@ -82,10 +94,17 @@ mod tests {
     }
 
     #[test]
+    fn comments_are_cut_to_what_the_catalog_takes() {
+        assert_eq!(cut("two\n lines", 255), "two lines");
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdefg", 6), "abcde…");
+    }
+
+    #[test]
     fn a_comment_stays_a_comment() {
         let mut script = Script::new("one\ntwo; DROP TABLE x");
         script.comment("three");
         script.statement("SELECT 1");
-        assert_eq!(script.finish(), "-- one\n-- two; DROP TABLE x\n\n-- three\nSELECT 1;\n");
+        assert_eq!(script.finish(), "-- one\n-- two, DROP TABLE x\n\n-- three\nSELECT 1;\n");
     }
 }

@@ -4,6 +4,7 @@
 
 mod cards;
 mod damage;
+mod ddl;
 mod docs;
 mod end_to_end;
 mod errors;

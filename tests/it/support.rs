@@ -141,6 +141,23 @@ pub fn duckdb(sql: &str) -> Vec<Vec<Value>> {
     text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("a JSON row")).collect()
 }
 
+/// What each statement of a script says, as sqlglot understands it (`tests/readers/parse.py`).
+pub fn parsed(dialect: &str, script: &str) -> Vec<Value> {
+    let parser = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/parse.py");
+    let mut child = Command::new(readers())
+        .arg(parser)
+        .arg(dialect)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python starts");
+    child.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("python reads");
+    let output = child.wait_with_output().expect("python ends");
+    assert!(output.status.success(), "sqlglot refused as {dialect}\n{script}\n{}", text(&output.stderr));
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
+}
+
 /// The Python that has the readers; installs them (pinned) on first use.
 pub fn readers() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();

@@ -1,0 +1,351 @@
+//! Scripts for readers: parsed by a parser nobody here wrote, run where something here runs them, and compared with the lake.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lakeward::contract::{Column, TableContract, read_folder, type_name};
+use serde_json::Value;
+
+use crate::support::{Scratch, duckdb, parsed, text};
+
+/// Statements sqlglot has no grammar for: (its dialect, how they begin, why they are right all the same).
+const NOT_UNDERSTOOD: [(&str, &str, &str); 4] = [
+    ("redshift", "CREATE EXTERNAL SCHEMA", "no grammar for external schemas; the form is that of Redshift's manual"),
+    ("duckdb", "LOAD delta", "sqlglot knows INSTALL and not LOAD; DuckDB runs it below"),
+    ("duckdb", "LOAD aws", "as above, without credentials to run it with"),
+    ("duckdb", "CREATE OR REPLACE SECRET", "no grammar for secrets; the form is that of DuckDB's manual"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn contracts() -> BTreeMap<Arc<str>, TableContract> {
+    let mut contracts = read_folder(&root().join("lake")).unwrap();
+    contracts.extend(read_folder(&root().join("tests/ddl/lake")).unwrap());
+    contracts
+}
+
+/// The blessed script of a dialect, as sqlglot understands it.
+fn blessed(dialect: &str, parser: &str) -> Vec<Value> {
+    let script = fs::read_to_string(root().join(format!("tests/ddl/{dialect}.sql"))).unwrap();
+    let statements = parsed(parser, &script);
+    assert!(statements.len() > 20, "{dialect}: only {} statements", statements.len());
+    for statement in statements.iter().filter(|statement| statement["kind"] == "command") {
+        let said = statement["text"].as_str().unwrap();
+        let is_known = NOT_UNDERSTOOD.iter().any(|(known, begins, _)| *known == parser && said.starts_with(begins));
+        assert!(is_known, "sqlglot does not understand, as {parser}:\n{said}");
+    }
+    for (_, begins, why) in NOT_UNDERSTOOD.iter().filter(|(known, ..)| *known == parser) {
+        let is_met = statements.iter().any(|s| s["text"].as_str().is_some_and(|said| said.starts_with(begins)));
+        assert!(is_met, "sqlglot now understands `{begins}`, or it is gone ({why}): strike it off the list");
+    }
+    statements
+}
+
+fn created<'s>(statements: &'s [Value], what: &str) -> Vec<&'s Value> {
+    statements.iter().filter(|statement| statement["creates"] == what).collect()
+}
+
+fn name(statement: &Value) -> Vec<&str> {
+    statement["name"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect()
+}
+
+/// (name, type) of a statement's list of columns.
+fn columns(list: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    list.as_array().unwrap().iter().map(|column| (text(&column["name"]), text(&column["type"]))).collect()
+}
+
+/// Names of columns in declared order; without the partition column, when `in_files`.
+fn names(table: &TableContract, in_files: bool) -> Vec<&str> {
+    let columns = table.columns.iter().map(|column| column.name.as_ref());
+    columns.filter(|name| !in_files || **name != *table.partition_by).collect()
+}
+
+/// What a contract's type is called by sqlglot's printer of this dialect.
+fn printed(dialect: &str, column: &Column) -> String {
+    let declared = type_name(&column.data_type).replace(',', ", ");
+    let word = match (dialect, declared.as_str()) {
+        ("redshift", "STRING") => "VARCHAR(65535)",
+        ("redshift", "BINARY") => "VARBYTE(1024000)",
+        ("redshift", "INT") => "INTEGER",
+        ("redshift", "FLOAT") => "REAL",
+        ("redshift", "DOUBLE") => "DOUBLE PRECISION",
+        (_, declared) => declared,
+    };
+    word.to_owned()
+}
+
+fn typed(dialect: &str, table: &TableContract, in_files: bool) -> Vec<(String, String)> {
+    let columns = table.columns.iter().filter(|column| !in_files || column.name != table.partition_by);
+    columns.map(|column| (column.name.to_string(), printed(dialect, column))).collect()
+}
+
+#[test]
+fn athena_is_told_names_and_places_and_views_select_every_column() {
+    let statements = blessed("athena", "athena");
+    let contracts = contracts();
+    let delta: BTreeMap<&str, &str> = created(&statements, "table")
+        .into_iter()
+        .filter(|statement| statement.get("columns").is_none())
+        .map(|statement| (name(statement)[1], statement["location"].as_str().unwrap()))
+        .collect();
+    assert_eq!(delta.len(), contracts.len());
+    let views = created(&statements, "view");
+    assert_eq!(views.len(), contracts.len());
+    for (table, contract) in &contracts {
+        assert_eq!(delta[table.as_ref()], format!("s3://bucket/lake/{table}/"));
+        let view = views.iter().find(|view| name(view)[1] == format!("{table}_v")).unwrap();
+        assert_eq!(view["from"], serde_json::json!(["lake", table]));
+        assert_eq!(view["selects"], serde_json::json!(names(contract, false)));
+    }
+    let [plain] =
+        created(&statements, "table").into_iter().filter(|s| s.get("columns").is_some()).collect::<Vec<_>>()[..]
+    else {
+        panic!("one plain export")
+    };
+    let contract = &contracts["every_type"];
+    assert_eq!(
+        (name(plain)[1], &plain["location"]),
+        ("every_type_plain", &"s3://bucket/lake_plain/every_type/".into())
+    );
+    assert_eq!(columns(&plain["columns"]), typed("athena", contract, true));
+    assert_eq!(columns(&plain["partitioned"]), [("day".to_owned(), "STRING".to_owned())]);
+    for (shown, column) in
+        plain["columns"].as_array().unwrap().iter().zip(contract.columns.iter().filter(|c| *c.name != *"day"))
+    {
+        let comment = shown["comment"].as_str().unwrap_or_default().trim_end_matches('…');
+        assert!(
+            column.comment.starts_with(comment) && comment.len().min(250) == column.comment.len().min(250),
+            "{comment}"
+        );
+    }
+}
+
+#[test]
+fn redshift_is_told_every_column_comment_partition_and_file() {
+    let contracts = contracts();
+    for dialect in ["spectrum", "redshift"] {
+        let statements = blessed(dialect, "redshift");
+        let tables = created(&statements, "table");
+        let find = |schema: &str, table: &str| {
+            tables.iter().find(|found| name(found) == [schema, table]).unwrap_or_else(|| panic!("no {schema}.{table}"))
+        };
+        for (table, contract) in &contracts {
+            let external = find("spectrum", &format!("{table}_spectrum"));
+            assert_eq!(columns(&external["columns"]), typed("redshift", contract, true), "{table}");
+            assert_eq!(columns(&external["partitioned"]), [(contract.partition_by.to_string(), "DATE".to_owned())]);
+            assert_eq!(external["location"], format!("s3://bucket/lake/{table}/_symlink_format_manifest/"));
+        }
+        let added: Vec<(&str, &str)> = statements
+            .iter()
+            .filter(|statement| statement["kind"] == "alter")
+            .map(|s| (s["partition"][0].as_str().unwrap(), s["location"].as_str().unwrap()))
+            .collect();
+        let (manifests, plain) =
+            ("s3://bucket/lake/every_type/_symlink_format_manifest", "s3://bucket/lake_plain/every_type");
+        let dates = ["2026-11-22", "2026-11-23"];
+        let places =
+            [manifests, plain].into_iter().flat_map(|at| dates.map(|date| (date, format!("{at}/day={date}/"))));
+        assert_eq!(added, places.clone().collect::<Vec<_>>().iter().map(|(d, p)| (*d, p.as_str())).collect::<Vec<_>>());
+        if dialect == "spectrum" {
+            continue;
+        }
+        for (table, contract) in &contracts {
+            let native = find("lake", table);
+            assert_eq!(columns(&native["columns"]), typed("redshift", contract, false), "{table}");
+            for (shown, column) in native["columns"].as_array().unwrap().iter().zip(&contract.columns) {
+                assert_eq!(shown["not_null"], !column.nullable, "{table}.{}", column.name);
+                let comment = statements
+                    .iter()
+                    .find(|s| s["kind"] == "comment" && name(s) == ["lake", table, column.name.as_ref()])
+                    .map_or("", |s| s["comment"].as_str().unwrap());
+                assert_eq!(comment, column.comment, "{table}.{}", column.name);
+            }
+        }
+        let copied: Vec<&str> =
+            statements.iter().filter(|s| s["kind"] == "copy").map(|s| s["files"][0].as_str().unwrap()).collect();
+        assert_eq!(copied.len(), 4);
+        assert!(copied.iter().all(|file| file.starts_with("s3://bucket/lake/every_type/day=2026-11-2")), "{copied:?}");
+    }
+}
+
+#[test]
+fn spark_and_duckdb_scripts_parse_and_duckdb_is_told_every_comment() {
+    let contracts = contracts();
+    let spark = blessed("spark", "spark");
+    let tables = created(&spark, "table");
+    assert_eq!(tables.len(), contracts.len());
+    for table in tables {
+        assert_eq!(table["location"], format!("s3://bucket/lake/{}", name(table)[1]));
+    }
+    let statements = blessed("duckdb", "duckdb");
+    let views = created(&statements, "view");
+    assert_eq!(views.len(), contracts.len());
+    for view in views {
+        let contract = &contracts[name(view)[1]];
+        assert_eq!(view["selects"], serde_json::json!(names(contract, false)));
+        for column in contract.columns.iter().filter(|column| !column.comment.is_empty()) {
+            let comment = statements
+                .iter()
+                .find(|s| s["kind"] == "comment" && name(s) == ["lake", contract.name.as_ref(), column.name.as_ref()]);
+            assert_eq!(comment.unwrap()["comment"], column.comment);
+        }
+    }
+}
+
+/// Minutes per state without a contract of their own, and a child.
+const MINUTES: &str = "CREATE MATERIALIZED VIEW minutes WITH (sort_by = 'state, window_start') AS
+SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, state, sum(amount) AS amount
+FROM TUMBLE(transactions, event_time, INTERVAL '1 minute') GROUP BY window_start, window_end, state";
+const HOURS: &str = "CREATE MATERIALIZED VIEW hours AS
+SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, state, sum(amount) AS amount
+FROM TUMBLE(minutes, window_start, INTERVAL '1 hour') GROUP BY window_start, window_end, state";
+
+/// Folders of contracts and queries of one's own: the three tables every lake has, and these queries.
+fn scratch() -> Scratch {
+    let scratch = Scratch::new();
+    let (queries, lake) = (scratch.path("queries"), scratch.path("contracts"));
+    fs::create_dir_all(&queries).unwrap();
+    fs::create_dir_all(&lake).unwrap();
+    for table in ["transactions", "rejects", "epochs"] {
+        fs::copy(root().join(format!("lake/{table}.sql")), lake.join(format!("{table}.sql"))).unwrap();
+    }
+    fs::write(queries.join("minutes.sql"), MINUTES).unwrap();
+    fs::write(queries.join("hours.sql"), HOURS).unwrap();
+    scratch.set(&format!("queries.dir={}", queries.display())).set(&format!("lake.contracts={}", lake.display()))
+}
+
+fn rows(scratch: &Scratch, table: &str) -> i64 {
+    duckdb(&format!("SELECT count(*) FROM {}", scratch.delta(table)))[0][0].as_i64().unwrap()
+}
+
+#[test]
+fn duckdb_runs_its_script_and_redshift_would_copy_every_row_once() {
+    let scratch = scratch().set("commit.rows_max=700");
+    let file = scratch.simulated("day.csv", 3_000);
+    scratch.summary(&["--source", file.to_str().unwrap(), "--pace", "4000"]);
+    let tables = ["epochs", "hours", "minutes", "rejects", "transactions"];
+    let script = scratch.must(&["lake", "ddl", "duckdb"]);
+    // The extension is the pinned one, which is loaded already.
+    let script: String = script
+        .lines()
+        .filter(|line| !line.starts_with("INSTALL ") && !line.starts_with("LOAD "))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let counts = tables.map(|table| format!("(SELECT count(*) FROM lake.{table})")).join(", ");
+    let found = &duckdb(&format!("{script}\nSELECT {counts}, (SELECT sum(amount) FROM lake.transactions)"))[0];
+    for (table, count) in tables.iter().zip(found) {
+        let csv = scratch.must(&["sql", &format!("select count(*) from {table}"), "--format", "csv"]);
+        assert_eq!(count.to_string(), csv.lines().nth(1).unwrap(), "{table}");
+    }
+    let csv = scratch.must(&["sql", "select sum(amount) from transactions", "--format", "csv"]);
+    assert_eq!(found[tables.len()].as_str().unwrap(), csv.lines().nth(1).unwrap());
+    let comments = duckdb(&format!(
+        "{script}\nSELECT count(*) FROM duckdb_columns() WHERE schema_name = 'lake' AND table_name = 'transactions' AND \
+         comment = 'the transaction''s own id: two rows of one id are one row'"
+    ));
+    assert_eq!(comments[0][0], 1);
+
+    // Every file of the log is copied once, and what is copied are all rows; every date is a partition.
+    let redshift = parsed("redshift", &scratch.must(&["lake", "ddl", "redshift", "--location", "s3://b/lake"]));
+    for table in tables.into_iter().filter(|table| rows(&scratch, table) > 0) {
+        let of_table = |statement: &&Value, name: &str| {
+            statement["name"].as_array().is_some_and(|parts| parts.last().is_some_and(|last| last == name))
+        };
+        let load = format!("{table}_load");
+        let copies = redshift.iter().filter(|s| s["kind"] == "copy" && of_table(s, &load));
+        let files: Vec<String> = copies
+            .map(|copy| {
+                copy["files"][0].as_str().unwrap().replace("s3://b/lake", &scratch.lake().display().to_string())
+            })
+            .collect();
+        assert_eq!(files.iter().collect::<BTreeSet<_>>().len(), files.len(), "{table}: a file twice");
+        let list: Vec<String> = files.iter().map(|file| format!("'{file}'")).collect();
+        let read = duckdb(&format!("SELECT count(*) FROM read_parquet([{}])", list.join(", ")));
+        assert_eq!(read[0][0], rows(&scratch, table), "{table}");
+        let registered =
+            redshift.iter().filter(|s| s["kind"] == "alter" && of_table(s, &format!("{table}_spectrum"))).count();
+        let by = if table == "epochs" { "commit_date" } else { "event_date" };
+        let dates = duckdb(&format!("SELECT count(DISTINCT {by}) FROM {}", scratch.delta(table)));
+        assert_eq!(dates[0][0], registered, "{table}");
+    }
+}
+
+#[test]
+fn what_cannot_be_rendered_is_refused_with_the_way_out() {
+    let scratch = scratch();
+    for (args, says) in [
+        (&["athena"][..], "--location s3://BUCKET/lake"),
+        (&["spark", "--table", "minuts"], "did you mean `minutes`?"),
+        (&["spark", "--database", "My-Lake"], "expected lower-case letters"),
+        (&[], "required arguments"),
+    ] {
+        let output = scratch.run(&[&["lake", "ddl"], args].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+    assert!(!scratch.lake().exists(), "a script made a lake");
+    let one = scratch.must(&["lake", "ddl", "glue", "--table", "hours", "--location", "s3://b/l"]);
+    let one: Value = serde_json::from_str(&one).unwrap();
+    let names: Vec<&Value> = one["CreateTable"].as_array().unwrap().iter().map(|t| &t["TableInput"]["Name"]).collect();
+    assert_eq!(names, ["hours", "hours_spectrum"]);
+}
+
+#[test]
+fn an_added_count_comes_in_and_a_written_contract_holds() {
+    let scratch = scratch();
+    let parts = scratch.parts(&scratch.simulated("all.csv", 3_000), 3);
+    let run = |part: usize| scratch.summary(&["--source", parts[part].to_str().unwrap(), "--allow-late"]);
+    run(0);
+    let older = rows(&scratch, "minutes");
+    assert!(older > 0, "nothing was closed");
+    // A count is never NULL in the query's answer; rows written before have it nevertheless.
+    let counted = MINUTES.replace("AS amount", "AS amount, count(*) AS n");
+    fs::write(scratch.path("queries/minutes.sql"), &counted).unwrap();
+    fs::write(scratch.path("queries/hours.sql"), HOURS.replace("AS amount", "AS amount, sum(n) AS n, count(*) AS m"))
+        .unwrap();
+    let diff = scratch.must(&["diff"]);
+    assert!(diff.contains("gets `n`, NULL in older rows") && diff.contains("gets `n`, `m`"), "{diff}");
+    run(1);
+    scratch.must(&["audit"]);
+    for table in ["minutes", "hours"] {
+        let found =
+            duckdb(&format!("SELECT count(*) FILTER (WHERE n IS NULL), count(n) FROM {}", scratch.delta(table)));
+        assert!(found[0][0].as_i64().unwrap() > 0 && found[0][1].as_i64().unwrap() > 0, "{table}: {found:?}");
+    }
+    let nulls = duckdb(&format!("SELECT count(*) FROM {} WHERE n IS NULL", scratch.delta("minutes")));
+    assert_eq!(nulls[0][0], older);
+
+    // From now on the contract is a file.
+    let said = scratch.must(&["lake", "ddl", "--write"]);
+    assert!(said.contains("contracts/minutes.sql: 6 columns") && said.contains("contracts/hours.sql"), "{said}");
+    let file = scratch.path("contracts/minutes.sql");
+    let contract = fs::read_to_string(&file).unwrap();
+    assert!(contract.contains("sort_by = 'state, window_start'") && contract.contains("COMMENT ''"), "{contract}");
+    assert!(scratch.must(&["lake", "ddl", "--write"]).contains("nothing was written"));
+    fs::write(&file, contract.replacen("COMMENT ''", "COMMENT 'first instant, UTC'", 1)).unwrap();
+    run(2);
+    scratch.must(&["audit"]);
+
+    // What the query gives must be the file's columns, and the table must be the file's table.
+    fs::write(scratch.path("queries/minutes.sql"), counted.replace("count(*) AS n", "avg(latitude) AS n")).unwrap();
+    let refused = scratch.run(&["check"]);
+    let told = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("`n` is DOUBLE in the query, BIGINT in the contract"), "{told}");
+    fs::write(scratch.path("queries/minutes.sql"), counted).unwrap();
+    let stricter = fs::read_to_string(&file).unwrap().replace("DECIMAL(30,2)", "DECIMAL(31,2)");
+    fs::write(&file, stricter).unwrap();
+    let stopped = scratch.run(&["run", "--source", parts[2].to_str().unwrap(), "--until-caught-up"]);
+    let told = text(&stopped.stderr);
+    assert_eq!(stopped.status.code(), Some(2), "{told}");
+    assert!(told.contains("column `amount` is declared DECIMAL(31,2), but DECIMAL(30,2) in the lake"), "{told}");
+    let line = told.lines().find(|line| line.contains("! amount")).unwrap_or_else(|| panic!("no diff in {told}"));
+    assert!(line.contains("DECIMAL(31,2)") && line.contains("DECIMAL(30,2)"), "{line}");
+    assert!(told.lines().any(|line| line.contains("(sort by)") && line.contains("state, window_start")), "{told}");
+}
