@@ -12,7 +12,9 @@ use crate::plans::{ChangeKind, QueryDiff, diff as compare};
 /// Prints a line a query; exit code 2 when a table's change would stop the start.
 pub(super) async fn diff(config: &Config, args: &DiffArgs) -> Result<ExitCode> {
     let diff = compare(config).await?;
-    let refused = diff.queries.iter().any(|query| matches!(query.table, Some(SchemaChange::Refused(_))));
+    let of_queries = diff.queries.iter().filter_map(|query| query.table.as_ref());
+    let mut all = of_queries.chain(diff.tables.iter().map(|table| &table.change));
+    let refused = all.any(|change| matches!(change, SchemaChange::Refused(_)));
     if args.json {
         answer(&serde_json::to_string(&diff).map_err(|e| Error::external("writing the comparison", e))?)?;
     } else {
@@ -23,6 +25,9 @@ pub(super) async fn diff(config: &Config, args: &DiffArgs) -> Result<ExitCode> {
         for row in &rows {
             let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             answer(format!("{}  {}", cells.join("  "), row[4]).trim_end())?;
+        }
+        for changed in diff.tables.iter().filter(|table| is_news(&table.change)) {
+            answer(&format!("the table {} {}", changed.table, shown(&changed.change)))?;
         }
         match diff.epoch {
             Some(epoch) => answer(&format!("\ncompared with the lake as of slot {epoch}; nothing was changed"))?,
@@ -39,15 +44,7 @@ fn row(query: &QueryDiff) -> [String; 5] {
         ChangeKind::Changed => "changed",
         ChangeKind::Removed => "removed",
     };
-    let table = match &query.table {
-        None => "stays".to_owned(),
-        Some(SchemaChange::Created) => "is created".to_owned(),
-        Some(SchemaChange::Unchanged) => "unchanged".to_owned(),
-        Some(SchemaChange::Added(columns)) => format!("gets `{}`, NULL in older rows", columns.join("`, `")),
-        Some(SchemaChange::Relaxed(columns)) => format!("`{}` may be NULL from now on", columns.join("`, `")),
-        Some(SchemaChange::Described) => "gets the comments and the order of its contract".to_owned(),
-        Some(SchemaChange::Refused(why)) => format!("REFUSED: {why}"),
-    };
+    let table = query.table.as_ref().map_or_else(|| "stays".to_owned(), shown);
     let cost = |rows: u64, seconds: u64| match rows {
         0 => "-".to_owned(),
         _ => format!("{} rows, about {} s", thousands(rows), thousands(seconds)),
@@ -59,4 +56,19 @@ fn row(query: &QueryDiff) -> [String; 5] {
         _ => "-".to_owned(),
     };
     [query.query.to_string(), change.to_owned(), cost(query.rebuild_rows, query.rebuild_seconds), history, table]
+}
+
+fn shown(change: &SchemaChange) -> String {
+    match change {
+        SchemaChange::Created => "is created".to_owned(),
+        SchemaChange::Unchanged => "unchanged".to_owned(),
+        SchemaChange::Added(columns) => format!("gets `{}`, NULL in older rows", columns.join("`, `")),
+        SchemaChange::Relaxed(columns) => format!("`{}` may be NULL from now on", columns.join("`, `")),
+        SchemaChange::Described => "gets the comments and the order of its contract".to_owned(),
+        SchemaChange::Refused(why) => format!("REFUSED: {why}"),
+    }
+}
+
+fn is_news(change: &SchemaChange) -> bool {
+    !matches!(change, SchemaChange::Created | SchemaChange::Unchanged)
 }

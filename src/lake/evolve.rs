@@ -59,16 +59,23 @@ impl Table {
     pub async fn schema_change(lake: &Lake, contract: &TableContract) -> Result<SchemaChange> {
         let declared = Layout::of_contract(contract)?;
         let Some(log) = Log::open(lake, &contract.name, None).await? else { return Ok(SchemaChange::Created) };
-        if let Some(evolution) = Evolution::between(&declared, log.layout()) {
-            return kind(contract, &declared, &log, evolution);
+        match Evolution::between(&declared, log.layout()) {
+            Some(evolution) => kind(contract, &declared, &log, evolution),
+            None => refused(contract, &declared, &log),
         }
-        Ok(match check_same(&contract.name, &declared, log.layout()) {
-            Ok(()) => SchemaChange::Unchanged,
-            Err(Error::Usage(refused)) => {
-                SchemaChange::Refused(refused.iter().map(|refusal| refusal.head()).collect::<Vec<_>>().join("; "))
-            }
-            Err(other) => return Err(other),
-        })
+    }
+
+    /// What [`Table::create_or_describe`] would do, without doing it.
+    ///
+    /// # Errors
+    /// As [`Table::schema_change`].
+    pub async fn description_change(lake: &Lake, contract: &TableContract) -> Result<SchemaChange> {
+        let declared = Layout::of_contract(contract)?;
+        let Some(log) = Log::open(lake, &contract.name, None).await? else { return Ok(SchemaChange::Created) };
+        match Evolution::between(&declared, log.layout()) {
+            Some(evolution) if evolution.is_none() => kind(contract, &declared, &log, evolution),
+            _ => refused(contract, &declared, &log),
+        }
     }
 
     /// As [`Table::create_or_open`], but a table whose comments or order differ from the contract's gets the contract's, in
@@ -79,8 +86,7 @@ impl Table {
     pub async fn create_or_describe(lake: &Lake, contract: &TableContract) -> Result<(Self, SchemaChange)> {
         let table = Self::create_or_open(lake, contract).await?;
         let declared = table.log().layout();
-        let unchanged = Evolution { added: Vec::new(), relaxed: Vec::new() };
-        match kind(contract, declared, table.log(), unchanged)? {
+        match kind(contract, declared, table.log(), Evolution::default())? {
             SchemaChange::Unchanged => Ok((table, SchemaChange::Unchanged)),
             change => follow(lake, contract, table.log(), change).await,
         }
@@ -102,6 +108,17 @@ impl Table {
             }
         }
         Ok((Self::create_or_open(lake, contract).await?, SchemaChange::Unchanged))
+    }
+}
+
+/// Why a start stops.
+fn refused(contract: &TableContract, declared: &Layout, log: &Log) -> Result<SchemaChange> {
+    match check_same(&contract.name, declared, log.layout()) {
+        Ok(()) => Ok(SchemaChange::Unchanged),
+        Err(Error::Usage(refused)) => {
+            Ok(SchemaChange::Refused(refused.iter().map(|refusal| refusal.head()).collect::<Vec<_>>().join("; ")))
+        }
+        Err(other) => Err(other),
     }
 }
 

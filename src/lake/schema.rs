@@ -143,7 +143,7 @@ pub(super) fn check_readable(name: &str, protocol: &Protocol, metadata: &Metadat
 }
 
 /// How a table can follow its contract.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Evolution {
     /// Nullable columns it gets.
     pub(super) added: Vec<String>,
@@ -152,6 +152,11 @@ pub(super) struct Evolution {
 }
 
 impl Evolution {
+    /// Whether the columns stay as they are.
+    pub(super) fn is_none(&self) -> bool {
+        self.added.is_empty() && self.relaxed.is_empty()
+    }
+
     /// What makes a table as found one as declared, if added columns and dropped NOT NULLs do.
     pub(super) fn between(declared: &Layout, found: &Layout) -> Option<Self> {
         if declared.partition_name() != found.partition_name() {

@@ -26,6 +26,15 @@ pub struct Diff {
     /// The epoch a start would go on from; `None` for a lake that does not exist yet.
     pub epoch: Option<u64>,
     pub queries: Vec<QueryDiff>,
+    /// The tables no query fills: the stream's, the rejects, the books.
+    pub tables: Vec<TableDiff>,
+}
+
+/// One table that no query fills.
+#[derive(Clone, Debug, Serialize)]
+pub struct TableDiff {
+    pub table: Arc<str>,
+    pub change: SchemaChange,
 }
 
 /// One query.
@@ -51,7 +60,11 @@ pub async fn diff(config: &Config) -> Result<Diff> {
     let plans = Plans::read(config).await?;
     let lake = Lake::open(&config.lake.url)?;
     let head = SlotLog::new(lake.store()).head().await?;
-    let mut diff = Diff { epoch: head.as_ref().map(|slot| slot.epoch), queries: Vec::new() };
+    let mut diff = Diff { epoch: head.as_ref().map(|slot| slot.epoch), ..Diff::default() };
+    for contract in [&plans.stream, &plans.rejects, &plans.epochs] {
+        let change = Table::description_change(&lake, contract).await?;
+        diff.tables.push(TableDiff { table: Arc::clone(&contract.name), change });
+    }
     let (known, watermark) = head.map(|slot| (slot.queries, slot.watermark)).unwrap_or_default();
     for change in changes(&plans.queries, &known, watermark) {
         let query = plans.queries.iter().find(|query| *query.name() == change.query);

@@ -16,7 +16,7 @@ use crate::error::{Error, Refusals, Result};
 use crate::sql::{Catalog, QueryFile, StandingQuery, plan_all, read_queries, with_parents};
 
 pub use changes::{Change, ChangeKind, changes};
-pub use diff::{Diff, QueryDiff, diff};
+pub use diff::{Diff, QueryDiff, TableDiff, diff};
 
 /// The tables every lake has besides its stream's.
 const REJECTS: &str = "rejects";

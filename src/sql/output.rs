@@ -84,8 +84,8 @@ impl Output {
     }
 }
 
-/// The table that fits the query. Every column may be NULL but the partition column and those that tell the time: any
-/// other may be added to the SELECT one day, and is NULL in the rows written before.
+/// The table that fits the query. Every column may be NULL but the partition column and the bounds of windows: any other
+/// may be added to the SELECT one day, and is NULL in the rows written before.
 fn derive(
     file: &QueryFile,
     view: &View,
@@ -96,6 +96,7 @@ fn derive(
     refused.extend(bad_name(NameOf::Table, &file.name).map(|refusal| refusal.or_at(view.name_at)));
     let mut columns: Vec<Column> = Vec::with_capacity(fields.len());
     let mut is_named = true;
+    let is_bound = |column: &str| times.iter().any(|(name, time)| **name == *column && *time != Time::Event);
     for field in fields {
         if let Err(refusal) = column_name(view, fields, field) {
             is_named = false;
@@ -106,7 +107,7 @@ fn derive(
         columns.push(Column {
             name: field.name().as_str().into(),
             data_type,
-            nullable: field.is_nullable() || times.iter().all(|(name, _)| **name != **field.name()),
+            nullable: field.is_nullable() || !is_bound(field.name()),
             comment: String::new(),
             origin: Origin::Engine,
             check: None,
@@ -218,8 +219,11 @@ fn compare(view: &View, fields: &[FieldRef], table: &TableContract) -> Result<()
         && !view.sort_by.iter().map(|name| name.value.as_str()).eq(table.sort_by.iter().map(AsRef::as_ref))
     {
         let written: Vec<&str> = view.sort_by.iter().map(|name| name.value.as_str()).collect();
-        let (written, declared) = (written.join(", "), table.sort_by.join(", "));
-        let message = format!("`sort_by` is `{written}` here, `{declared}` in the contract of `{name}`");
+        let declared = match table.sort_by.is_empty() {
+            true => "nothing".to_owned(),
+            false => format!("`{}`", table.sort_by.join(", ")),
+        };
+        let message = format!("`sort_by` is `{}` here, {declared} in the contract of `{name}`", written.join(", "));
         refused.push(Refusal::new(first.span, message).help("leave it to the contract"));
     }
     refused.or_at(view.at).or(())

@@ -127,35 +127,36 @@ pub fn wait_for(job: &mut Child, happened: impl Fn() -> bool) -> bool {
 
 /// Rows of a query in DuckDB: an engine, a CSV reader and a Delta reader that share no code with ours.
 pub fn duckdb(sql: &str) -> Vec<Vec<Value>> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/duck.py");
-    let mut child = Command::new(readers())
-        .arg(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("python starts");
-    child.stdin.take().expect("a pipe").write_all(sql.as_bytes()).expect("python reads");
-    let output = child.wait_with_output().expect("python ends");
-    assert!(output.status.success(), "DuckDB refused\n{sql}\n{}", text(&output.stderr));
-    text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("a JSON row")).collect()
+    let rows = read_by("duck.py", &[], sql);
+    rows.lines().map(|line| serde_json::from_str(line).expect("a JSON row")).collect()
 }
 
 /// What each statement of a script says, as sqlglot understands it (`tests/readers/parse.py`).
 pub fn parsed(dialect: &str, script: &str) -> Vec<Value> {
-    let parser = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/parse.py");
+    let lines = read_by("parse.py", &[dialect], script);
+    lines.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
+}
+
+/// What AWS's own model of Glue's API refuses of these inputs (`tests/readers/glue.py`).
+pub fn glue_refuses(document: &str) -> Vec<String> {
+    read_by("glue.py", &[], document).lines().map(str::to_owned).collect()
+}
+
+/// What a script of `tests/readers` prints, given this on standard input.
+fn read_by(script: &str, args: &[&str], input: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers").join(script);
     let mut child = Command::new(readers())
-        .arg(parser)
-        .arg(dialect)
+        .arg(path)
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("python starts");
-    child.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("python reads");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("python reads");
     let output = child.wait_with_output().expect("python ends");
-    assert!(output.status.success(), "sqlglot refused as {dialect}\n{script}\n{}", text(&output.stderr));
-    text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
+    assert!(output.status.success(), "{script} {args:?} refused\n{input}\n{}", text(&output.stderr));
+    text(&output.stdout)
 }
 
 /// The Python that has the readers; installs them (pinned) on first use.
