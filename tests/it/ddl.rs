@@ -361,8 +361,7 @@ fn an_added_count_comes_in_and_a_written_contract_holds() {
     run(2);
     scratch.must(&["audit"]);
 
-    // What the query gives must be the file's columns, and the table must be the file's table.
-    fs::write(scratch.path("queries/minutes.sql"), counted.replace("count(*) AS n", "avg(latitude) AS n")).unwrap();
+    // `diff` tells of the tables no query fills, too.
     let stream = scratch.path("contracts/transactions.sql");
     let declared = fs::read_to_string(&stream).unwrap();
     fs::write(&stream, declared.replace("BIGINT COMMENT 'seconds", "INT COMMENT 'seconds")).unwrap();
@@ -377,6 +376,8 @@ fn an_added_count_comes_in_and_a_written_contract_holds() {
     let told = scratch.must(&["diff"]);
     assert!(told.contains("the table transactions gets the comments and the order of its contract"), "{told}");
     fs::write(&stream, declared).unwrap();
+    // What the query gives must be the file's columns, and the table must be the file's table.
+    fs::write(scratch.path("queries/minutes.sql"), counted.replace("count(*) AS n", "avg(latitude) AS n")).unwrap();
     let refused = scratch.run(&["check"]);
     let told = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{told}");
