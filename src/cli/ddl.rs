@@ -54,6 +54,9 @@ async fn write(config: &Config, args: &DdlArgs) -> Result<ExitCode> {
     let mut written = 0;
     for table in plans.undeclared().filter(wanted) {
         let path = config.lake.contracts.join(format!("{}.sql", table.name));
+        let text = table.to_sql();
+        // What could not be read again must not stop the next start.
+        TableContract::parse(&path.display().to_string(), &text)?;
         let what = || format!("cannot write `{}`", path.display());
         let mut file = match fs::File::create_new(&path) {
             Ok(file) => file,
@@ -65,7 +68,7 @@ async fn write(config: &Config, args: &DdlArgs) -> Result<ExitCode> {
             }
             Err(error) => return Err(Error::external(what(), error)),
         };
-        file.write_all(table.to_sql().as_bytes()).context(what)?;
+        file.write_all(text.as_bytes()).context(what)?;
         written += 1;
         answer(&format!("{}: {} columns, comments to be filled in", path.display(), table.columns.len()))?;
         let Some(lake) = &lake else { continue };

@@ -20,7 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use crate::error::Result;
 
 pub use rules::{NameOf, bad_name};
-pub use types::type_name;
+pub use types::{DECIMAL_DIGITS_MIN, type_name};
 
 /// One table as declared.
 #[derive(Clone, Debug, PartialEq)]

@@ -17,7 +17,10 @@ const TYPES: [&str; 11] =
     ["STRING", "BOOLEAN", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIMESTAMP", "BINARY"];
 
 /// Digits of a decimal. At least 19 (rule 5): fewer are stored as INT64, which Redshift Spectrum is not known to read.
-const DECIMAL_DIGITS: RangeInclusive<u8> = 19..=38;
+const DECIMAL_DIGITS: RangeInclusive<u8> = DECIMAL_DIGITS_MIN..=38;
+
+/// The fewest digits a decimal of the lake has.
+pub const DECIMAL_DIGITS_MIN: u8 = 19;
 
 /// The Arrow type of a column.
 pub(super) fn arrow_type(source: &Source, definition: &ColumnDef) -> Result<DataType> {

@@ -9,11 +9,12 @@ use deltalake::kernel::{Metadata, MetadataExt, MetadataValue, StructField, Struc
 use serde::Serialize;
 use tracing::info;
 
+use super::difference::{Evolution, check_same};
 use super::log::Log;
-use super::schema::{Evolution, Layout, SORT_BY, check_same, delta_columns};
+use super::schema::{Layout, SORT_BY, delta_columns};
 use super::{Lake, Table};
 use crate::contract::TableContract;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Refusal, Result};
 
 /// The key of a column's comment in its metadata.
 const COMMENT: &str = "comment";
@@ -116,7 +117,7 @@ fn refused(contract: &TableContract, declared: &Layout, log: &Log) -> Result<Sch
     match check_same(&contract.name, declared, log.layout()) {
         Ok(()) => Ok(SchemaChange::Unchanged),
         Err(Error::Usage(refused)) => {
-            Ok(SchemaChange::Refused(refused.iter().map(|refusal| refusal.head()).collect::<Vec<_>>().join("; ")))
+            Ok(SchemaChange::Refused(refused.iter().map(Refusal::head).collect::<Vec<_>>().join("; ")))
         }
         Err(other) => Err(other),
     }

@@ -24,6 +24,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStoreExt};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::difference::check_same;
 use super::schema::{self, Layout};
 use super::state::{Commit, DataFile, State};
 use super::{LOG_FOLDER, Lake};
@@ -63,7 +64,7 @@ impl Log {
         schema::check_readable(name, found.protocol(), found.metadata())?;
         let in_lake = Layout::of_table(name, found.metadata())?;
         if let Some(declared) = declared {
-            schema::check_same(name, declared, &in_lake)?;
+            check_same(name, declared, &in_lake)?;
         }
         let layout = declared.cloned().unwrap_or(in_lake);
         let state = Mutex::new(State::of(name, &layout, &found)?);
@@ -261,7 +262,7 @@ impl Log {
             )));
         }
         schema::check_readable(&self.name, found.protocol(), found.metadata())?;
-        schema::check_same(&self.name, &self.layout, &Layout::of_table(&self.name, found.metadata())?)?;
+        check_same(&self.name, &self.layout, &Layout::of_table(&self.name, found.metadata())?)?;
         State::of(&self.name, &self.layout, found)
     }
 

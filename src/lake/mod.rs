@@ -15,6 +15,7 @@
 //! ```
 
 mod checkpoint;
+mod difference;
 mod encode;
 mod evolve;
 mod lock;

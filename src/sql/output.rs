@@ -17,7 +17,9 @@ use super::catalog::Time;
 use super::file::{QueryFile, View, normal};
 use super::place::{Refusal, Refusals, nearest};
 use super::refuse::plain_select;
-use crate::contract::{Column, NameOf, Origin, Sink, TableContract, bad_name, timestamp_type, type_name};
+use crate::contract::{
+    Column, DECIMAL_DIGITS_MIN, NameOf, Origin, Sink, TableContract, bad_name, timestamp_type, type_name,
+};
 use crate::error::{Context, Result};
 
 /// The partition column of a query that names none.
@@ -275,6 +277,10 @@ fn fits(given: &DataType, declared: &DataType) -> bool {
 fn lake_type(field: &Field) -> Result<DataType, Refusal> {
     if matches!(field.data_type(), DataType::Timestamp(_, None)) {
         return Err(naive_time(field.name()));
+    }
+    if let Some(DataType::Decimal128(precision, scale)) = plain(field.data_type()) {
+        // As in a declared table: digits cost nothing, and fewer would be another physical type.
+        return Ok(DataType::Decimal128(precision.max(DECIMAL_DIGITS_MIN), scale));
     }
     plain(field.data_type()).ok_or_else(|| {
         let message = format!("`{}` is a {}, which is no type of the lake", field.name(), type_name(field.data_type()));

@@ -207,7 +207,7 @@ FROM TUMBLE(minutes, window_start, INTERVAL '1 hour') GROUP BY window_start, win
 
 /// Purchases as they come, without their time.
 const LARGE: &str = "CREATE MATERIALIZED VIEW large AS
-SELECT event_date, transaction_id, amount FROM transactions WHERE amount > 100";
+SELECT event_date, transaction_id, CAST(amount AS DECIMAL(12,2)) AS amount FROM transactions WHERE amount > 100";
 
 /// Folders of contracts and queries of one's own: the three tables every lake has, and these queries.
 fn scratch() -> Scratch {
@@ -339,8 +339,11 @@ fn an_added_count_comes_in_and_a_written_contract_holds() {
     fs::write(scratch.path("queries/minutes.sql"), &counted).unwrap();
     fs::write(scratch.path("queries/hours.sql"), HOURS.replace("AS amount", "AS amount, sum(n) AS n, count(*) AS m"))
         .unwrap();
-    fs::write(scratch.path("queries/large.sql"), LARGE.replace("amount FROM", "amount, event_time, merchant FROM"))
-        .unwrap();
+    fs::write(
+        scratch.path("queries/large.sql"),
+        LARGE.replace("AS amount FROM", "AS amount, event_time, merchant FROM"),
+    )
+    .unwrap();
     let diff = scratch.must(&["diff"]);
     assert!(diff.contains("gets `event_time`, `merchant`, NULL in older rows"), "{diff}");
     assert!(diff.contains("gets `n`, NULL in older rows") && diff.contains("gets `n`, `m`"), "{diff}");
@@ -357,6 +360,8 @@ fn an_added_count_comes_in_and_a_written_contract_holds() {
     // From now on the contract is a file.
     let said = scratch.must(&["lake", "ddl", "--write"]);
     assert!(said.contains("contracts/minutes.sql: 6 columns") && said.contains("contracts/hours.sql"), "{said}");
+    let large = fs::read_to_string(scratch.path("contracts/large.sql")).unwrap();
+    assert!(large.contains("DECIMAL(19,2)"), "{large}");
     let file = scratch.path("contracts/minutes.sql");
     let contract = fs::read_to_string(&file).unwrap();
     assert!(contract.contains("sort_by = 'state, window_start'") && contract.contains("COMMENT ''"), "{contract}");
