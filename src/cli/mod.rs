@@ -3,9 +3,10 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
 //! everything said on the way to standard error.
 
-mod explain;
 mod ddl;
 mod diff;
+mod explain;
+mod lint;
 mod live;
 mod output;
 mod refusals;
@@ -65,13 +66,15 @@ enum Command {
     Audit(AuditArgs),
     /// Run the tests of queries: `queries/<query>.test/<case>/`.
     Test(TestArgs),
-    /// Describe a lake to its readers; mend it at rest.
+    /// Look after a lake's tables, and describe them to their readers.
     #[command(subcommand)]
     Lake(LakeCommand),
 }
 
 #[derive(Debug, Subcommand)]
 enum LakeCommand {
+    /// Would Athena, Redshift Spectrum and Glue read these tables, and read the same?
+    Check(LakeCheckArgs),
     /// Recompute the closed windows that late rows belong to. A running job does so by itself.
     Reconcile,
     /// Print the script that makes the lake's tables known to a reader.
@@ -209,6 +212,18 @@ struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
+struct LakeCheckArgs {
+    /// Tables of the configured lake, or folders or URLs of tables or lakes, anybody's; the configured lake by default.
+    tables: Vec<String>,
+    /// Print all findings as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print the rules instead: what readers do where one is broken, and what mends it.
+    #[arg(long, conflicts_with_all = ["tables", "json"])]
+    rules: bool,
+}
+
+#[derive(Debug, Args)]
 struct AuditArgs {
     /// Print the findings and the books as JSON.
     #[arg(long)]
@@ -291,6 +306,7 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
 async fn lake(config: Config, command: LakeCommand) -> Result<ExitCode> {
     match command {
         LakeCommand::Reconcile => restate::reconcile(config).await,
+        LakeCommand::Check(args) => lint::check(&config, &args).await,
         LakeCommand::Ddl(args) => ddl::ddl(&config, &args).await,
     }
 }
