@@ -157,6 +157,8 @@ fn redshift_is_told_every_column_comment_partition_and_file() {
         for (table, contract) in &contracts {
             let native = find("lake", table);
             assert_eq!(columns(&native["columns"]), typed("redshift", contract, false), "{table}");
+            let of_table = statements.iter().find(|s| s["kind"] == "comment" && name(s) == ["lake", table.as_ref()]);
+            assert_eq!(of_table.unwrap()["comment"], contract.comment, "{table}");
             for (shown, column) in native["columns"].as_array().unwrap().iter().zip(&contract.columns) {
                 assert_eq!(shown["not_null"], !column.nullable, "{table}.{}", column.name);
                 let comment = statements
