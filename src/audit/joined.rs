@@ -60,6 +60,9 @@ impl Seen {
     pub(super) fn untold(&self, query: &StandingQuery) -> Option<String> {
         let several = self.versions.len();
         match query.driver() {
+            _ if self.is_several() && is_buffered(query) => Some(format!(
+                "its windows were joined with {several} versions of its lookups, each with that of the epoch that closed it"
+            )),
             Driver::View(parent) if self.is_several() => Some(format!(
                 "its rows, of the view `{}`, were joined with {several} versions of its lookups, and do not tell which",
                 parent.name
@@ -124,6 +127,11 @@ impl Seen {
         RecordBatch::try_from_iter([("epoch", Arc::new(epochs) as ArrayRef), (JOINED_AT, Arc::new(places) as ArrayRef)])
             .context(|| "listing what epochs were joined with")
     }
+}
+
+/// Whether windows are joined, which meet lookups when they close.
+fn is_buffered(query: &StandingQuery) -> bool {
+    matches!(query, StandingQuery::Windowed(query) if query.is_buffered())
 }
 
 fn tagged_schema(schema: &SchemaRef) -> SchemaRef {

@@ -61,19 +61,22 @@ pub struct WindowPlan {
 impl StandingQuery {
     /// How the query streams.
     pub fn describe(&self) -> StreamingPlan {
-        let (definition, plan) = match self {
-            Self::Windowed(query) => (&query.definition, &query.split.partial),
-            Self::Stateless(query) => (&query.definition, &query.plan),
+        let (definition, columns) = match self {
+            Self::Windowed(query) if !query.split.sides.is_empty() => {
+                (&query.definition, query.split.sides.iter().flat_map(|side| columns_read(&side.plan)).collect())
+            }
+            Self::Windowed(query) => (&query.definition, columns_read(&query.split.partial)),
+            Self::Stateless(query) => (&query.definition, columns_read(&query.plan)),
         };
         let select = definition.select();
         let window = match self {
-            Self::Windowed(query) => Some(window(query.allowed_lateness(), select, &query.split.partial.schema())),
+            Self::Windowed(query) => Some(window(query.allowed_lateness(), select, &query.split.reduce.schema())),
             Self::Stateless(_) => None,
         };
         let from = select.map(|select| select.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
         StreamingPlan {
             source: from.unwrap_or_default(),
-            columns: columns_read(plan),
+            columns,
             filter: select.and_then(|select| select.selection.as_ref()).map(ToString::to_string),
             window,
             select: select

@@ -16,7 +16,8 @@ use std::ops::ControlFlow;
 use arrow::datatypes::Schema;
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectName, Query, SetExpr, Statement as SqlStatement, TableAlias, TableFactor, VisitMut, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, SetExpr, Statement as SqlStatement, TableAlias,
+    TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -25,6 +26,7 @@ pub(super) use check::{check_combined, check_keys};
 pub(super) use functions::window_functions;
 
 use super::grid::{Grid, Place};
+use super::interval::show_duration;
 use super::place::Refusal;
 use super::spec::WindowShape;
 use crate::clock::Micros;
@@ -157,6 +159,31 @@ impl WindowCall {
              AS __begins FROM (SELECT {all}, {TIME_SLOT} AS __at FROM {TABLE_SLOT}{rows})))"
         )
     }
+}
+
+/// `TUMBLE(table, window_start, …)` as one would write it: the cells of this grid over a view of the same windows.
+pub(super) fn call_of_cells(table: &Ident, grid: Grid, alias: TableAlias) -> Result<TableFactor, Refusal> {
+    let place = match grid.place() {
+        Place::Offset(offset) => format!("INTERVAL '{}'", show_duration(offset)),
+        Place::Zone(zone) => format!("'{}'", zone.name()),
+    };
+    let size = show_duration(grid.length());
+    let query =
+        parse_query(&format!("SELECT * FROM TUMBLE({TABLE_SLOT}, {WINDOW_START}, INTERVAL '{size}', {place})"))?;
+    let first = match *query.body {
+        SetExpr::Select(select) => select.from.into_iter().next().map(|from| from.relation),
+        _ => None,
+    };
+    let mut factor = first.ok_or_else(|| Refusal::new(table.span, "rewriting a window: no table function"))?;
+    if let TableFactor::Table { name, alias: called, args: Some(args), .. } = &mut factor {
+        // Messages point at the name that was written.
+        *name = ObjectName::from(vec![Ident::with_span(table.span, "TUMBLE")]);
+        *called = Some(alias);
+        if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) = args.args.first_mut() {
+            *first = Expr::Identifier(table.clone());
+        }
+    }
+    Ok(factor)
 }
 
 /// Length of a cell, of a window, and where the marks stand, as the functions take them.
