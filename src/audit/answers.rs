@@ -15,7 +15,7 @@ use datafusion::prelude::SessionContext;
 use super::compare::{Difference, Differences, Rules, compare};
 use super::finding::Kind as Found;
 use super::history::{History, Step};
-use super::joined::Seen;
+use super::joined::{Seen, joins_rows};
 use super::report::{QueryBooks, Report, show_time};
 use super::restated::RESTATED;
 use super::rows::numbers;
@@ -125,7 +125,8 @@ impl Ground<'_> {
             return query.batch_select_where(range, &pairs).map(Some);
         }
         if seen.is_several() {
-            pairs.columns.push(JOINED_AT);
+            session.register_udf(seen.by_end(query, self.history, self.published));
+            pairs.columns.extend(joins_rows(query).then_some(JOINED_AT));
         }
         let mut why = seen.untold(query);
         if why.is_none() {

@@ -177,12 +177,18 @@ pub(super) fn rows_of(side: usize) -> String {
 
 /// Whether a relation is the rows of a source's open windows.
 pub(super) fn is_rows(factor: &TableFactor) -> bool {
-    let TableFactor::Table { name, args: None, .. } = factor else { return false };
-    single(name).is_some_and(|ident| ident.value == ROWS || ident.value.starts_with(&format!("{ROWS}_")))
+    source_named(factor).is_some()
 }
 
-/// Writes out every joined side of the query as written: over whole windows inside `range` when one is given. `calls` are
-/// the windows of each source.
+/// The number of the source whose rows a relation is.
+fn source_named(factor: &TableFactor) -> Option<usize> {
+    let TableFactor::Table { name, args: None, .. } = factor else { return None };
+    let number = single(name)?.value.strip_prefix(ROWS)?;
+    if number.is_empty() { Some(0) } else { number.strip_prefix('_')?.parse().ok() }
+}
+
+/// Writes out every joined side of a query, as written or with its rows named: over whole windows inside `range` when one
+/// is given. `calls` are the windows of each source.
 pub(super) fn write_sides(
     select: &mut Select,
     calls: &[&WindowCall],
@@ -191,10 +197,16 @@ pub(super) fn write_sides(
     windows: &[String],
 ) -> Result<(), Refusal> {
     for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
-        if let Some(call) = window_call(&join.relation)? {
-            let known = calls.iter().find(|known| known.table.to_string() == call.table.to_string());
-            let hidden = known.map_or_else(Vec::new, |known| known.hidden.clone());
-            join.relation = WindowCall { hidden, ..call }.subquery(range, conditions, windows)?;
+        let (source, alias) = match (source_named(&join.relation), window_call(&join.relation)?, &join.relation) {
+            (Some(source), _, TableFactor::Table { alias, .. }) => (Some(source), alias.clone()),
+            (_, Some(call), _) => {
+                let table = call.table.to_string();
+                (calls.iter().position(|known| known.table.to_string() == table), call.alias)
+            }
+            _ => continue,
+        };
+        if let Some(call) = source.and_then(|source| calls.get(source)) {
+            join.relation = WindowCall { alias, ..(*call).clone() }.subquery(range, conditions, windows)?;
         }
     }
     Ok(())

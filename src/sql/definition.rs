@@ -101,7 +101,7 @@ impl Definition {
     ) -> Result<Option<BatchStatement>> {
         let query = self.select_over(&self.streamed, |view| &view.streamed, range, pairs);
         let mut query = query.map_err(|refusal| refusal.in_text(&self.text))?;
-        if by_versions && !by_version(&mut query) {
+        if by_versions && !by_version(&mut query, self.is_buffered()) {
             return Ok(None);
         }
         self.statement(Ok(query)).map(Some)

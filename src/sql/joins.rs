@@ -16,11 +16,11 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::buffered::{is_rows, joins_windows, take_windows};
 use super::catalog::{Catalog, alias_of, single, table_named};
 use super::file::{normal, tables_read};
-use super::lookup::{JOINED_AT, LOOKED_UP_AT};
+use super::lookup::{JOINED_AT, JOINED_BY_END, LOOKED_UP_AT};
 use super::place::Refusal;
 use super::spec::WindowShape;
 use super::static_file::StaticFile;
-use super::windows::{WindowCall, narrowed, window_call};
+use super::windows::{WINDOW_END, WindowCall, narrowed, parse_expression, window_call};
 use crate::error::Result;
 
 /// How the names of lookups begin.
@@ -267,43 +267,65 @@ fn relation_name(factor: &TableFactor) -> Option<(String, Span)> {
     }
 }
 
-/// Lets each row meet only the version of a lookup that it saw. `false` where that cannot be said: joins by USING.
-pub(super) fn by_version(query: &mut Query) -> bool {
+/// Lets each row, and each window of joined windows (`of_windows`), meet only the version of a lookup that it saw. `false`
+/// where that cannot be said: joins by USING.
+pub(super) fn by_version(query: &mut Query, of_windows: bool) -> bool {
     let mut said = true;
-    let _: ControlFlow<()> = query.visit(&mut ByVersion { said: &mut said });
+    let _: ControlFlow<()> = query.visit(&mut ByVersion { said: &mut said, of_windows });
     said
 }
 
 struct ByVersion<'a> {
     said: &'a mut bool,
+    /// The next SELECT, which is the outermost one, joins windows.
+    of_windows: bool,
 }
 
 impl VisitorMut for ByVersion<'_> {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
-            let TableFactor::Table { name, alias: Some(alias), .. } = &join.relation else { continue };
+        let of_windows = std::mem::take(&mut self.of_windows);
+        let Some(from) = select.from.first_mut() else { return ControlFlow::Continue(()) };
+        // The sides so far: the end of a window is that of whichever is not NULL.
+        let mut ends: Vec<String> = window_of(&from.relation).into_iter().collect();
+        for join in &mut from.joins {
+            let TableFactor::Table { name, alias: Some(alias), .. } = &join.relation else {
+                ends.extend(window_of(&join.relation));
+                continue;
+            };
             if !single(name).is_some_and(|ident| ident.value.starts_with(LOOKUP_PREFIX)) {
                 continue;
             }
-            let seen = Expr::BinaryOp {
-                left: Box::new(Expr::Identifier(Ident::new(JOINED_AT))),
-                op: BinaryOperator::Eq,
-                right: Box::new(Expr::CompoundIdentifier(vec![alias.name.clone(), Ident::new(LOOKED_UP_AT)])),
+            let met = match of_windows {
+                true => parse_expression(&format!("{JOINED_BY_END}(CAST(coalesce({}) AS BIGINT))", ends.join(", "))),
+                false => Ok(Expr::Identifier(Ident::new(JOINED_AT))),
             };
-            match &mut join.join_operator {
-                JoinOperator::Join(JoinConstraint::On(condition))
-                | JoinOperator::Inner(JoinConstraint::On(condition))
-                | JoinOperator::Left(JoinConstraint::On(condition))
-                | JoinOperator::LeftOuter(JoinConstraint::On(condition)) => {
+            let looked_up = Expr::CompoundIdentifier(vec![alias.name.clone(), Ident::new(LOOKED_UP_AT)]);
+            match (&mut join.join_operator, met) {
+                (
+                    JoinOperator::Join(JoinConstraint::On(condition))
+                    | JoinOperator::Inner(JoinConstraint::On(condition))
+                    | JoinOperator::Left(JoinConstraint::On(condition))
+                    | JoinOperator::LeftOuter(JoinConstraint::On(condition)),
+                    Ok(met),
+                ) => {
                     let written = Expr::Nested(Box::new(condition.clone()));
-                    *condition =
-                        Expr::BinaryOp { left: Box::new(written), op: BinaryOperator::And, right: Box::new(seen) };
+                    *condition = binary(written, BinaryOperator::And, binary(met, BinaryOperator::Eq, looked_up));
                 }
                 _ => *self.said = false,
             }
         }
         ControlFlow::Continue(())
     }
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+/// The end of the windows a side was written out as.
+fn window_of(factor: &TableFactor) -> Option<String> {
+    let TableFactor::Derived { alias: Some(alias), .. } = factor else { return None };
+    Some(format!("{}.{WINDOW_END}", alias.name))
 }

@@ -50,7 +50,7 @@ pub use explain::StreamingPlan;
 pub use file::{QueryFile, read_queries};
 pub use grid::{Grid, Place};
 pub use joined::{LookupRows, RUNS_MAX};
-pub use lookup::{JOINED_AT, LOOKED_UP_AT, Lookup};
+pub use lookup::{JOINED_AT, JOINED_BY_END, LOOKED_UP_AT, Lookup};
 pub use params::{Params, parse_params};
 pub use session::session;
 pub use spec::{WindowShape, WindowSpec};

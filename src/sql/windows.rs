@@ -16,8 +16,8 @@ use std::ops::ControlFlow;
 use arrow::datatypes::Schema;
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, SetExpr, Statement as SqlStatement, TableAlias,
-    TableFactor, VisitMut, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement as SqlStatement,
+    TableAlias, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -235,6 +235,18 @@ fn fill(
     let mut query = parse_query(text)?;
     let _: ControlFlow<()> = query.visit(&mut Slots { table, time });
     Ok(TableFactor::Derived { lateral: false, subquery: query, alias, sample: None })
+}
+
+/// An expression of ours.
+pub(super) fn parse_expression(text: &str) -> Result<Expr, Refusal> {
+    let item = match *parse_query(&format!("SELECT {text}"))?.body {
+        SetExpr::Select(select) => select.projection.into_iter().next(),
+        _ => None,
+    };
+    match item {
+        Some(SelectItem::UnnamedExpr(expr)) => Ok(expr),
+        _ => Err(Refusal::new(Span::empty(), format!("`{text}` is no expression"))),
+    }
 }
 
 fn parse_query(text: &str) -> Result<Box<Query>, Refusal> {

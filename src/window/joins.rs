@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use super::OpenWindows;
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::error::Refusals;
-use crate::sql::testing::{NOON, catalog, cut, lake, one_shot, plan, rows, shown};
+use crate::sql::testing::lake;
+use crate::sql::testing::{NOON, catalog, cut, one_shot, plan, rows, shown};
 use crate::sql::{Driver, QueryFile, StandingQuery, TimeRange, WindowedQuery, plan_all, run_batch};
 
 const WINDOWS: &str = "TUMBLE(transactions, event_time, INTERVAL '5 minutes')";
