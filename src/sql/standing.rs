@@ -227,14 +227,8 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     let tables: Vec<_> = definition.drivers().into_iter().map(|driver| driving_table(driver, catalog)).collect();
     let names: Vec<String> = tables.iter().map(|(name, _)| name.to_string()).collect();
     let refuse = |error| Refusal::planner(&error, &names, &calls);
-    for (name, schema) in tables {
-        if !context.table_exist(name.as_ref()).map_err(refuse)? {
-            context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema))).map_err(refuse)?;
-        }
-    }
-    definition.register_leaves(&context).map_err(refuse)?;
     let windows = definition.select_windows()?;
-    register(&context, windows.iter().map(|(_, windowed)| windowed.clone()).collect()).await.map_err(refuse)?;
+    register_all(&context, &definition, tables, &windows).await.map_err(refuse)?;
     let statement: Statement = select(definition.select_live()?);
     let logical = recover::plan(&context.state(), statement, refuse, &mut refused).await;
     let logical = logical.ok_or(refused)?;
@@ -249,6 +243,23 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     let output = Output::plan(file, view, &fields, catalog.contract(&file.name))?;
     let planned = physical(&context, definition, &logical, windows, output).await;
     planned.map_err(|error| refuse(error).or_at(joins.at.unwrap_or(view.at)).into())
+}
+
+/// Registers what the plan of the stream reads: what drives it, what it is joined with, and the rows kept of `windows`.
+async fn register_all(
+    context: &SessionContext,
+    definition: &Definition,
+    tables: Vec<(Arc<str>, SchemaRef)>,
+    windows: &[(Driver, Box<Query>)],
+) -> datafusion::error::Result<()> {
+    for (name, schema) in tables {
+        // Two sides may read one view by different times.
+        if !context.table_exist(name.as_ref())? {
+            context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema)))?;
+        }
+    }
+    definition.register_leaves(context)?;
+    register(context, windows.iter().map(|(_, windowed)| windowed.clone()).collect()).await
 }
 
 /// The table whose rows drive the query, and their schema.

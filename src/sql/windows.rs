@@ -101,21 +101,28 @@ impl WindowCall {
 
     /// Rows and their windows; `rows` is a WHERE over rows, or nothing.
     fn template(&self, rows: &str) -> String {
-        let all = self.all();
+        // The planner would take a column that a window's own takes the place of for both, beside an `unnest`.
+        let (all, time, from) = match self.hidden.is_empty() {
+            true => ("*", TIME_SLOT, format!("{TABLE_SLOT}{rows}")),
+            false => {
+                let named = format!("(SELECT {}, {TIME_SLOT} AS __at FROM {TABLE_SLOT}{rows})", self.all());
+                ("* EXCEPT (__at)", "__at", named)
+            }
+        };
         match self.spec.shape() {
             WindowShape::Tumble(grid) => self.cells(grid, rows),
             WindowShape::Hop { slides, cells } => {
                 let arguments = arguments(slides, cells);
                 format!(
                     "SELECT *, hop_end({WINDOW_START}, {arguments}) AS {WINDOW_END} FROM \
-                     (SELECT {all}, unnest(hop_starts({TIME_SLOT}, {arguments})) AS {WINDOW_START} FROM {TABLE_SLOT}{rows})"
+                     (SELECT {all}, unnest(hop_starts({time}, {arguments})) AS {WINDOW_START} FROM {from})"
                 )
             }
             WindowShape::Cumulate { steps, cells } => {
                 let arguments = arguments(steps, cells);
                 format!(
-                    "SELECT {all}, cumulate_start({TIME_SLOT}, {arguments}) AS {WINDOW_START}, \
-                     unnest(cumulate_ends({TIME_SLOT}, {arguments})) AS {WINDOW_END} FROM {TABLE_SLOT}{rows}"
+                    "SELECT {all}, cumulate_start({time}, {arguments}) AS {WINDOW_START}, \
+                     unnest(cumulate_ends({time}, {arguments})) AS {WINDOW_END} FROM {from}"
                 )
             }
             WindowShape::Session { gap } => self.sessions(gap, rows),

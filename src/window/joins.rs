@@ -136,6 +136,9 @@ proptest! {
                 let batch = run_batch(&lake, query.batch_select(None).unwrap()).await.unwrap().collect().await.unwrap();
                 assert_eq!(shown(&answer), shown(&batch), "{join}");
                 assert!(!batch.is_empty(), "{join}");
+                if join.contains("HOP") || join.contains("CUMULATE") {
+                    continue;
+                }
                 let range = TimeRange { from: NOON, to: NOON + 600 * MICROS_PER_SECOND };
                 let narrowed = run_batch(&lake, query.batch_select(Some(range)).unwrap()).await.unwrap().collect().await.unwrap();
                 let inside = |line: &&String| line.contains("T12:00:00Z") || line.contains("T12:05:00Z");
@@ -166,6 +169,7 @@ fn joins_of_views() -> Vec<String> {
     let named = |select: &str, join: &str, more: &str| {
         format!("CREATE MATERIALIZED VIEW q AS SELECT {select} FROM spend s {join} fraud AS f ON {on} {more}")
     };
+    let ten = "INTERVAL '5 minutes', INTERVAL '10 minutes'";
     let windows = |view: &str, minutes: u8| format!("TUMBLE({view}, window_start, INTERVAL '{minutes} minutes')");
     vec![
         named(select, "JOIN", ""),
@@ -180,6 +184,13 @@ fn joins_of_views() -> Vec<String> {
             "CREATE MATERIALIZED VIEW q AS SELECT {select} FROM {} s JOIN {} f ON {on} AND f.amount <= s.amount",
             windows("spend", 10),
             windows("fraud", 10)
+        ),
+        format!(
+            "CREATE MATERIALIZED VIEW q AS SELECT {select} FROM HOP(spend, window_end, {ten}) s JOIN HOP(fraud, window_end, {ten}) f ON {on}"
+        ),
+        format!(
+            "CREATE MATERIALIZED VIEW q AS SELECT {select} FROM CUMULATE(spend, window_start, {ten}) s LEFT JOIN \
+             CUMULATE(fraud, window_start, {ten}) f ON {on}"
         ),
     ]
 }

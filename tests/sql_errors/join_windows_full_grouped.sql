@@ -1,0 +1,6 @@
+CREATE MATERIALIZED VIEW q AS
+SELECT a.window_start, CAST(a.window_start AS DATE) AS event_date, count(*) AS n
+FROM TUMBLE(transactions, event_time, INTERVAL '1 minute') a
+FULL JOIN TUMBLE(transactions, event_time, INTERVAL '1 minute') b
+  ON a.window_start = b.window_start AND a.window_end = b.window_end
+GROUP BY a.window_start, a.window_end

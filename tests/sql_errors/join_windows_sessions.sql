@@ -1,0 +1,5 @@
+CREATE MATERIALIZED VIEW q AS
+SELECT CAST(a.window_start AS DATE) AS event_date, a.city
+FROM SESSION(transactions, event_time, INTERVAL '1 minute') a
+JOIN SESSION(transactions, event_time, INTERVAL '1 minute') b
+  ON a.window_start = b.window_start AND a.window_end = b.window_end
