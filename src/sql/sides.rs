@@ -62,9 +62,9 @@ impl SidePlan {
 }
 
 /// Registers the rows that each of `windows` (queries of what drives, put into windows) gives.
-pub(super) async fn register(context: &SessionContext, windows: Vec<Box<Query>>) -> Result<()> {
-    for (number, windowed) in windows.into_iter().enumerate() {
-        let plan = context.state().statement_to_plan(select(windowed)).await?;
+pub(super) async fn register(context: &SessionContext, windows: &[(Driver, Box<Query>)]) -> Result<()> {
+    for (number, (_, windowed)) in windows.iter().enumerate() {
+        let plan = context.state().statement_to_plan(select(windowed.clone())).await?;
         let schema = Arc::new(Schema::new(plan.schema().fields().clone()));
         context.register_table(rows_of(number).as_str(), Arc::new(FeedTable::side(number, schema)))?;
     }

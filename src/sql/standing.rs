@@ -259,7 +259,7 @@ async fn register_all(
         }
     }
     definition.register_leaves(context)?;
-    register(context, windows.iter().map(|(_, windowed)| windowed.clone()).collect()).await
+    register(context, windows).await
 }
 
 /// The table whose rows drive the query, and their schema.

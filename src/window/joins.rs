@@ -105,7 +105,7 @@ proptest! {
                 prop_assert_eq!(query.drivers(), [&Driver::Stream]);
                 let batches = cut(&rows, seed, parts);
                 let answer = live(&Arc::new(query.clone()), &[&Driver::Stream], &[batches], NOON + 900 * MICROS_PER_SECOND).await;
-                assert_eq!(shown(&answer), shown(&one_shot(&planned[1], &rows).await), "{}", join);
+                assert_eq!(shown(&answer), shown(&one_shot(&planned[1], &rows).await), "{join}");
             }
             Ok::<(), TestCaseError>(())
         })?;

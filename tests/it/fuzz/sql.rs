@@ -287,20 +287,18 @@ mod tests {
         }
     }
 
-    /// Local midnights of every so many days, looked for from 1970 on.
+    /// Local midnights of every so many days since 1970, looked for from some years before the rows on.
     fn walked_days(zone: &str, days: i64, cells: i64, grows: bool, at: i64) -> Vec<(i64, i64)> {
         use chrono::TimeZone;
         let zone: chrono_tz::Tz = zone.parse().unwrap();
-        let mut midnights = Vec::new();
-        let mut date = chrono::NaiveDate::from_ymd_opt(1970, 1, 1).unwrap();
-        while midnights.last().is_none_or(|last| *last < at + 30 * 86_400 * SECOND_US) {
-            let local = date.and_hms_opt(0, 0, 0).unwrap();
-            // Long before the rows there are midnights that do not exist.
-            let first = zone.from_local_datetime(&local).earliest();
-            midnights.push(first.map_or(local.and_utc(), |first| first.to_utc()).timestamp_micros());
+        let first = 20_000 / days;
+        let mut date = chrono::NaiveDate::from_ymd_opt(1970, 1, 1).unwrap() + chrono::TimeDelta::days(first * days);
+        let mut marks: Vec<(usize, i64)> = Vec::new();
+        while marks.last().is_none_or(|(_, last)| *last < at + 30 * 86_400 * SECOND_US) {
+            let midnight = zone.from_local_datetime(&date.and_hms_opt(0, 0, 0).unwrap()).unwrap();
+            marks.push((usize::try_from(first).unwrap() + marks.len(), midnight.timestamp_micros()));
             date += chrono::TimeDelta::days(days);
         }
-        let marks: Vec<(usize, i64)> = midnights.into_iter().enumerate().collect();
         let cells = usize::try_from(cells).unwrap();
         let mut windows = Vec::new();
         for (number, start) in &marks {
