@@ -15,7 +15,7 @@ use datafusion::prelude::SessionContext;
 use super::compare::{Difference, Differences, Rules, compare};
 use super::finding::Kind as Found;
 use super::history::{History, Step};
-use super::joined::Seen;
+use super::joined::{Seen, joins_rows};
 use super::report::{QueryBooks, Report, show_time};
 use super::restated::RESTATED;
 use super::rows::numbers;
@@ -75,16 +75,16 @@ impl Ground<'_> {
         session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
         let mut range = life.range();
         let seen = Seen::of(query, self.history, self.published);
-        match &life.parent {
-            None => self.register_stream(&session, life, &seen).await?,
-            Some((driver, parent)) => {
-                if let Some(why) = self.behind(life, parent) {
-                    report.note(format!("`{name}`: its table was not compared: {why}"));
-                    return Ok(());
-                }
-                self.register_parent(&session, &driver.name)?;
-                range = range.or(Some(TimeRange { from: Micros::MIN, to: parent.closed_until.unwrap_or(Micros::MIN) }));
+        if life.parents.is_empty() {
+            self.register_stream(&session, life, &seen).await?;
+        }
+        for (driver, parent) in &life.parents {
+            if let Some(why) = self.behind(life, parent) {
+                report.note(format!("`{name}`: its table was not compared: {why}"));
+                return Ok(());
             }
+            self.register_parent(&session, &driver.name)?;
+            range = range.or(Some(TimeRange { from: Micros::MIN, to: parent.closed_until.unwrap_or(Micros::MIN) }));
         }
         let statement = self.statement(&session, query, range, life.pairs(), &seen, report).await?;
         let Some(statement) = statement else { return Ok(()) };
@@ -125,7 +125,8 @@ impl Ground<'_> {
             return query.batch_select_where(range, &pairs).map(Some);
         }
         if seen.is_several() {
-            pairs.columns.push(JOINED_AT);
+            session.register_udf(seen.by_end(query, self.history, self.published));
+            pairs.columns.extend(joins_rows(query).then_some(JOINED_AT));
         }
         let mut why = seen.untold(query);
         if why.is_none() {
@@ -163,6 +164,10 @@ impl Ground<'_> {
     /// Registers the table of the view this query reads: every row of it counts.
     fn register_parent(&self, session: &SessionContext, parent: &str) -> Result<()> {
         let what = || format!("opening the table `{parent}`");
+        // Two sides may read one view by different times.
+        if session.table_exist(parent).context(what)? {
+            return Ok(());
+        }
         let rows = self.scans.table(parent).ok_or_else(|| Error::broken(format!("`{parent}` cannot be read")))?;
         session.register_table(parent, rows).context(what).map(drop)
     }
@@ -223,7 +228,7 @@ impl Life {
     fn pairs(&self) -> Pairs {
         let end = "CAST(window_end AS BIGINT)";
         let after = self.closed_before.map(|before| format!("{end} > {before}"));
-        let told_by_pair = self.parent.is_none() && self.window.is_some_and(|window| !window.is_session());
+        let told_by_pair = self.parents.is_empty() && self.window.is_some_and(|window| !window.is_session());
         let open = told_by_pair.then(|| format!("({UNTIL} IS NULL OR {end} > {UNTIL})"));
         let mut conditions: Vec<String> = after.into_iter().chain(open).collect();
         if told_by_pair && !self.restated.is_empty() {

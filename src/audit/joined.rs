@@ -1,22 +1,25 @@
 //! What a standing query's rows were joined with, as the slots say, brought back for the check of its answers.
 //!
 //! The one law: a row is joined with the versions that the slot of its epoch names; of rows that were folded by a rebuild
-//! before the query's first slot, with those of that slot. Where it saw several versions, all of them stand in one table,
+//! before the query's first slot, with those of that slot. Joined windows are joined with the versions of the epoch that
+//! closed them. Where it saw several versions, all of them stand in one table,
 //! told apart by a number that the row's epoch leads to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::datasource::MemTable;
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
 
 use super::history::History;
+use crate::clock::Micros;
 use crate::error::{Context, Result};
 use crate::lake::{Lake, Table};
 use crate::lookups::{Loader, Versions};
-use crate::sql::{Driver, JOINED_AT, LOOKED_UP_AT, StandingQuery};
+use crate::sql::{Driver, JOINED_AT, JOINED_BY_END, LOOKED_UP_AT, StandingQuery};
 
 /// Rows of all versions of one query's lookups: what an audit holds in memory besides its own statements.
 const ROWS_MAX: usize = 4_000_000;
@@ -60,7 +63,7 @@ impl Seen {
     pub(super) fn untold(&self, query: &StandingQuery) -> Option<String> {
         let several = self.versions.len();
         match query.driver() {
-            Driver::View(parent) if self.is_several() => Some(format!(
+            Driver::View(parent) if self.is_several() && joins_rows(query) => Some(format!(
                 "its rows, of the view `{}`, were joined with {several} versions of its lookups, and do not tell which",
                 parent.name
             )),
@@ -116,6 +119,25 @@ impl Seen {
         Ok(None)
     }
 
+    /// [`JOINED_BY_END`]: of the versions it saw the one of the epoch that closed the window.
+    pub(super) fn by_end(&self, query: &StandingQuery, history: &History, published: Option<u64>) -> ScalarUDF {
+        let places: BTreeMap<u64, usize> = self.epochs.iter().copied().collect();
+        let mut by_end: BTreeMap<Micros, i64> = BTreeMap::new();
+        for (epoch, step) in history.through(published) {
+            let until = step.queries.get(query.name()).and_then(|progress| progress.closed_until);
+            if let (Some(until), Some(place)) = (until, places.get(&epoch)) {
+                by_end.entry(until).or_insert_with(|| i64::try_from(*place).unwrap_or(i64::MAX));
+            }
+        }
+        let place = move |arguments: &[ColumnarValue]| {
+            let ends = ColumnarValue::values_to_arrays(arguments)?;
+            let met = |end: Option<Micros>| by_end.range(end?..).next().map(|(_, place)| *place);
+            let places: Int64Array = ends[0].as_primitive::<Int64Type>().iter().map(met).collect();
+            Ok(ColumnarValue::Array(Arc::new(places)))
+        };
+        create_udf(JOINED_BY_END, vec![DataType::Int64], DataType::Int64, Volatility::Immutable, Arc::new(place))
+    }
+
     /// One row an epoch: `epoch`, and which of the versions it saw as [`JOINED_AT`].
     pub(super) fn list(&self) -> Result<RecordBatch> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
@@ -123,6 +145,14 @@ impl Seen {
         let places = Int64Array::from_iter_values(self.epochs.iter().map(|(_, place)| number(*place as u64)));
         RecordBatch::try_from_iter([("epoch", Arc::new(epochs) as ArrayRef), (JOINED_AT, Arc::new(places) as ArrayRef)])
             .context(|| "listing what epochs were joined with")
+    }
+}
+
+/// Whether a query's rows meet lookups one by one; joined windows meet them when they close.
+pub(super) fn joins_rows(query: &StandingQuery) -> bool {
+    match query {
+        StandingQuery::Windowed(query) => query.joins_rows(),
+        StandingQuery::Stateless(query) => !query.lookups().is_empty(),
     }
 }
 

@@ -50,7 +50,7 @@ async fn compare(
     report: &mut Report,
 ) -> Result<()> {
     let (Some(table), Some(declared)) = (scans.table(&stream.name), &stream.stream) else { return Ok(()) };
-    let windowed: Vec<&Life> = lives.iter().filter(|life| life.window.is_some() && life.parent.is_none()).collect();
+    let windowed: Vec<&Life> = lives.iter().filter(|life| life.window.is_some() && life.parents.is_empty()).collect();
     let reads = |epoch: u64, step: &Step| !step.reads.is_empty() && history.knows_before(epoch);
     let until = |life: &Life, epoch: u64, step: &Step| {
         life.ran_in(epoch, step).then(|| life.closed_before_epoch(history, epoch)).flatten()

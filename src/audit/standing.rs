@@ -103,8 +103,8 @@ pub(super) struct Life {
     /// Of a query over windows.
     pub window: Option<Windows>,
     lateness: Micros,
-    /// Whose rows it folds: the stream's, unless it reads another view.
-    pub parent: Option<(ViewDriver, Arc<Life>)>,
+    /// Whose rows it folds: the stream's, unless it reads other views.
+    pub parents: Vec<(ViewDriver, Arc<Life>)>,
     /// The first slot that names the present text.
     pub first_epoch: u64,
     /// What had been closed before that.
@@ -138,16 +138,16 @@ impl Life {
             StandingQuery::Windowed(query) => (Some(Windows::of(query)), query.allowed_lateness()),
             StandingQuery::Stateless(_) => (None, 0),
         };
-        let life_of = |driver: &ViewDriver| lives.iter().find(|(query, _)| *query.name() == driver.name);
-        let parent = match query.driver() {
-            Driver::Stream => None,
-            Driver::View(driver) => match life_of(driver) {
-                Some((_, life)) => Some((driver.clone(), Arc::clone(life))),
+        let mut parents = Vec::new();
+        for driver in query.drivers() {
+            let Driver::View(driver) = driver else { continue };
+            match lives.iter().find(|(query, _)| *query.name() == driver.name) {
+                Some((_, life)) => parents.push((driver.clone(), Arc::clone(life))),
                 None => return Err(Untold::NeverRan),
-            },
-        };
+            }
+        }
         let mut life = Self {
-            parent,
+            parents,
             name: Arc::clone(query.name()),
             fingerprint: query.fingerprint().to_owned(),
             window,
@@ -195,9 +195,13 @@ impl Life {
             // Older rows count in whatever window was open when the query came.
             None if epoch < self.first_epoch => None,
             None => {
-                let watermark = match &self.parent {
-                    None => before.watermark?,
-                    Some((driver, parent)) => driver.watermark(parent.closed_before_epoch(history, epoch)?),
+                let reached = |(driver, parent): &(ViewDriver, Arc<Self>)| {
+                    parent.closed_before_epoch(history, epoch).map(|until| driver.watermark(until))
+                };
+                // Of several parents the one that is furthest behind; `None` is less than any time.
+                let watermark = match self.parents.as_slice() {
+                    [] => before.watermark?,
+                    parents => parents.iter().map(reached).min().flatten()?,
                 };
                 Some(self.window?.closed_at(watermark.saturating_sub(self.lateness)))
             }

@@ -84,11 +84,13 @@ fn draw(
     let plan = query.describe();
     let mut drawing = Drawing::default();
     drawing.title(&file.name, &file.comment);
-    let source = match query.driver() {
+    let source = |driver: &Driver| match driver {
         Driver::Stream => format!("stream {stream}"),
         Driver::View(parent) => format!("view {}: the rows of its windows as they close", parent.name),
     };
-    drawing.step("source", &[source, format!("reads {}", list(&plan.columns))]);
+    let mut sources: Vec<String> = query.drivers().into_iter().map(source).collect();
+    sources.push(format!("reads {}", list(&plan.columns)));
+    drawing.step("source", &sources);
     let joined: Vec<String> = query.lookups().iter().map(joined_with).collect();
     if !joined.is_empty() {
         drawing.step("joins", &joined);

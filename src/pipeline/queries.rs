@@ -151,9 +151,11 @@ impl Queries {
             let reachable = self.windowed[index].query.closable_until(watermark, closed_until);
             let windowed = &mut self.windowed[index];
             // Parents stand before their children: what they have just closed is folded first.
-            if let Driver::View(parent) = windowed.query.driver() {
-                let (rows, time) = (closed.of(&parent.name), parent.time().cloned());
-                windowed.fold_closed(epoch, &rows, time.as_deref().unwrap_or_default()).await?;
+            let drivers: Vec<Driver> = windowed.query.drivers().into_iter().cloned().collect();
+            for driver in &drivers {
+                if let Driver::View(parent) = driver {
+                    windowed.fold_closed(epoch, driver, &closed.of(&parent.name)).await?;
+                }
             }
             let target = match end_of_input {
                 true => windowed.open.open_until()?,
@@ -163,14 +165,17 @@ impl Queries {
                 continue;
             }
             let Some(until) = target else { continue };
-            let after = std::mem::replace(&mut windowed.closed_until, target);
+            let mut after = std::mem::replace(&mut windowed.closed_until, target);
             closed.advanced = true;
             windowed.end_of_input = end_of_input;
-            let partials = windowed.open.close(after, until).await?;
-            if !partials.is_empty() {
-                closed.windows += windowed.open.count_closed(&partials)?;
-                let rows = windowed.query.finish(partials).await?;
-                closed.outputs.extend(rows.into_iter().map(|batch| (windowed.query.name().clone(), batch)));
+            for until in windowed.open.pauses(after, until)? {
+                let partials = windowed.open.close(after, until).await?;
+                after = Some(until);
+                if !partials.is_empty() {
+                    closed.windows += windowed.open.count_closed(&partials)?;
+                    let rows = windowed.query.finish(partials).await?;
+                    closed.outputs.extend(rows.into_iter().map(|batch| (windowed.query.name().clone(), batch)));
+                }
             }
         }
         for query in &self.stateless {
@@ -338,9 +343,13 @@ impl Windowed {
         split_late(batch, event_time, earliest, self.query.window(), self.closed_until)
     }
 
-    /// Folds the rows its parent has just closed. The end of a bounded input closes windows that rows read after it belong to:
+    /// Folds the rows a parent has just closed. The end of a bounded input closes windows that rows read after it belong to:
     /// those are owed to the table until it is restated.
-    async fn fold_closed(&mut self, epoch: u64, rows: &[RecordBatch], time: &str) -> Result<()> {
+    async fn fold_closed(&mut self, epoch: u64, driver: &Driver, rows: &[RecordBatch]) -> Result<()> {
+        let time = match driver {
+            Driver::View(parent) => parent.time().map_or("", AsRef::as_ref),
+            Driver::Stream => "",
+        };
         let mut counted = Vec::with_capacity(rows.len());
         for batch in rows {
             let what = || Error::broken(format!("no time `{time}` in rows for `{}`", self.query.name()));
@@ -354,7 +363,7 @@ impl Windowed {
             }
             counted.push(split.counted);
         }
-        self.fold(&counted).await
+        self.fold_of(driver, &counted).await
     }
 
     /// Notes the closed windows of these times.
@@ -372,12 +381,20 @@ impl Windowed {
         self.owed.extend(ranges.into_iter().map(|range| Owed { epoch, from: range.from, to: range.to }));
     }
 
-    /// Folds rows of whatever drives the query, none of them late.
+    /// Folds rows of the stream, none of them late.
     ///
     /// # Errors
     /// Whatever a plan says.
     pub(super) async fn fold(&mut self, rows: &[RecordBatch]) -> Result<()> {
-        let partials = self.query.partial(rows).await?;
+        self.fold_of(&Driver::Stream, rows).await
+    }
+
+    /// Folds rows of one of its drivers, none of them late.
+    ///
+    /// # Errors
+    /// Whatever a plan says.
+    pub(super) async fn fold_of(&mut self, driver: &Driver, rows: &[RecordBatch]) -> Result<()> {
+        let partials = self.query.partial_of(driver, rows).await?;
         self.open.fold(partials).await?;
         if self.query.is_buffered() && self.open.groups() > BUFFERED_ROWS_MAX {
             return Err(Error::usage(format!(

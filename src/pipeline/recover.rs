@@ -233,7 +233,7 @@ async fn rebuild(
     let horizon = base.watermark.map_or(Micros::MIN, |w| w.saturating_sub(queries.lateness_max()));
     let folds_stream = |w: &Windowed| {
         let is_session = matches!(w.query.window().shape(), WindowShape::Session { .. });
-        *w.query.driver() == Driver::Stream && !is_session && w.query.lookups().is_empty()
+        *w.query.driver() == Driver::Stream && !is_session && !w.query.joins_rows()
     };
     let folding = queries.windowed.iter().filter(|w| folds_stream(w));
     let from = folding.map(|w| w.query.window().counted_from(w.closed_until));
@@ -264,18 +264,21 @@ async fn rebuild(
 /// Folds the rows of their parents' tables into the open windows of views on views.
 async fn rebuild_children(lake: &LakeState, queries: &mut Queries) -> Result<usize> {
     let mut count = 0;
-    for windowed in &mut queries.windowed {
-        let Driver::View(parent) = windowed.query.driver() else { continue };
-        let Some(time) = parent.time().filter(|_| windowed.query.lookups().is_empty()) else { continue };
+    for windowed in queries.windowed.iter_mut().filter(|windowed| !windowed.query.joins_rows()) {
         let is_session = matches!(windowed.query.window().shape(), WindowShape::Session { .. });
         // How far back an open session of a parent's rows reaches, only its rows tell.
         let from = if is_session { Micros::MIN } else { windowed.query.window().counted_from(windowed.closed_until) };
-        let mut rows = lake.view_rows(&parent.name, time, from).await?;
-        while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
-            count += batch.num_rows();
-            windowed.fold(&[batch]).await?;
+        let drivers: Vec<Driver> = windowed.query.drivers().into_iter().cloned().collect();
+        for driver in &drivers {
+            let Driver::View(parent) = driver else { continue };
+            let Some(time) = parent.time() else { continue };
+            let mut rows = lake.view_rows(&parent.name, time, from).await?;
+            while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
+                count += batch.num_rows();
+                windowed.fold_of(driver, &[batch]).await?;
+            }
         }
-        if let (true, Some(until)) = (is_session, windowed.closed_until) {
+        if let (true, Some(until)) = (is_session && !drivers.contains(&Driver::Stream), windowed.closed_until) {
             windowed.open.close(None, until).await?;
         }
     }

@@ -44,28 +44,43 @@ pub(super) async fn rebuild_joined(
 ) -> Result<usize> {
     let newest = Arc::clone(queries.joined());
     let mut count = 0;
-    for windowed in queries.windowed.iter_mut().filter(|w| !w.query.lookups().is_empty()) {
+    for windowed in queries.windowed.iter_mut().filter(|w| w.query.joins_rows()) {
         let from = windowed.query.window().counted_from(windowed.closed_until);
-        let (table, parts) = match windowed.query.driver().clone() {
-            Driver::Stream => (Arc::clone(&lake.stream.name), stream_parts(lake, base, windowed, from).await?),
-            Driver::View(parent) => {
-                let parts = view_parts(lake, base, windowed, &parent, from).await?;
-                (Arc::clone(&parent.name), parts)
-            }
-        };
-        for part in parts {
-            let loaded = load(lake, windowed, &part, &newest, facts).await?;
-            windowed.join_with(&loaded)?;
-            let mut rows = lake.rows_where(&table, part.wanted).await?;
-            while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
-                count += batch.num_rows();
-                match windowed.query.driver() {
-                    Driver::Stream => windowed.refold(&batch, &lake.stream).await?,
-                    Driver::View(_) => windowed.fold(&[batch]).await?,
-                }
-            }
+        let drivers: Vec<Driver> = windowed.query.drivers().into_iter().cloned().collect();
+        for driver in &drivers {
+            count += rebuild_of(lake, base, windowed, driver, from, &newest, facts).await?;
         }
         windowed.join_with(&newest)?;
+    }
+    Ok(count)
+}
+
+/// Folds the rows of one driver from a time on; returns their number.
+async fn rebuild_of(
+    lake: &LakeState,
+    base: &Slot,
+    windowed: &mut Windowed,
+    driver: &Driver,
+    from: Micros,
+    newest: &Arc<Loaded>,
+    facts: &mut Facts,
+) -> Result<usize> {
+    let mut count = 0;
+    let (table, parts) = match driver {
+        Driver::Stream => (Arc::clone(&lake.stream.name), stream_parts(lake, base, windowed, from).await?),
+        Driver::View(parent) => (Arc::clone(&parent.name), view_parts(lake, base, windowed, parent, from).await?),
+    };
+    for part in parts {
+        let loaded = load(lake, windowed, &part, newest, facts).await?;
+        windowed.join_with(&loaded)?;
+        let mut rows = lake.rows_where(&table, part.wanted).await?;
+        while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
+            count += batch.num_rows();
+            match driver {
+                Driver::Stream => windowed.refold(&batch, &lake.stream).await?,
+                Driver::View(_) => windowed.fold_of(driver, &[batch]).await?,
+            }
+        }
     }
     Ok(count)
 }

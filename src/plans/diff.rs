@@ -94,15 +94,18 @@ pub async fn diff(config: &Config) -> Result<Diff> {
 /// Rows of what drives a query: all of them, and those a rebuild reads.
 async fn rows(lake: &Lake, query: &StandingQuery, stream: &TableContract, from: Option<Micros>) -> Result<(u64, u64)> {
     let event_time = stream.stream.as_ref().map(|declared| Arc::clone(&declared.event_time));
-    let (name, time) = match query.driver() {
-        Driver::Stream => (&stream.name, event_time),
-        Driver::View(driver) => (&driver.name, driver.time().cloned()),
-    };
-    let Some(table) = Table::open_existing(lake, name).await? else { return Ok((0, 0)) };
-    let all = table.rows_reaching(None).await?;
-    let rebuild = match (from, time) {
-        (Some(from), Some(time)) => table.rows_reaching(Some((&time, from))).await?,
-        _ => 0,
-    };
+    let (mut all, mut rebuild) = (0, 0);
+    for driver in query.drivers() {
+        let (name, time) = match driver {
+            Driver::Stream => (&stream.name, event_time.clone()),
+            Driver::View(driver) => (&driver.name, driver.time().cloned()),
+        };
+        let Some(table) = Table::open_existing(lake, name).await? else { continue };
+        all += table.rows_reaching(None).await?;
+        rebuild += match (from, time) {
+            (Some(from), Some(time)) => table.rows_reaching(Some((&time, from))).await?,
+            _ => 0,
+        };
+    }
     Ok((all, rebuild))
 }

@@ -3,7 +3,7 @@
 //! The one law: every way has the same rows and windows in it; what differs is where they come from. Nothing is planned
 //! here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::Datelike;
@@ -13,15 +13,16 @@ use datafusion::sql::sqlparser::ast::{Query, SetExpr, TableFactor};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::batch::{BatchStatement, select};
-use super::buffered::{rows, write_sides};
-use super::catalog::{Inlined, Time, inline};
+use super::buffered::{rows_of, write_sides};
+use super::catalog::{Driver, Inlined, Time, inline, table_named};
 use super::feed::FeedTable;
-use super::joined::{LookupRows, arrange, bind, narrowed_rows, needed};
+use super::joined::{LookupRows, arrange, bind, narrow, narrowed_rows, needed};
 use super::joins::by_version;
 use super::lookup::Lookup;
 use super::params::Params;
 use super::place::{Refusal, Refusals};
-use super::relation::{Shape, Source};
+use super::relation::{Shape, Side, Source};
+use super::split::Split;
 use super::static_file::StaticFile;
 use super::windows::{TimeRange, WindowCall, narrowed, replace_source, time_conditions};
 use crate::clock::Micros;
@@ -41,8 +42,8 @@ pub(super) struct Definition {
     pub(super) lookups: Vec<Lookup>,
     pub(super) files: Vec<Arc<StaticFile>>,
     pub(super) source: Source,
-    /// It joins windows with windows, so the rows of open windows are kept.
-    pub(super) buffered: bool,
+    /// The sources of windows it joins with windows, whose rows are kept while they are open; empty where it joins none.
+    pub(super) sides: Vec<Side>,
     /// Columns of the answer that tell the time.
     pub(super) times: Vec<(Arc<str>, Time)>,
     /// The column of the stream's table that holds the date of the event time, when it is partitioned by it.
@@ -59,6 +60,22 @@ pub(crate) struct Pairs {
 }
 
 impl Definition {
+    /// Whether it joins windows with windows.
+    pub(super) fn is_buffered(&self) -> bool {
+        !self.sides.is_empty()
+    }
+
+    /// Whose rows it folds, each once; the first is that of the relation that stands first.
+    pub(super) fn drivers(&self) -> Vec<&Driver> {
+        let mut drivers = vec![&self.source.driver];
+        for side in &self.sides {
+            if !drivers.contains(&&side.driver) {
+                drivers.push(&side.driver);
+            }
+        }
+        drivers
+    }
+
     /// The SELECT as written.
     pub(super) fn query(&self) -> &Query {
         &self.query
@@ -84,7 +101,7 @@ impl Definition {
     ) -> Result<Option<BatchStatement>> {
         let query = self.select_over(&self.streamed, |view| &view.streamed, range, pairs);
         let mut query = query.map_err(|refusal| refusal.in_text(&self.text))?;
-        if by_versions && !by_version(&mut query) {
+        if by_versions && !by_version(&mut query, self.is_buffered()) {
             return Ok(None);
         }
         self.statement(Ok(query)).map(Some)
@@ -126,7 +143,8 @@ impl Definition {
         match (&self.source.shape, range) {
             (Shape::Windowed(call), range) => {
                 if let SetExpr::Select(select) = query.body.as_mut() {
-                    write_sides(select, call, range, &conditions, &pairs.conditions)?;
+                    let calls: Vec<&WindowCall> = self.sides.iter().map(|side| side.call.as_ref()).collect();
+                    write_sides(select, &calls, range, &conditions, &pairs.conditions)?;
                 }
                 replace_source(&mut query, call.subquery(range, &conditions, &pairs.conditions)?);
             }
@@ -145,23 +163,32 @@ impl Definition {
     pub(super) fn select_live(&self) -> Result<Box<Query>, Refusal> {
         let mut query = self.streamed.clone();
         if let Shape::Windowed(call) = &self.source.shape {
-            let source = if self.buffered { rows(call.alias.clone(), self.at) } else { call.slices()? };
+            let source = match self.is_buffered() {
+                true => table_named(&rows_of(0), call.alias.clone(), self.at),
+                false => call.slices()?,
+            };
             replace_source(&mut query, source);
         }
         inline(&mut query, &self.source.inlined, |view| &view.streamed, &[]);
         Ok(query)
     }
 
-    /// What drives a query over windows, put into its windows.
-    pub(super) fn select_windows(&self) -> Result<Box<Query>, Refusal> {
-        let Shape::Windowed(call) = &self.source.shape else { return Ok(self.streamed.clone()) };
-        match call.subquery(None, &[], &[])? {
-            TableFactor::Derived { mut subquery, .. } => {
-                inline(&mut subquery, &self.source.inlined, |view| &view.streamed, &[]);
-                Ok(subquery)
+    /// What each source of joined windows drives, put into windows; of hops and cumulating windows into slices.
+    pub(super) fn select_windows(&self) -> Result<Vec<(Driver, Box<Query>)>, Refusal> {
+        let windows = |side: &Side| {
+            let rows = match side.call.spec.is_combined() {
+                true => side.call.slices()?,
+                false => side.call.subquery(None, &[], &[])?,
+            };
+            match rows {
+                TableFactor::Derived { mut subquery, .. } => {
+                    inline(&mut subquery, &self.source.inlined, |view| &view.streamed, &[]);
+                    Ok((side.driver.clone(), subquery))
+                }
+                other => Err(Refusal::new(self.at, format!("`{other}` is no subquery"))),
             }
-            other => Err(Refusal::new(self.at, format!("`{other}` is no subquery"))),
-        }
+        };
+        self.sides.iter().map(windows).collect()
     }
 
     /// The window call of a query over windows that are put together from slices.
@@ -189,7 +216,7 @@ impl Definition {
         &mut self,
         plan: Arc<dyn ExecutionPlan>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let plan = arrange(plan)?;
+        let plan = arrange(narrow(plan)?)?;
         let needed = needed(&plan)?;
         self.lookups.retain(|lookup| needed.contains_key(&lookup.name));
         for lookup in &mut self.lookups {
@@ -203,6 +230,23 @@ impl Definition {
             rows.insert(Arc::clone(&file.name), narrowed_rows(&file.rows, schema)?);
         }
         if needed.is_empty() { Ok(plan) } else { bind(&plan, &rows) }
+    }
+
+    /// As [`Definition::bind_files`], for joined windows: rows may meet lookups when they are put into windows (those of
+    /// views that are read through their text), and when windows close. Their columns stay: two plans may read one lookup.
+    pub(super) fn bind_split(&mut self, mut split: Split) -> datafusion::error::Result<Split> {
+        let files: LookupRows = self.files.iter().map(|file| (Arc::clone(&file.name), file.rows.clone())).collect();
+        let mut met = BTreeSet::new();
+        let sides = split.sides.iter_mut().map(|side| &mut side.plan);
+        for plan in sides.chain([&mut split.partial]) {
+            *plan = bind(&arrange(Arc::clone(plan))?, &files)?;
+            met.extend(needed(plan)?.into_keys());
+        }
+        split.joins_rows = self.lookups.iter().any(|lookup| met.contains(&lookup.name));
+        met.extend(needed(&split.finish)?.into_keys());
+        split.finish = bind(&split.finish, &files)?;
+        self.lookups.retain(|lookup| met.contains(&lookup.name));
+        Ok(split)
     }
 }
 

@@ -63,9 +63,12 @@ pub struct WindowPlan {
 impl StandingQuery {
     /// How the query streams.
     pub fn describe(&self) -> StreamingPlan {
-        let (definition, plan) = match self {
-            Self::Windowed(query) => (&query.definition, &query.split.partial),
-            Self::Stateless(query) => (&query.definition, &query.plan),
+        let (definition, columns) = match self {
+            Self::Windowed(query) if !query.split.sides.is_empty() => {
+                (&query.definition, query.split.sides.iter().flat_map(|side| columns_read(&side.plan)).collect())
+            }
+            Self::Windowed(query) => (&query.definition, columns_read(&query.split.partial)),
+            Self::Stateless(query) => (&query.definition, columns_read(&query.plan)),
         };
         let select = definition.select();
         let window = match self {
@@ -75,7 +78,7 @@ impl StandingQuery {
         let from = select.map(|select| select.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
         StreamingPlan {
             source: from.unwrap_or_default(),
-            columns: columns_read(plan),
+            columns,
             filter: select.and_then(|select| select.selection.as_ref()).map(ToString::to_string),
             window,
             select: select
@@ -102,7 +105,7 @@ impl Definition {
 }
 
 fn window(query: &WindowedQuery, select: Option<&Select>) -> WindowPlan {
-    let state = query.split.partial.schema();
+    let state = query.split.reduce.schema();
     let groups = match select.map(|select| &select.group_by) {
         Some(GroupByExpr::Expressions(groups, _)) => groups.iter().map(ToString::to_string).collect(),
         _ => Vec::new(),

@@ -4,12 +4,16 @@
 //! batches, so nothing a run leaves behind (metrics, states of operators) reaches the next one.
 //! A feed reports no statistics: the planner must not answer a query from those of an empty table.
 //! The feed of what drives a query has no name; a lookup's has one, and keeps its rows from run to run ([`super::joined`]).
+//! Where windows over several sources are joined, one feed takes the rows of one source out of those of all.
 
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::Int32Array;
+use arrow::compute::filter_record_batch;
+use arrow::compute::kernels::cmp;
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -28,17 +32,23 @@ use datafusion::physical_plan::{
 pub(super) struct FeedTable {
     schema: SchemaRef,
     lookup: Option<Arc<str>>,
+    side: usize,
 }
 
 impl FeedTable {
     /// A table of this schema.
     pub(super) fn new(schema: SchemaRef) -> Self {
-        Self { schema, lookup: None }
+        Self { schema, lookup: None, side: 0 }
     }
 
     /// The table of a lookup of this name.
     pub(super) fn lookup(name: Arc<str>, schema: SchemaRef) -> Self {
-        Self { schema, lookup: Some(name) }
+        Self { schema, lookup: Some(name), side: 0 }
+    }
+
+    /// The table of one source of joined windows.
+    pub(super) fn side(side: usize, schema: SchemaRef) -> Self {
+        Self { schema, lookup: None, side }
     }
 }
 
@@ -60,7 +70,7 @@ impl TableProvider for FeedTable {
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let feed = FeedExec::try_new(&self.schema, projection.cloned())?;
-        Ok(Arc::new(FeedExec { lookup: self.lookup.clone(), ..feed }))
+        Ok(Arc::new(FeedExec { lookup: self.lookup.clone(), side: self.side, ..feed }))
     }
 }
 
@@ -74,6 +84,10 @@ pub(super) struct FeedExec {
     projection: Option<Vec<usize>>,
     /// Of a lookup.
     lookup: Option<Arc<str>>,
+    /// Which source of joined windows it stands for.
+    side: usize,
+    /// The column of its input that says which source a row is of; `None` where all rows are of one.
+    tag: Option<usize>,
     /// `None` until something was handed in.
     batches: Option<Vec<RecordBatch>>,
     properties: Arc<PlanProperties>,
@@ -98,6 +112,8 @@ impl FeedExec {
             output,
             projection,
             lookup: None,
+            side: 0,
+            tag: None,
             batches: None,
             properties: Arc::new(properties),
         })
@@ -113,11 +129,35 @@ impl FeedExec {
         Self { input: Arc::clone(&self.output), projection: None, ..self.clone() }
     }
 
-    /// The same feed over batches of other columns, among which those it emits are found by name.
-    pub(super) fn over(&self, input: &SchemaRef) -> Result<Self> {
-        let columns = self.output.fields().iter().map(|field| input.index_of(field.name()));
+    /// The source of joined windows it stands for.
+    pub(super) fn side(&self) -> usize {
+        self.side
+    }
+
+    /// The same feed over batches of other columns, among which those it emits are found by what `named` makes of their
+    /// names. Of these batches it emits the rows whose column `tag` is its side; all without one.
+    pub(super) fn over(&self, input: &SchemaRef, tag: Option<usize>, named: impl Fn(&str) -> String) -> Result<Self> {
+        let columns = self.output.fields().iter().map(|field| input.index_of(&named(field.name())));
         let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
-        Ok(Self { input: Arc::clone(input), projection: Some(columns), ..self.clone() })
+        Ok(Self { input: Arc::clone(input), projection: Some(columns), tag, ..self.clone() })
+    }
+
+    /// What it emits of a batch.
+    fn taken(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let Some(tag) = self.tag else {
+            return Ok(match &self.projection {
+                Some(columns) => batch.project(columns)?,
+                None => batch.clone(),
+            });
+        };
+        let own = Int32Array::new_scalar(i32::try_from(self.side).unwrap_or(i32::MAX));
+        let rows = filter_record_batch(batch, &cmp::eq(batch.column(tag), &own)?)?;
+        let rows = match &self.projection {
+            Some(columns) => rows.project(columns)?,
+            None => rows,
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.output), rows.columns().to_vec(), &options)?)
     }
 
     /// The same feed with these batches, which have the feed's input types in its order.
@@ -196,10 +236,7 @@ impl ExecutionPlan for FeedExec {
         let Some(batches) = &self.batches else {
             return internal_err!("nothing was handed to {:?}", self.lookup);
         };
-        let batches = match &self.projection {
-            Some(columns) => batches.iter().map(|batch| Ok(batch.project(columns)?)).collect::<Result<_>>()?,
-            None => batches.clone(),
-        };
+        let batches = batches.iter().map(|batch| self.taken(batch)).collect::<Result<_>>()?;
         Ok(Box::pin(MemoryStream::try_new(batches, Arc::clone(&self.output), None)?))
     }
 }

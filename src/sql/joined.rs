@@ -26,15 +26,12 @@ pub const RUNS_MAX: u32 = 512;
 /// Rows of lookups, by the lookup's name.
 pub type LookupRows = BTreeMap<Arc<str>, Vec<RecordBatch>>;
 
-/// Puts what drives the query on the probe side of every join, and narrows the feeds of lookups to what the plan needs.
+/// Puts what drives the query on the probe side of every join.
 ///
 /// # Errors
 /// A join that is no hash join: one without an equality.
 pub(super) fn arrange(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let arranged = plan.transform_up(|node| {
-        if let Some(feed) = node.downcast_ref::<FeedExec>().filter(|feed| feed.lookup_name().is_some()) {
-            return Ok(Transformed::yes(Arc::new(feed.narrowed()) as _));
-        }
         if node.name().ends_with("JoinExec") && node.downcast_ref::<HashJoinExec>().is_none() {
             return plan_err!("a join without an equality of the two sides");
         }
@@ -46,6 +43,15 @@ pub(super) fn arrange(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
         }
     })?;
     Ok(arranged.data)
+}
+
+/// Narrows the feeds of lookups to the columns the plan needs.
+pub(super) fn narrow(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let narrowed = plan.transform_up(|node| match node.downcast_ref::<FeedExec>() {
+        Some(feed) if feed.lookup_name().is_some() => Ok(Transformed::yes(Arc::new(feed.narrowed()) as _)),
+        _ => Ok(Transformed::no(node)),
+    })?;
+    Ok(narrowed.data)
 }
 
 /// The columns a plan needs of each lookup; a lookup it does not need at all has none.

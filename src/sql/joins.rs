@@ -1,7 +1,7 @@
 //! The joins of a standing query, as written.
 //!
-//! The one law: the relation that stands first drives the query; whatever is joined to it is a lookup, or the same windows
-//! over the same rows. What cannot be one is refused here, where it stands, with what to write instead.
+//! The one law: the relation that stands first drives the query; whatever is joined to it is a lookup, or the same windows.
+//! What cannot be one is refused here, where it stands, with what to write instead.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -13,14 +13,14 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::buffered::{joins_windows, take_windows};
+use super::buffered::{is_rows, joins_windows, take_windows};
 use super::catalog::{Catalog, alias_of, single, table_named};
 use super::file::{normal, tables_read};
-use super::lookup::{JOINED_AT, LOOKED_UP_AT};
+use super::lookup::{JOINED_AT, JOINED_BY_END, LOOKED_UP_AT};
 use super::place::Refusal;
 use super::spec::WindowShape;
 use super::static_file::StaticFile;
-use super::windows::{narrowed, window_call};
+use super::windows::{WINDOW_END, WindowCall, narrowed, parse_expression, window_call};
 use crate::error::Result;
 
 /// How the names of lookups begin.
@@ -43,8 +43,8 @@ pub(super) struct Joins {
     pub(super) aliases: BTreeSet<String>,
     /// Where the first one stands.
     pub(super) at: Option<Span>,
-    /// They join windows with windows, not rows with lookups.
-    pub(super) of_windows: bool,
+    /// The windows that are joined with windows, once for each source; empty where none are.
+    pub(super) windows: Vec<WindowCall>,
 }
 
 /// Takes the joins out of a view's SELECT: each lookup becomes a table of a name of its own, static files (`files`) stay.
@@ -60,9 +60,8 @@ pub(super) fn take_joins(
     let SetExpr::Select(select) = query.body.as_mut() else { return Ok(joins) };
     refuse_lists(select, catalog)?;
     if joins_windows(select) {
-        joins.of_windows = true;
-        take_windows(select)?;
-        return Ok(joins);
+        let taken = take_windows(select)?;
+        (joins.windows, joins.aliases) = (taken.calls, taken.nullable);
     }
     let Some(from) = select.from.first_mut() else { return Ok(joins) };
     if let (Some(join), Ok(Some(call))) = (from.joins.first(), window_call(&from.relation))
@@ -75,13 +74,14 @@ pub(super) fn take_joins(
     if let (Some((name, at)), Some(join)) = (&driver, from.joins.first()) {
         first_is_driver(name, *at, join, catalog)?;
     }
-    for join in &mut from.joins {
+    let others = joins.windows.iter().skip(1).filter_map(|call| single(&call.table)).map(normal);
+    let drivers: Vec<String> = driver.map(|(name, _)| name).into_iter().chain(others).collect();
+    for join in from.joins.iter_mut().filter(|join| !is_rows(&join.relation)) {
         let at = join.relation.span();
         joins.at.get_or_insert(at);
         let constraint = constraint(join)?;
         has_equality(constraint, at)?;
-        let alias =
-            take_one(join, &mut joins.written, view, driver.as_ref().map(|(name, _)| name.as_str()), catalog, files)?;
+        let alias = take_one(join, &mut joins.written, view, &drivers, catalog, files)?;
         joins.aliases.insert(alias);
     }
     Ok(joins)
@@ -92,7 +92,7 @@ fn take_one(
     join: &mut Join,
     written: &mut Vec<Written>,
     view: &str,
-    driver: Option<&str>,
+    drivers: &[String],
     catalog: &Catalog,
     files: &[Arc<StaticFile>],
 ) -> Result<String, Refusal> {
@@ -100,7 +100,7 @@ fn take_one(
     let (query, alias) = match &join.relation {
         TableFactor::Table { name, alias, args: None, version: None, sample: None, .. } => {
             let Some(ident) = single(name) else {
-                return Err(Refusal::new(at, format!("no table `{name}`; a table of the lake has one name")));
+                return Err(Refusal::new(at, format!("no table `{name}`")).help("a table of the lake has one name"));
             };
             let alias = alias.clone().unwrap_or_else(|| alias_of(ident));
             if files.iter().any(|file| *file.name == *ident.value) {
@@ -113,24 +113,20 @@ fn take_one(
         }
         TableFactor::Derived { subquery, alias: Some(alias), lateral: false, .. } => (subquery.clone(), alias.clone()),
         TableFactor::Derived { .. } => {
-            return Err(Refusal::new(
-                at,
-                "a subquery that is joined needs a name and is not LATERAL: write `JOIN (SELECT …) h ON …`",
-            ));
+            let refusal = Refusal::new(at, "a subquery that is joined needs a name and is not LATERAL");
+            return Err(refusal.help("write `JOIN (SELECT …) h ON …`"));
         }
         TableFactor::Table { name, args: Some(_), .. } => {
             return Err(windows_of_one_side(name, at));
         }
         other => {
-            return Err(Refusal::new(
-                at,
-                format!("`{other}` cannot be joined; join a table of the lake, a subquery over such tables, or a file"),
-            ));
+            let refusal = Refusal::new(at, format!("`{other}` cannot be joined"));
+            return Err(refusal.help("join a table of the lake, a subquery over such tables, or a file"));
         }
     };
     let tables = read_tables(&query);
     for (name, at) in &tables {
-        allowed(name, *at, view, driver, catalog)?;
+        allowed(name, *at, view, drivers, catalog)?;
     }
     let name: Arc<str> = format!("{LOOKUP_PREFIX}{view}_{}", written.len()).into();
     written.push(Written { name: Arc::clone(&name), query, tables, at });
@@ -147,27 +143,24 @@ fn read_tables(query: &Query) -> Vec<(String, Span)> {
 }
 
 /// Whether a lookup may read this table.
-fn allowed(name: &str, at: Span, view: &str, driver: Option<&str>, catalog: &Catalog) -> Result<(), Refusal> {
+fn allowed(name: &str, at: Span, view: &str, drivers: &[String], catalog: &Catalog) -> Result<(), Refusal> {
     let stream = &catalog.stream.name;
     if *name == **stream {
-        let message = format!(
-            "`{name}` is the stream, of which no row is ever the last: join its windows, \
-             `TUMBLE({stream}, …) a JOIN TUMBLE({stream}, …) b ON a.window_start = b.window_start AND a.window_end = \
-             b.window_end AND …`, or a table that a view over it fills"
-        );
-        return Err(Refusal::new(at, message));
+        let refusal = Refusal::new(at, format!("`{name}` is the stream, of which no row is ever the last"));
+        return Err(refusal
+            .help(format!(
+                "join its windows, `TUMBLE({stream}, …) a JOIN TUMBLE({stream}, …) b ON a.window_start = b.window_start AND \
+                 a.window_end = b.window_end AND …`"
+            ))
+            .help("or a table that a view over it fills"));
     }
     if name == view {
-        let message = format!(
-            "`{name}` is the view itself: it would feed on its own rows; let another view keep what it needs to know"
-        );
-        return Err(Refusal::new(at, message));
+        let refusal = Refusal::new(at, format!("`{name}` is the view itself: it would feed on its own rows"));
+        return Err(refusal.help("let another view keep what it needs to know"));
     }
-    if Some(name) == driver {
-        let message = format!(
-            "`{name}` drives this query, so its newest rows are not in its table yet; join a view over it, or its windows"
-        );
-        return Err(Refusal::new(at, message));
+    if drivers.iter().any(|driver| driver == name) {
+        let message = format!("`{name}` drives this query, so its newest rows are not in its table yet");
+        return Err(Refusal::new(at, message).help("join a view over it, or its windows"));
     }
     if catalog.table(name).is_none() {
         let refusal = Refusal::new(at, format!("no table `{name}` of the lake")).near(name, catalog.tables());
@@ -179,11 +172,9 @@ fn allowed(name: &str, at: Span, view: &str, driver: Option<&str>, catalog: &Cat
 /// A list in FROM is a cross join.
 fn refuse_lists(select: &Select, catalog: &Catalog) -> Result<(), Refusal> {
     let Some(second) = select.from.get(1) else { return Ok(()) };
-    let message = format!(
-        "a list in FROM joins every row with every other; write `FROM {} a JOIN {} b ON a.key = b.key`",
-        catalog.stream.name, second.relation
-    );
-    Err(Refusal::new(second.relation.span(), message))
+    let refusal = Refusal::new(second.relation.span(), "a list in FROM joins every row with every other");
+    let (first, second) = (&catalog.stream.name, &second.relation);
+    Err(refusal.help(format!("write `FROM {first} a JOIN {second} b ON a.key = b.key`")))
 }
 
 /// The relation that stands first must be the one whose rows flow.
@@ -191,35 +182,40 @@ fn first_is_driver(name: &str, at: Span, join: &Join, catalog: &Catalog) -> Resu
     let flows = |name: &str| *name == *catalog.stream.name || catalog.view(name).is_some();
     let Some((second, _)) = relation_name(&join.relation) else { return Ok(()) };
     if !flows(name) && catalog.table(name).is_some() && flows(&second) {
-        let message =
-            format!("`{name}` does not flow, so it cannot drive the query: write `FROM {second} JOIN {name} ON …`");
-        return Err(Refusal::new(at, message));
+        let refusal = Refusal::new(at, format!("`{name}` does not flow, so it cannot drive the query"));
+        return Err(refusal.help(format!("write `FROM {second} JOIN {name} ON …`")));
     }
     Ok(())
 }
 
 fn constraint(join: &Join) -> Result<&JoinConstraint, Refusal> {
     let at = join.relation.span();
-    let refuse = |message: String| Err(Refusal::new(at, message));
+    let refuse = |message: &str, help: &str| Err(Refusal::new(at, message).help(help));
     match &join.join_operator {
         JoinOperator::Join(constraint)
         | JoinOperator::Inner(constraint)
         | JoinOperator::Left(constraint)
         | JoinOperator::LeftOuter(constraint) => Ok(constraint),
-        JoinOperator::Right(_) | JoinOperator::RightOuter(_) => {
-            refuse("a RIGHT JOIN would answer with rows no event has brought; write what flows first, and LEFT JOIN the rest".into())
+        JoinOperator::Right(_) | JoinOperator::RightOuter(_) => refuse(
+            "a RIGHT JOIN would answer with rows no event has brought",
+            "write what flows first, and LEFT JOIN the rest",
+        ),
+        JoinOperator::FullOuter(_) => refuse(
+            "a FULL JOIN would answer with rows no event has brought",
+            "write LEFT JOIN, and look for what never came in a batch query",
+        ),
+        JoinOperator::CrossJoin(_) => {
+            refuse("a CROSS JOIN joins every row with every other", "write `JOIN … ON a.key = b.key`")
         }
-        JoinOperator::FullOuter(_) => {
-            refuse("a FULL JOIN would answer with rows no event has brought; write LEFT JOIN, and look for what never came in a batch query".into())
-        }
-        JoinOperator::CrossJoin(_) => refuse("a CROSS JOIN joins every row with every other; write `JOIN … ON a.key = b.key`".into()),
-        JoinOperator::Semi(_) | JoinOperator::LeftSemi(_) => {
-            refuse("SEMI JOIN is not supported in a standing query; write `JOIN (SELECT DISTINCT key FROM …) b ON a.key = b.key`".into())
-        }
-        JoinOperator::Anti(_) | JoinOperator::LeftAnti(_) => {
-            refuse("ANTI JOIN is not supported in a standing query; write `LEFT JOIN … b ON a.key = b.key WHERE b.key IS NULL`".into())
-        }
-        _ => refuse("a standing query joins with `[INNER | LEFT] JOIN … ON a.key = b.key`".into()),
+        JoinOperator::Semi(_) | JoinOperator::LeftSemi(_) => refuse(
+            "SEMI JOIN is not supported in a standing query",
+            "write `JOIN (SELECT DISTINCT key FROM …) b ON a.key = b.key`",
+        ),
+        JoinOperator::Anti(_) | JoinOperator::LeftAnti(_) => refuse(
+            "ANTI JOIN is not supported in a standing query",
+            "write `LEFT JOIN … b ON a.key = b.key WHERE b.key IS NULL`",
+        ),
+        _ => refuse("a standing query has no such join", "write `[INNER | LEFT] JOIN … ON a.key = b.key`"),
     }
 }
 
@@ -229,16 +225,17 @@ fn has_equality(constraint: &JoinConstraint, at: Span) -> Result<(), Refusal> {
         JoinConstraint::Using(_) => Ok(()),
         JoinConstraint::On(condition) if equalities(condition) > 0 => Ok(()),
         JoinConstraint::On(condition) => {
-            let message =
-                "the join has no equality, so every row would meet every other; add one, like `a.key = b.key AND …`";
-            Err(Refusal::new(condition.span(), message).or_at(at))
+            let refusal =
+                Refusal::new(condition.span(), "the join has no equality, so every row would meet every other");
+            Err(refusal.or_at(at).help("add one, like `a.key = b.key AND …`"))
         }
-        JoinConstraint::Natural => Err(Refusal::new(
-            at,
-            "a NATURAL JOIN changes with every column added later; name the columns: `JOIN … USING (key)`",
-        )),
+        JoinConstraint::Natural => {
+            let refusal = Refusal::new(at, "a NATURAL JOIN changes with every column added later");
+            Err(refusal.help("name the columns: `JOIN … USING (key)`"))
+        }
         JoinConstraint::None => {
-            Err(Refusal::new(at, "a JOIN without ON joins every row with every other; write `ON a.key = b.key`"))
+            let refusal = Refusal::new(at, "a JOIN without ON joins every row with every other");
+            Err(refusal.help("write `ON a.key = b.key`"))
         }
     }
 }
@@ -255,13 +252,8 @@ fn equalities(condition: &Expr) -> usize {
 
 /// Windows may be joined with windows only.
 fn windows_of_one_side(name: &ObjectName, at: Span) -> Refusal {
-    Refusal::new(
-        at,
-        format!(
-            "`{name}` is joined with windows alone: write windows on both sides, or join the table that a view over these \
-             windows fills"
-        ),
-    )
+    let refusal = Refusal::new(at, format!("`{name}` is joined with windows alone"));
+    refusal.help("write windows on both sides").help("or join the table that a view over these windows fills")
 }
 
 /// The relation a factor reads: its own name, or what its windows are over.
@@ -275,43 +267,65 @@ fn relation_name(factor: &TableFactor) -> Option<(String, Span)> {
     }
 }
 
-/// Lets each row meet only the version of a lookup that it saw. `false` where that cannot be said: joins by USING.
-pub(super) fn by_version(query: &mut Query) -> bool {
+/// Lets each row, and each window of joined windows (`of_windows`), meet only the version of a lookup that it saw. `false`
+/// where that cannot be said: joins by USING.
+pub(super) fn by_version(query: &mut Query, of_windows: bool) -> bool {
     let mut said = true;
-    let _: ControlFlow<()> = query.visit(&mut ByVersion { said: &mut said });
+    let _: ControlFlow<()> = query.visit(&mut ByVersion { said: &mut said, of_windows });
     said
 }
 
 struct ByVersion<'a> {
     said: &'a mut bool,
+    /// The next SELECT, which is the outermost one, joins windows.
+    of_windows: bool,
 }
 
 impl VisitorMut for ByVersion<'_> {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
-            let TableFactor::Table { name, alias: Some(alias), .. } = &join.relation else { continue };
+        let of_windows = std::mem::take(&mut self.of_windows);
+        let Some(from) = select.from.first_mut() else { return ControlFlow::Continue(()) };
+        // The sides so far: the end of a window is that of whichever is not NULL.
+        let mut ends: Vec<String> = window_of(&from.relation).into_iter().collect();
+        for join in &mut from.joins {
+            let TableFactor::Table { name, alias: Some(alias), .. } = &join.relation else {
+                ends.extend(window_of(&join.relation));
+                continue;
+            };
             if !single(name).is_some_and(|ident| ident.value.starts_with(LOOKUP_PREFIX)) {
                 continue;
             }
-            let seen = Expr::BinaryOp {
-                left: Box::new(Expr::Identifier(Ident::new(JOINED_AT))),
-                op: BinaryOperator::Eq,
-                right: Box::new(Expr::CompoundIdentifier(vec![alias.name.clone(), Ident::new(LOOKED_UP_AT)])),
+            let met = match of_windows {
+                true => parse_expression(&format!("{JOINED_BY_END}(CAST(coalesce({}) AS BIGINT))", ends.join(", "))),
+                false => Ok(Expr::Identifier(Ident::new(JOINED_AT))),
             };
-            match &mut join.join_operator {
-                JoinOperator::Join(JoinConstraint::On(condition))
-                | JoinOperator::Inner(JoinConstraint::On(condition))
-                | JoinOperator::Left(JoinConstraint::On(condition))
-                | JoinOperator::LeftOuter(JoinConstraint::On(condition)) => {
+            let looked_up = Expr::CompoundIdentifier(vec![alias.name.clone(), Ident::new(LOOKED_UP_AT)]);
+            match (&mut join.join_operator, met) {
+                (
+                    JoinOperator::Join(JoinConstraint::On(condition))
+                    | JoinOperator::Inner(JoinConstraint::On(condition))
+                    | JoinOperator::Left(JoinConstraint::On(condition))
+                    | JoinOperator::LeftOuter(JoinConstraint::On(condition)),
+                    Ok(met),
+                ) => {
                     let written = Expr::Nested(Box::new(condition.clone()));
-                    *condition =
-                        Expr::BinaryOp { left: Box::new(written), op: BinaryOperator::And, right: Box::new(seen) };
+                    *condition = binary(written, BinaryOperator::And, binary(met, BinaryOperator::Eq, looked_up));
                 }
                 _ => *self.said = false,
             }
         }
         ControlFlow::Continue(())
     }
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+/// The end of the windows a side was written out as.
+fn window_of(factor: &TableFactor) -> Option<String> {
+    let TableFactor::Derived { alias: Some(alias), .. } = factor else { return None };
+    Some(format!("{}.{WINDOW_END}", alias.name))
 }

@@ -28,6 +28,10 @@ pub const JOINED_AT: &str = "__joined_at";
 /// See [`JOINED_AT`].
 pub const LOOKED_UP_AT: &str = "__looked_up_at";
 
+/// In an audit's statements a function of the end of a joined window (microseconds, BIGINT): which version of its lookups
+/// the window met when it closed.
+pub const JOINED_BY_END: &str = "__joined_by_end";
+
 /// Something of the lake that a standing query is joined with.
 #[derive(Clone, Debug)]
 pub struct Lookup {

@@ -103,7 +103,8 @@ async fn live(query: &StandingQuery, lookups: &LookupRows, batches: &[RecordBatc
             }
         }
         StandingQuery::Windowed(query) => {
-            let query = query.joined_with(lookups).unwrap();
+            // What is written before it is joined must not be needed after.
+            let query = query.joined_with(&loaded_empty(lookups)).unwrap().joined_with(lookups).unwrap();
             let mut partials = Vec::new();
             for batch in batches {
                 partials.extend(query.partial(std::slice::from_ref(batch)).await.unwrap());
@@ -112,6 +113,50 @@ async fn live(query: &StandingQuery, lookups: &LookupRows, batches: &[RecordBatc
         }
     }
     shown(&answer)
+}
+
+fn loaded_empty(lookups: &LookupRows) -> LookupRows {
+    lookups.keys().map(|name| (Arc::clone(name), Vec::new())).collect()
+}
+
+/// Windows joined with windows, and a lookup beside them.
+fn beside_windows() -> Vec<String> {
+    let windows = "TUMBLE(transactions, event_time, INTERVAL '3 minutes')";
+    let on = "a.window_start = b.window_start AND a.window_end = b.window_end AND a.card_token = b.card_token";
+    let text = |select: &str, join: &str, lookup: &str, rest: &str| {
+        format!(
+            "CREATE MATERIALIZED VIEW q AS SELECT a.window_start, CAST(a.window_start AS DATE) AS event_date, {select} FROM \
+             {windows} a {join} {windows} b ON {on} {lookup} {rest}"
+        )
+    };
+    let pair = "a.transaction_id AS one, b.transaction_id AS two, s.region, s.weight";
+    vec![
+        text(pair, "JOIN", "AND a.event_time < b.event_time JOIN states s ON s.state = b.state", ""),
+        text(pair, "LEFT JOIN", "AND b.is_fraud LEFT JOIN states s ON s.state = b.state", "WHERE a.amount > s.cap"),
+        text(
+            "s.heavy, count(*) AS n, sum(b.amount) AS amount",
+            "JOIN",
+            "JOIN (SELECT state, max(weight) AS heavy FROM states GROUP BY state) s ON s.state = a.state",
+            "GROUP BY a.window_start, a.window_end, s.heavy",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_lookup_beside_windows_is_joined_when_they_close() {
+    let rows = rows(7, 200, false);
+    for text in beside_windows() {
+        let query = plan(&text).await.unwrap();
+        let StandingQuery::Windowed(windowed) = &query else { panic!("no window") };
+        assert!(windowed.is_buffered() && windowed.is_joined() && !windowed.joins_rows(), "{text}");
+        for states in [some_states(), state_rows(&[])] {
+            let lookups = loaded(&query, &states).await;
+            assert_eq!(lookups.len(), 1);
+            let answer = live(&query, &lookups, &cut(&rows, 7, 4)).await;
+            assert_eq!(answer, batch(&query, &rows, &states).await, "{text}");
+        }
+        assert!(!batch(&query, &rows, &some_states()).await.is_empty());
+    }
 }
 
 fn some_states() -> RecordBatch {
@@ -331,7 +376,7 @@ fn refused() -> Vec<(&'static str, &'static str)> {
         ("t NATURAL JOIN states s", "3:34: a NATURAL JOIN changes with every column added later"),
         ("t LEFT ANTI JOIN states s ON t.state = s.state", "3:36: ANTI JOIN is not supported"),
         ("t, states s WHERE t.state = s.state", "3:22: a list in FROM joins every row with every other; write `FROM transactions a JOIN states s b ON"),
-        ("t JOIN transactions u ON t.card_token = u.card_token", "3:26: `transactions` is the stream, of which no row is ever the last: join its windows, `TUMBLE(transactions, …) a JOIN"),
+        ("t JOIN transactions u ON t.card_token = u.card_token", "3:26: `transactions` is the stream, of which no row is ever the last; join its windows, `TUMBLE(transactions, …) a JOIN"),
         ("t JOIN (SELECT max(amount) AS m, state FROM transactions GROUP BY state) h ON h.state = t.state", "3:63: `transactions` is the stream"),
         ("t JOIN q ON t.city = q.city", "3:26: `q` is the view itself"),
         ("t JOIN stats s ON t.state = s.state", "3:26: no table `stats` of the lake; did you mean `states`?"),
@@ -361,7 +406,7 @@ async fn what_cannot_be_joined_is_refused_where_it_stands() {
             .await;
     let lead = lead.unwrap_err().to_string();
     if !lead
-        .contains("`states` does not flow, so it cannot drive the query: write `FROM transactions JOIN states ON …`")
+        .contains("`states` does not flow, so it cannot drive the query; write `FROM transactions JOIN states ON …`")
     {
         wrong.push(lead);
     }

@@ -89,11 +89,12 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source, joins
     let Shape::Windowed(call) = &source.shape else { return Ok(()) };
     let select = plain_select(&view.query)?;
     let at = group_by_span(select);
-    if joins.of_windows && aggregates.is_empty() {
+    let joins_windows = !joins.windows.is_empty();
+    if joins_windows && aggregates.is_empty() {
         return Ok(());
     }
     let first = select.from.first().and_then(|from| match &from.relation {
-        TableFactor::Table { alias: Some(alias), .. } if joins.of_windows => Some(normal(&alias.name)),
+        TableFactor::Table { alias: Some(alias), .. } if joins_windows => Some(normal(&alias.name)),
         _ => None,
     });
     let [groups] = aggregates.as_slice() else {
@@ -115,7 +116,10 @@ pub(super) fn check_plan(view: &View, plan: &LogicalPlan, source: &Source, joins
             refused.push(refusal.help("add it to GROUP BY").note("without it the answer would never be final"));
         }
     }
-    refused.keep(check_combined(call, select, plan, groups).map_err(|refusal| refusal.or_at(at)));
+    // Of joined windows the whole plan runs over windows that have been put together.
+    if !joins_windows {
+        refused.keep(check_combined(call, select, plan, groups).map_err(|refusal| refusal.or_at(at)));
+    }
     refused.or(())
 }
 

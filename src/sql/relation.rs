@@ -28,6 +28,14 @@ pub(super) struct Source {
     pub(super) inlined: BTreeMap<Arc<str>, Inlined>,
 }
 
+/// One source of joined windows.
+#[derive(Clone, Debug)]
+pub(super) struct Side {
+    pub(super) call: Box<WindowCall>,
+    /// Whose rows it folds.
+    pub(super) driver: Driver,
+}
+
 /// What stands in FROM.
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
@@ -49,23 +57,8 @@ pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refus
         let refusal = Refusal::new(select.select_token.0.span, "a standing query without FROM");
         return Err(refusal.help(format!("write `FROM {stream}`")));
     };
-    if let Some(mut call) = window_call(&first.relation)? {
-        let relation = relation(&call.table, catalog)?;
-        call.hidden = hidden_in(&relation.contract.schema());
-        check_keys(&call.keys, relation.contract)?;
-        let time = check_time(&call.time, &relation)?;
-        let driver = relation.driver(Some(&time));
-        let inlined = relation.inlined();
-        let source = Source {
-            driver,
-            times: [(WINDOW_START, Time::WindowStart), (WINDOW_END, Time::WindowEnd)]
-                .map(|(name, time)| (name.into(), time))
-                .to_vec(),
-            time: Some(time.0),
-            inlined,
-            shape: Shape::Windowed(Box::new(call)),
-        };
-        return Ok(source);
+    if let Some(call) = window_call(&first.relation)? {
+        return windows(call, catalog);
     }
     match &first.relation {
         TableFactor::Table { name, alias, args: None, version: None, sample: None, .. } => {
@@ -94,6 +87,42 @@ pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refus
             Err(refusal.or_at(select.select_token.0.span).help(format!("read `{stream}`")))
         }
     }
+}
+
+/// What windows over a relation read.
+pub(super) fn windows(mut call: WindowCall, catalog: &Catalog) -> Result<Source, Refusal> {
+    let relation = relation(&call.table, catalog)?;
+    call.hidden = hidden_in(&relation.contract.schema());
+    check_keys(&call.keys, relation.contract)?;
+    let time = check_time(&call.time, &relation)?;
+    Ok(Source {
+        driver: relation.driver(Some(&time)),
+        times: [(WINDOW_START, Time::WindowStart), (WINDOW_END, Time::WindowEnd)]
+            .map(|(name, time)| (name.into(), time))
+            .to_vec(),
+        time: Some(time.0),
+        inlined: relation.inlined(),
+        shape: Shape::Windowed(Box::new(call)),
+    })
+}
+
+/// The sources of joined windows: `first`, which learns what the others read through their text, and those of `calls`
+/// behind the first of them. Empty where there are no calls.
+pub(super) fn sides(first: &mut Source, calls: Vec<WindowCall>, catalog: &Catalog) -> Result<Vec<Side>, Refusal> {
+    let mut sides: Vec<Side> = Vec::with_capacity(calls.len());
+    for call in calls {
+        let at = call.table.span();
+        let source = if sides.is_empty() { first.clone() } else { windows(call, catalog)? };
+        let (Shape::Windowed(call), driver) = (source.shape, source.driver) else { continue };
+        if matches!(driver, Driver::Stream) != matches!(first.driver, Driver::Stream) {
+            let refusal = Refusal::new(at, "windows over the stream close before those over what a view has closed");
+            let help = "let a view over the same windows group the stream's rows first, and join the two views";
+            return Err(refusal.help(help));
+        }
+        first.inlined.extend(source.inlined);
+        sides.push(Side { call, driver });
+    }
+    Ok(sides)
 }
 
 /// The columns of a view's answer that tell the time, given those of what it reads.

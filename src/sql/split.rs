@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::ast::Ident;
 
 use super::feed::FeedExec;
 use super::file::normal;
+use super::sides::SidePlan;
 use super::windows::{WINDOW_END, WINDOW_START};
 
 /// Three plans with a feed as their leaf.
@@ -34,6 +35,10 @@ pub(super) struct Split {
     pub(super) window_end: usize,
     /// Those of a session's keys.
     pub(super) keys: Vec<usize>,
+    /// Of windows joined over several sources: one for each, `partial` being that of the first. Empty else.
+    pub(super) sides: Vec<SidePlan>,
+    /// Of joined windows: `partial` or one of `sides` meets a lookup.
+    pub(super) joins_rows: bool,
 }
 
 /// Cuts the plan of a windowed query; `keys` are the columns that sessions are formed by.
@@ -87,6 +92,8 @@ pub(super) fn split(plan: &Arc<dyn ExecutionPlan>, keys: &[Ident]) -> Result<Spl
         window_start,
         window_end,
         keys,
+        sides: Vec::new(),
+        joins_rows: false,
     })
 }
 

@@ -6,15 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::plan_err;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{Query, SetExpr};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use sha2::{Digest, Sha256};
 
 use super::batch::{BatchStatement, select};
-use super::buffered::{register, split_buffered};
+use super::buffered::name_windows;
 use super::catalog::{Catalog, Driver, Time, ViewKind, ViewSource};
 use super::definition::{Definition, Pairs};
 use super::feed::FeedTable;
@@ -26,8 +26,9 @@ use super::output::Output;
 use super::place::{Refusal, Refusals};
 use super::recover;
 use super::refuse::{check, check_plan, plain_select};
-use super::relation::{Shape, Source, times_of};
+use super::relation::{Shape, sides, times_of};
 use super::session::standing_session;
+use super::sides::{register, split_buffered};
 use super::spec::WindowShape;
 use super::split::split;
 use super::stateless::StatelessQuery;
@@ -68,6 +69,11 @@ impl StandingQuery {
     /// Whose rows the query folds.
     pub fn driver(&self) -> &Driver {
         &self.definition().source.driver
+    }
+
+    /// All whose rows it folds, [`StandingQuery::driver`] first: joined windows may be over several views.
+    pub fn drivers(&self) -> Vec<&Driver> {
+        self.definition().drivers()
     }
 
     /// The query as the source of others.
@@ -174,13 +180,18 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     let mut query = view.query.clone();
     let folder = file.path.parent().unwrap_or(Path::new(""));
     let Some(mut files) = refused.keep(take_files(query.as_mut(), folder)) else { return Err(refused) };
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        refused.keep(name_windows(select, catalog));
+    }
     let mut streamed = query.clone();
     let joins = take_joins(&mut streamed, &file.name, catalog, &files);
     let Some(mut joins) = refused.keep(joins) else { return Err(refused) };
     // Whatever is said of the rest of the query is said of it as written.
     let view = &View { query: streamed.clone(), ..view.clone() };
     let source = check(view, &standing_session(false).state(), catalog, &mut refused);
-    let Some(source) = source else { return Err(refused) };
+    let Some(mut source) = source else { return Err(refused) };
+    let sides = sides(&mut source, joins.windows.clone(), catalog);
+    let Some(sides) = refused.keep(sides) else { return Err(refused) };
     let (mut lookups, mut texts) = (Vec::new(), String::new());
     for written in std::mem::take(&mut joins.written) {
         if let Some((lookup, text)) = refused.keep(plan_lookup(written, &file.text, catalog).await) {
@@ -192,7 +203,6 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
         lookups.extend(parent.lookups.iter().cloned());
         files.extend(parent.files.iter().cloned());
     }
-    let (name, schema) = driving_table(&source, catalog);
     let mut definition = Definition {
         name: Arc::clone(&file.name),
         fingerprint: String::new(),
@@ -204,40 +214,57 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
         lookups,
         files,
         times: times_of(plain_select(&view.query)?, &source.times, &joins.aliases),
-        buffered: joins.of_windows,
+        sides,
         event_date: match source.driver {
             Driver::Stream if source.inlined.is_empty() => event_date(&catalog.stream, &catalog.event_time),
             _ => None,
         },
         source,
     };
-    let context = standing_session(definition.combined().is_some());
+    let is_sliced = definition.combined().is_some() && !definition.is_buffered();
+    let context = standing_session(is_sliced);
     let calls = calls(&view.query);
-    let refuse = |error| Refusal::planner(&error, &[name.to_string()], &calls);
-    context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema))).map_err(refuse)?;
-    definition.register_leaves(&context).map_err(refuse)?;
-    if definition.buffered {
-        register(&context, definition.select_windows()?).await.map_err(refuse)?;
-    }
+    let tables: Vec<_> = definition.drivers().into_iter().map(|driver| driving_table(driver, catalog)).collect();
+    let names: Vec<String> = tables.iter().map(|(name, _)| name.to_string()).collect();
+    let refuse = |error| Refusal::planner(&error, &names, &calls);
+    let windows = definition.select_windows()?;
+    register_all(&context, &definition, tables, &windows).await.map_err(refuse)?;
     let statement: Statement = select(definition.select_live()?);
     let logical = recover::plan(&context.state(), statement, refuse, &mut refused).await;
     let logical = logical.ok_or(refused)?;
     check_plan(view, &logical, &definition.source, &joins)?;
-    if definition.buffered {
-        texts.push_str(&definition.select_windows()?.to_string());
+    for (_, windowed) in &windows {
+        texts.push_str(&windowed.to_string());
     }
     definition.fingerprint = fingerprint(&logical, definition.combined(), &texts);
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
     let fields: Vec<_> = optimized.schema().fields().iter().cloned().collect();
     let output = Output::plan(file, view, &fields, catalog.contract(&file.name), &definition.times)?;
-    let planned = physical(&context, definition, &logical, output).await;
+    let planned = physical(&context, definition, &logical, windows, output).await;
     planned.map_err(|error| refuse(error).or_at(joins.at.unwrap_or(view.at)).into())
 }
 
+/// Registers what the plan of the stream reads: what drives it, what it is joined with, and the rows kept of `windows`.
+async fn register_all(
+    context: &SessionContext,
+    definition: &Definition,
+    tables: Vec<(Arc<str>, SchemaRef)>,
+    windows: &[(Driver, Box<Query>)],
+) -> datafusion::error::Result<()> {
+    for (name, schema) in tables {
+        // Two sides may read one view by different times.
+        if !context.table_exist(name.as_ref())? {
+            context.register_table(name.as_ref(), Arc::new(FeedTable::new(schema)))?;
+        }
+    }
+    definition.register_leaves(context)?;
+    register(context, windows).await
+}
+
 /// The table whose rows drive the query, and their schema.
-fn driving_table(source: &Source, catalog: &Catalog) -> (Arc<str>, SchemaRef) {
-    match &source.driver {
+fn driving_table(driver: &Driver, catalog: &Catalog) -> (Arc<str>, SchemaRef) {
+    match driver {
         Driver::Stream => (Arc::clone(&catalog.stream.name), input_schema(&catalog.stream)),
         Driver::View(parent) => {
             let schema = catalog.view(&parent.name).map_or_else(|| Arc::new(Schema::empty()), |v| v.contract.schema());
@@ -250,23 +277,24 @@ async fn physical(
     context: &SessionContext,
     mut definition: Definition,
     logical: &LogicalPlan,
+    windows: Vec<(Driver, Box<Query>)>,
     output: Output,
 ) -> datafusion::error::Result<StandingQuery> {
     let plan = context.state().create_physical_plan(logical).await?;
-    let windows = if definition.buffered { Some(definition.select_windows()) } else { None };
-    let plan = if definition.buffered { plan } else { definition.bind_files(plan)? };
     let task = context.task_ctx();
     Ok(match &definition.source.shape {
         Shape::Windowed(call) => {
-            let window = call.spec;
-            let split = match windows {
-                None => split(&plan, &call.keys)?,
-                Some(Ok(windows)) => split_buffered(context, plan, windows).await?,
-                Some(Err(_)) => return plan_err!("the windows of a join cannot be written as a query"),
+            let (window, keys) = (call.spec, call.keys.clone());
+            let split = match definition.is_buffered() {
+                true => definition.bind_split(split_buffered(context, plan, windows).await?)?,
+                false => split(&definition.bind_files(plan)?, &keys)?,
             };
             StandingQuery::Windowed(WindowedQuery { split, definition, window, output, task })
         }
-        Shape::Stateless { .. } => StandingQuery::Stateless(StatelessQuery { definition, plan, output, task }),
+        Shape::Stateless { .. } => {
+            let plan = definition.bind_files(plan)?;
+            StandingQuery::Stateless(StatelessQuery { definition, plan, output, task })
+        }
     })
 }
 

@@ -49,6 +49,11 @@ impl WindowedQuery {
         &self.definition.source.driver
     }
 
+    /// All whose rows it folds, [`WindowedQuery::driver`] first: joined windows may be over several views.
+    pub fn drivers(&self) -> Vec<&Driver> {
+        self.definition.drivers()
+    }
+
     /// The table the query fills.
     pub fn output(&self) -> &TableContract {
         &self.output.contract
@@ -59,17 +64,20 @@ impl WindowedQuery {
         self.window
     }
 
-    /// How far its windows may close: by the watermark of what drives it, less the allowed lateness. `stream` is the stream's
-    /// watermark, `closed_until` tells how far the view of a name has closed. `None` while nothing may close.
+    /// How far its windows may close: by the watermark of what drives it, the least where that are several, less the
+    /// allowed lateness. `stream` is the stream's watermark, `closed_until` tells how far the view of a name has closed.
+    /// `None` while nothing may close.
     pub fn closable_until(
         &self,
         stream: Option<Micros>,
-        closed_until: impl FnOnce(&str) -> Option<Micros>,
+        closed_until: impl Fn(&str) -> Option<Micros>,
     ) -> Option<Micros> {
-        let watermark = match self.driver() {
-            Driver::Stream => stream?,
-            Driver::View(parent) => parent.watermark(closed_until(&parent.name)?),
+        let watermark = |driver: &Driver| match driver {
+            Driver::Stream => stream,
+            Driver::View(parent) => closed_until(&parent.name).map(|until| parent.watermark(until)),
         };
+        // `None` is less than any time.
+        let watermark = self.drivers().into_iter().map(watermark).min().flatten()?;
         Some(self.window.closed_until(watermark, self.allowed_lateness()))
     }
 
@@ -80,7 +88,16 @@ impl WindowedQuery {
 
     /// Whether it joins windows with windows: partial rows are then the rows of open windows themselves.
     pub fn is_buffered(&self) -> bool {
-        self.definition.buffered
+        self.definition.is_buffered()
+    }
+
+    /// Whether its rows meet lookups when they are folded, so that a rebuild must join them again as they were. Joined
+    /// windows meet theirs when they close.
+    pub fn joins_rows(&self) -> bool {
+        match self.is_buffered() {
+            true => self.split.joins_rows,
+            false => !self.definition.lookups.is_empty(),
+        }
     }
 
     /// Position of `window_start` in partial rows.
@@ -114,8 +131,15 @@ impl WindowedQuery {
     /// # Errors
     /// Rows that are not the lookup's.
     pub fn joined_with(&self, rows: &LookupRows) -> Result<Self> {
+        let joining = || format!("joining `{}`", self.name());
         let mut query = self.clone();
-        query.split.partial = bind(&self.split.partial, rows).context(|| format!("joining `{}`", self.name()))?;
+        query.split.partial = bind(&self.split.partial, rows).context(joining)?;
+        for side in &mut query.split.sides {
+            side.plan = bind(&side.plan, rows).context(joining)?;
+        }
+        if self.is_buffered() {
+            query.split.finish = bind(&self.split.finish, rows).context(joining)?;
+        }
         Ok(query)
     }
 
@@ -135,12 +159,29 @@ impl WindowedQuery {
         self.output.cast(answer)
     }
 
-    /// Partial rows of these rows of the stream's table (its schema without `_epoch` and `_late`).
+    /// Partial rows of these rows of the stream's table (its schema without `_epoch` and `_late`), or of the view that
+    /// stands first.
     ///
     /// # Errors
     /// A batch of another schema, or a failing expression (a division by zero, a cast).
     pub async fn partial(&self, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
-        run(&self.split.partial, rows, &self.task).await.context(|| format!("folding rows into `{}`", self.name()))
+        self.partial_of(self.driver(), rows).await
+    }
+
+    /// Partial rows of these rows of one of [`WindowedQuery::drivers`].
+    ///
+    /// # Errors
+    /// As [`WindowedQuery::partial`].
+    pub async fn partial_of(&self, driver: &Driver, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let folding = || format!("folding rows into `{}`", self.name());
+        if self.split.sides.is_empty() {
+            return run(&self.split.partial, rows, &self.task).await.context(folding);
+        }
+        let mut partials = Vec::new();
+        for side in self.split.sides.iter().filter(|side| side.driver == *driver) {
+            partials.extend(side.run(rows, &self.task).await.context(folding)?);
+        }
+        Ok(partials)
     }
 
     /// The same state in one row a group.

@@ -16,7 +16,8 @@ use std::ops::ControlFlow;
 use arrow::datatypes::Schema;
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectName, Query, SetExpr, Statement as SqlStatement, TableAlias, TableFactor, VisitMut, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement as SqlStatement,
+    TableAlias, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -25,6 +26,7 @@ pub(super) use check::{check_combined, check_keys};
 pub(super) use functions::window_functions;
 
 use super::grid::{Grid, Place};
+use super::interval::show_duration;
 use super::place::Refusal;
 use super::spec::WindowShape;
 use crate::clock::Micros;
@@ -99,21 +101,28 @@ impl WindowCall {
 
     /// Rows and their windows; `rows` is a WHERE over rows, or nothing.
     fn template(&self, rows: &str) -> String {
-        let all = self.all();
+        // The planner would take a column that a window's own takes the place of for both, beside an `unnest`.
+        let (all, time, from) = match self.hidden.is_empty() {
+            true => ("*", TIME_SLOT, format!("{TABLE_SLOT}{rows}")),
+            false => {
+                let named = format!("(SELECT {}, {TIME_SLOT} AS __at FROM {TABLE_SLOT}{rows})", self.all());
+                ("* EXCEPT (__at)", "__at", named)
+            }
+        };
         match self.spec.shape() {
             WindowShape::Tumble(grid) => self.cells(grid, rows),
             WindowShape::Hop { slides, cells } => {
                 let arguments = arguments(slides, cells);
                 format!(
                     "SELECT *, hop_end({WINDOW_START}, {arguments}) AS {WINDOW_END} FROM \
-                     (SELECT {all}, unnest(hop_starts({TIME_SLOT}, {arguments})) AS {WINDOW_START} FROM {TABLE_SLOT}{rows})"
+                     (SELECT {all}, unnest(hop_starts({time}, {arguments})) AS {WINDOW_START} FROM {from})"
                 )
             }
             WindowShape::Cumulate { steps, cells } => {
                 let arguments = arguments(steps, cells);
                 format!(
-                    "SELECT {all}, cumulate_start({TIME_SLOT}, {arguments}) AS {WINDOW_START}, \
-                     unnest(cumulate_ends({TIME_SLOT}, {arguments})) AS {WINDOW_END} FROM {TABLE_SLOT}{rows}"
+                    "SELECT {all}, cumulate_start({time}, {arguments}) AS {WINDOW_START}, \
+                     unnest(cumulate_ends({time}, {arguments})) AS {WINDOW_END} FROM {from}"
                 )
             }
             WindowShape::Session { gap } => self.sessions(gap, rows),
@@ -157,6 +166,31 @@ impl WindowCall {
              AS __begins FROM (SELECT {all}, {TIME_SLOT} AS __at FROM {TABLE_SLOT}{rows})))"
         )
     }
+}
+
+/// `TUMBLE(table, window_start, …)` as one would write it: the cells of this grid over a view of the same windows.
+pub(super) fn call_of_cells(table: &Ident, grid: Grid, alias: TableAlias) -> Result<TableFactor, Refusal> {
+    let place = match grid.place() {
+        Place::Offset(offset) => format!("INTERVAL '{}'", show_duration(offset)),
+        Place::Zone(zone) => format!("'{}'", zone.name()),
+    };
+    let size = show_duration(grid.length());
+    let query =
+        parse_query(&format!("SELECT * FROM TUMBLE({TABLE_SLOT}, {WINDOW_START}, INTERVAL '{size}', {place})"))?;
+    let first = match *query.body {
+        SetExpr::Select(select) => select.from.into_iter().next().map(|from| from.relation),
+        _ => None,
+    };
+    let mut factor = first.ok_or_else(|| Refusal::new(table.span, "rewriting a window: no table function"))?;
+    if let TableFactor::Table { name, alias: called, args: Some(args), .. } = &mut factor {
+        // Messages point at the name that was written.
+        *name = ObjectName::from(vec![Ident::with_span(table.span, "TUMBLE")]);
+        *called = Some(alias);
+        if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) = args.args.first_mut() {
+            *first = Expr::Identifier(table.clone());
+        }
+    }
+    Ok(factor)
 }
 
 /// Length of a cell, of a window, and where the marks stand, as the functions take them.
@@ -208,6 +242,18 @@ fn fill(
     let mut query = parse_query(text)?;
     let _: ControlFlow<()> = query.visit(&mut Slots { table, time });
     Ok(TableFactor::Derived { lateral: false, subquery: query, alias, sample: None })
+}
+
+/// An expression of ours.
+pub(super) fn parse_expression(text: &str) -> Result<Expr, Refusal> {
+    let item = match *parse_query(&format!("SELECT {text}"))?.body {
+        SetExpr::Select(select) => select.projection.into_iter().next(),
+        _ => None,
+    };
+    match item {
+        Some(SelectItem::UnnamedExpr(expr)) => Ok(expr),
+        _ => Err(Refusal::new(Span::empty(), format!("`{text}` is no expression"))),
+    }
 }
 
 fn parse_query(text: &str) -> Result<Box<Query>, Refusal> {

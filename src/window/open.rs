@@ -16,7 +16,7 @@ use super::stamp::{self, times};
 use super::{WindowShape, sessions};
 use crate::clock::Micros;
 use crate::error::{Context, Result};
-use crate::sql::WindowedQuery;
+use crate::sql::{BUFFERED_ROWS_MAX, WindowedQuery};
 
 /// Partial rows below this number are not worth merging: they are one batch of DataFusion's size, scanned in well under
 /// a millisecond.
@@ -106,6 +106,19 @@ impl OpenWindows {
         self.rows = self.state.iter().map(RecordBatch::num_rows).sum();
         self.rows_reduced = self.rows_reduced.min(self.rows);
         Ok(closed)
+    }
+
+    /// Where to pause between `after` and `until`, which is the last: windows that overlap and keep their rows take a copy of
+    /// each row they hold when they close, and [`OpenWindows::close`] up to each of these takes at most
+    /// [`BUFFERED_ROWS_MAX`] at once, or those of one window.
+    ///
+    /// # Errors
+    /// As [`OpenWindows::close`].
+    pub fn pauses(&self, after: Option<Micros>, until: Micros) -> Result<Vec<Micros>> {
+        match Slices::of(&self.query).filter(|_| self.query.is_buffered()) {
+            Some(slices) => slices.pauses(&self.state, after, until, BUFFERED_ROWS_MAX / self.rows.max(1)),
+            None => Ok(vec![until]),
+        }
     }
 
     /// Partial rows held: at least the number of open groups, at most half as many again plus the named minimum.

@@ -92,6 +92,30 @@ impl<'a> Slices<'a> {
         restamp(self.query, &windows, |number| self.bounds(number))
     }
 
+    /// Marks between which at most `windows` windows that hold a row end, from `after` on; then `until`.
+    pub(super) fn pauses(
+        self,
+        state: &[RecordBatch],
+        after: Option<Micros>,
+        until: Micros,
+        windows: usize,
+    ) -> Result<Vec<Micros>> {
+        let numbers = self.numbers(state)?;
+        let (Some(oldest), Some(newest)) = (numbers.first(), numbers.last()) else { return Ok(vec![until]) };
+        let step = i64::try_from(windows.max(1)).unwrap_or(i64::MAX);
+        // A window ends at every mark behind the oldest slice.
+        let first = after.map_or(*oldest, |after| self.grid.last_mark(after).max(*oldest));
+        let last = self.grid.last_mark(until).min(self.last_end(*newest));
+        let mut pauses = Vec::new();
+        let mut next = first.saturating_add(step);
+        while next < last {
+            pauses.push(self.grid.mark(next));
+            next = next.saturating_add(step);
+        }
+        pauses.push(until);
+        Ok(pauses)
+    }
+
     /// The state without slices that only closed windows cover.
     pub(super) fn still_open(self, state: &[RecordBatch], until: Micros) -> Result<Vec<RecordBatch>> {
         let until = self.grid.last_mark(until);
@@ -227,6 +251,42 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::MICROS_PER_SECOND;
+    use crate::sql::testing::{NOON, rows, shown, windowed};
+
+    #[tokio::test]
+    async fn windows_closed_in_pieces_are_those_closed_at_once() {
+        for call in [
+            "HOP(transactions, event_time, INTERVAL '1 minute'",
+            "CUMULATE(transactions, event_time, INTERVAL '1 minute'",
+        ] {
+            let windows = format!("{call}, INTERVAL '7 minutes')");
+            let text = format!(
+                "CREATE MATERIALIZED VIEW q AS SELECT a.window_start, a.window_end, CAST(a.window_start AS DATE) AS event_date, \
+                 a.transaction_id AS one, b.transaction_id AS two FROM {windows} a JOIN {windows} b ON a.window_start = \
+                 b.window_start AND a.window_end = b.window_end AND a.card_token = b.card_token"
+            );
+            let query = windowed(&text).await;
+            let state = query.partial(&[rows(3, 200, false)]).await.unwrap();
+            let slices = Slices::of(&query).unwrap();
+            for (after, minutes) in [(None, 60), (None, 11), (Some(NOON + 240 * MICROS_PER_SECOND), 20)] {
+                let until = NOON + minutes * 60 * MICROS_PER_SECOND;
+                let whole = query.finish(slices.close(&state, after, until).await.unwrap()).await.unwrap();
+                assert!(!whole.is_empty());
+                for windows in [1, 3, 1_000] {
+                    let (mut pieces, mut from) = (Vec::new(), after);
+                    let pauses = slices.pauses(&state, after, until, windows).unwrap();
+                    assert_eq!(pauses.len() > 1, windows < 1_000, "{windows} windows at once");
+                    for pause in pauses {
+                        let partials = slices.close(&state, from, pause).await.unwrap();
+                        pieces.extend(query.finish(partials).await.unwrap());
+                        from = Some(pause);
+                    }
+                    assert_eq!(shown(&pieces), shown(&whole));
+                }
+            }
+        }
+    }
 
     proptest! {
         #[test]

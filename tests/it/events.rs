@@ -47,9 +47,14 @@ pub struct Event {
 
 /// `count` events over `span_us` from [`START_US`], in order of time.
 pub fn events(random: &mut ChaCha8Rng, count: usize, span_us: i64) -> Vec<Event> {
+    events_from(random, START_US, count, span_us)
+}
+
+/// As [`events`], from another time.
+pub fn events_from(random: &mut ChaCha8Rng, start_us: i64, count: usize, span_us: i64) -> Vec<Event> {
     let keys = ["alpha", "beta", "gamma", "délta", "-"];
     let keys = &keys[..random.random_range(1..=keys.len())];
-    let mut times: Vec<i64> = (0..count).map(|_| START_US + time(random, span_us)).collect();
+    let mut times: Vec<i64> = (0..count).map(|_| start_us + time(random, span_us)).collect();
     times.sort_unstable();
     times.into_iter().enumerate().map(|(number, at_us)| event(random, number, at_us, keys)).collect()
 }

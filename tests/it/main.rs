@@ -27,3 +27,4 @@ mod second_stream;
 mod support;
 mod victim;
 mod views;
+mod window_joins;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::descent::descent;
+use super::descent::descents;
 use super::rounds::Round;
 use super::{Ground, Mark, Restatement, Subject};
 use crate::clock::{Clock, show_time};
@@ -106,13 +106,10 @@ async fn children_rounds(
     let ranges: Vec<TimeRange> = rounds.iter().flat_map(|round| round.ranges.iter().copied()).collect();
     let mut more = Vec::new();
     for subject in subjects.iter().filter(|subject| subject.tells_windows()) {
-        let way = descent(subject, subjects).unwrap_or_default();
-        match way.iter().position(|step| **step.query.name() == *name) {
-            Some(from) if from + 1 < way.len() => {
-                more.extend(ground.followed_rounds(&way[from..], ranges.clone()).await?);
-            }
-            _ => {}
-        }
+        let ways = descents(subject, subjects);
+        let below = |way: &'_ Vec<&Subject>| way.iter().position(|step| **step.query.name() == *name);
+        let ways = ways.iter().filter_map(|way| below(way).map(|from| &way[from..])).filter(|way| way.len() > 1);
+        more.extend(ground.followed_rounds(&ways.collect::<Vec<_>>(), &ranges).await?);
     }
     Ok(more)
 }

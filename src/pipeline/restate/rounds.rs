@@ -13,7 +13,7 @@ use datafusion::functions_aggregate::expr_fn::min;
 use datafusion::prelude::{col, lit};
 use futures::TryStreamExt;
 
-use super::descent::{descent, follow};
+use super::descent::{descents, follow};
 use super::{Ground, Mark, Subject};
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::contract::provenance;
@@ -155,14 +155,16 @@ impl Ground {
         Ok(rounds)
     }
 
-    /// The rounds that restate the windows of the last query of a way that `ranges`, windows of the first, lead to.
+    /// The rounds that restate the windows of the last query of some ways that `ranges`, windows of the first of each, lead
+    /// to.
     ///
     /// # Errors
     /// As [`Ground::late_rounds`].
-    pub(super) async fn followed_rounds(&self, way: &[&Subject], ranges: Vec<TimeRange>) -> Result<VecDeque<Round>> {
-        let Some(subject) = way.last() else { return Ok(VecDeque::new()) };
+    pub(super) async fn followed_rounds(&self, ways: &[&[&Subject]], ranges: &[TimeRange]) -> Result<VecDeque<Round>> {
+        let Some(subject) = ways.first().and_then(|way| way.last()) else { return Ok(VecDeque::new()) };
         let days = self.rows_by_day().await?;
-        let parts = cut(few(joined(follow(way, ranges))), subject, &days);
+        let windows = ways.iter().flat_map(|way| follow(way, ranges.to_vec())).collect();
+        let parts = cut(few(joined(windows)), subject, &days);
         Ok(parts.into_iter().map(|part| part.round(subject, Mark::Nothing)).collect())
     }
 
@@ -175,7 +177,9 @@ impl Ground {
             return Ok(touched);
         };
         let all: Vec<Subject> = subjects.iter().map(|subject| (*subject).clone()).collect();
-        let ways: Vec<_> = all.iter().map(|subject| descent(subject, &all)).collect();
+        let ways = |(place, subject)| descents(subject, &all).into_iter().map(move |way| (place, way));
+        let ways: Vec<(usize, Vec<&Subject>)> = all.iter().enumerate().flat_map(ways).collect();
+        let mut firsts = vec![Vec::new(); ways.len()];
         let event_time = self.event_time();
         let session = self.session().await?;
         let rows = session.table(self.stream.name.as_ref()).await.context(what)?;
@@ -186,10 +190,10 @@ impl Ground {
         while let Some(batch) = rows.try_next().await.context(what)? {
             let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
             let epochs = batch.column(1).as_primitive::<Int64Type>();
-            for ((subject, way), ranges) in subjects.iter().zip(&ways).zip(&mut touched) {
+            for ((place, way), ranges) in ways.iter().zip(&mut firsts) {
                 // What a view on a view has not looked at yet, its first ancestor's windows tell.
-                let Some(first) = way.as_ref().and_then(|way| way.first()) else { continue };
-                let looked = subject.reconciled_through.map_or(-1, signed);
+                let Some(first) = way.first() else { continue };
+                let looked = subjects[*place].reconciled_through.map_or(-1, signed);
                 for (&time, &epoch) in times.values().iter().zip(epochs.values()) {
                     if epoch > looked {
                         note(first, TimeRange { from: time, to: time.saturating_add(1) }, ranges);
@@ -197,8 +201,10 @@ impl Ground {
                 }
             }
         }
-        let of_own = touched.into_iter().zip(&ways).zip(subjects).map(|((ranges, way), subject)| {
-            let followed = way.as_ref().map_or_else(Vec::new, |way| follow(way, ranges));
+        for ((place, way), ranges) in ways.iter().zip(firsts) {
+            touched[*place].extend(follow(way, ranges));
+        }
+        let of_own = touched.into_iter().zip(subjects).map(|(followed, subject)| {
             let owed = subject.owed.iter().filter(|owed| owed.epoch <= self.through);
             let owed = owed.map(|owed| TimeRange { from: owed.from, to: owed.to });
             few(joined(followed.into_iter().chain(owed).collect()))

@@ -1,7 +1,7 @@
 //! Random queries × random rows × random cuts, shards, arrival orders, kills and starts: stream = batch = DuckDB.
 //!
-//! A *round* is one lake: random rows in a few files, a random script for a rehearsal, and several random queries, each of
-//! which is one case. Everything follows from the round's seed. A failing round says its seed and is made smaller first;
+//! A *round* is one lake: random rows in a few files, a random script for a rehearsal, and several random queries; each
+//! view of them is one case. Everything follows from the round's seed. A failing round says its seed and is made smaller first;
 //! `LAKEWARD_FUZZ_SEED=<seed> LAKEWARD_FUZZ_CASES=1` plays it again.
 
 mod cells;
@@ -48,7 +48,7 @@ fn stream_batch_and_duckdb_agree_on_any_query() {
         while done.load(Ordering::Relaxed) < wanted && failure.lock().unwrap().is_none() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             let round = Round::random(seed);
-            let cases = round.queries.len() as u64;
+            let cases = round.queries.iter().map(|query| query.files().len() as u64).sum();
             let result = runtime.block_on(round.run(&mut duck));
             if let Err(message) = result {
                 let smaller = runtime.block_on(shrink::smallest(round, message, &mut duck));

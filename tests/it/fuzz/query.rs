@@ -8,23 +8,61 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 /// The kinds of windows that take part.
-pub const KINDS: &[Kind] = &[Kind::Tumble, Kind::Hop, Kind::Cumulate, Kind::Session];
+pub const KINDS: &[Kind] = &[Kind::Tumble, Kind::Hop, Kind::Cumulate, Kind::Zone, Kind::Session];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Tumble,
     Hop,
     Cumulate,
+    /// Days of a time zone.
+    Zone,
     Session,
 }
+
+/// Zones whose midnights all exist and none of which comes twice: engines differ there.
+pub const ZONES: &[&str] = &["America/New_York", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "UTC"];
 
 /// A window call; seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Window {
-    Tumble { size: i64, offset: i64 },
-    Hop { slide: i64, size: i64 },
-    Cumulate { step: i64, size: i64 },
-    Session { gap: i64 },
+    Tumble {
+        size: i64,
+        offset: i64,
+    },
+    Hop {
+        slide: i64,
+        size: i64,
+    },
+    Cumulate {
+        step: i64,
+        size: i64,
+    },
+    /// `cells` of so many days each: a hop, or growing ones. One cell is a tumbling window.
+    Zone {
+        zone: &'static str,
+        days: i64,
+        cells: i64,
+        grows: bool,
+    },
+    Session {
+        gap: i64,
+    },
+}
+
+/// What a query reads.
+#[derive(Clone, Debug)]
+pub enum Reads {
+    /// Windows over the stream.
+    Stream,
+    /// These, joined with a static file.
+    File { left: bool },
+    /// Windows over the rows another view closes, by the start or the end of its windows.
+    View { parent: Box<Query>, by_end: bool },
+    /// Windows over the stream, joined with themselves; further conditions.
+    Itself { left: bool, on: &'static str },
+    /// Windows over two views, joined; by the views' names where the windows are theirs.
+    Views { one: Box<Query>, other: Box<Query>, left: bool, named: bool },
 }
 
 /// What a column of the answer holds, which says how it is compared.
@@ -51,6 +89,7 @@ pub struct Term {
 #[derive(Clone, Debug)]
 pub struct Query {
     pub name: String,
+    pub reads: Reads,
     pub window: Window,
     pub keys: Vec<&'static str>,
     pub aggregates: Vec<Term>,
@@ -104,13 +143,40 @@ const HAVINGS: &[&str] = &[
     "sum(n) FILTER (WHERE flag) > 0",
 ];
 
+/// Of joined windows: both sides have the columns of the stream.
+const SIDE_KEYS: &[&str] = &["a.k", "a.g", "a.flag", "a.n % 3"];
+const SIDE_FILTERS: &[&str] =
+    &["a.flag", "a.amount >= 100.00", "a.n > 0 OR a.note IS NULL", "b.id IS NULL OR a.n <> b.n"];
+const SIDE_CONDITIONS: &[&str] =
+    &["", " AND a.id < b.id", " AND a.n > b.n", " AND b.flag", " AND a.g = b.g AND NOT a.flag"];
+
 fn pick(random: &mut ChaCha8Rng, from: &[&'static str]) -> &'static str {
     from.choose(random).copied().unwrap_or("n")
 }
 
 impl Query {
     pub fn random(random: &mut ChaCha8Rng, name: String) -> Self {
-        let window = Window::random(random);
+        match random.random_range(0..16) {
+            0 | 1 => Self::over_view(random, name),
+            2 | 3 => Self::with_itself(random, name),
+            4 => Self::of_views(random, name),
+            5 | 6 => {
+                let left = random.random_bool(0.5);
+                let mut query = Self::over_stream(random, name, &KINDS[..4]);
+                query.reads = Reads::File { left };
+                if random.random_bool(0.6) {
+                    query.keys.push("label");
+                }
+                let (sum, count) = ("sum(w)".to_owned(), "count(label)".to_owned());
+                query.aggregates.extend([alike(sum, Holds::Plain), alike(count, Holds::Plain)]);
+                query
+            }
+            _ => Self::over_stream(random, name, KINDS),
+        }
+    }
+
+    fn over_stream(random: &mut ChaCha8Rng, name: String, kinds: &[Kind]) -> Self {
+        let window = Window::random(random, kinds);
         let is_session = matches!(window, Window::Session { .. });
         let from = if is_session { SESSION_KEYS } else { KEYS };
         let mut keys: Vec<&str> = (0..random.random_range(0..=3)).map(|_| pick(random, from)).collect();
@@ -120,14 +186,107 @@ impl Query {
         // A session is made of all rows of its key, whatever WHERE keeps of them: engines differ there.
         let filter = (!is_session && random.random_bool(0.4)).then(|| condition(random));
         let having = random.random_bool(0.3).then(|| pick(random, HAVINGS).to_owned());
-        let lateness_s = LATENESS_S.choose(random).copied().unwrap_or(0);
-        Self { name, window, keys, aggregates, filter, having, lateness_s }
+        let lateness_s = lateness(random);
+        Self { name, reads: Reads::Stream, window, keys, aggregates, filter, having, lateness_s }
+    }
+
+    /// A view that others read: `k0` is a key, `a0` a count, `a1` money, `a2` a whole number or NULL.
+    fn parent(random: &mut ChaCha8Rng, name: String, window: Window) -> Self {
+        let keys = vec![pick(random, &["k", "k", "upper(k)"])];
+        let texts = [("count(*)", Holds::Plain), ("sum(amount)", Holds::Decimal), ("max(n)", Holds::Plain)];
+        let aggregates = texts.into_iter().map(|(text, holds)| alike(text.to_owned(), holds)).collect();
+        let filter = random.random_bool(0.4).then(|| condition(random));
+        let lateness_s = lateness(random);
+        Self { name, reads: Reads::Stream, window, keys, aggregates, filter, having: None, lateness_s }
+    }
+
+    fn over_view(random: &mut ChaCha8Rng, name: String) -> Self {
+        let above = Window::random(random, &KINDS[..4]);
+        let parent = Box::new(Self::parent(random, format!("{name}p"), above));
+        let texts = [
+            ("count(*)", Holds::Plain),
+            ("sum(a0)", Holds::Plain),
+            ("sum(a1)", Holds::Decimal),
+            ("max(a1)", Holds::Decimal),
+            ("min(a2)", Holds::Plain),
+            ("count(DISTINCT a0)", Holds::Plain),
+            ("max(k0) FILTER (WHERE a0 > 1)", Holds::Plain),
+        ];
+        let keys = if random.random_bool(0.5) { vec!["k0"] } else { Vec::new() };
+        let having = random.random_bool(0.2).then(|| "sum(a0) > 2".to_owned());
+        let filter = random.random_bool(0.2).then(|| "a1 > 100.00".to_owned());
+        let (window, aggregates) = (Window::random(random, &KINDS[..4]), some(random, &texts));
+        let reads = Reads::View { parent, by_end: random.random_bool(0.4) };
+        Self { name, reads, window, keys, aggregates, filter, having, lateness_s: lateness(random) }
+    }
+
+    fn with_itself(random: &mut ChaCha8Rng, name: String) -> Self {
+        let texts = [
+            ("count(*)", Holds::Plain),
+            ("count(b.id)", Holds::Plain),
+            ("count(DISTINCT b.id)", Holds::Plain),
+            ("sum(b.amount)", Holds::Decimal),
+            ("sum(a.n + b.n)", Holds::Plain),
+            ("max(a.n)", Holds::Plain),
+            ("min(b.note)", Holds::Plain),
+            ("bool_or(b.flag)", Holds::Plain),
+        ];
+        let mut keys: Vec<&str> = (0..random.random_range(0..=2)).map(|_| pick(random, SIDE_KEYS)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let reads = Reads::Itself { left: random.random_bool(0.5), on: pick(random, SIDE_CONDITIONS) };
+        let filter = random.random_bool(0.4).then(|| pick(random, SIDE_FILTERS).to_owned());
+        let having = random.random_bool(0.2).then(|| "count(*) > 1".to_owned());
+        let (window, aggregates) = (Window::random(random, &KINDS[..4]), some(random, &texts));
+        Self { name, reads, window, keys, aggregates, filter, having, lateness_s: lateness(random) }
+    }
+
+    fn of_views(random: &mut ChaCha8Rng, name: String) -> Self {
+        let named = random.random_bool(0.5);
+        let above = Window::random(random, if named { &KINDS[..1] } else { &KINDS[..4] });
+        let window = if named { above } else { Window::random(random, &KINDS[..4]) };
+        let one = Box::new(Self::parent(random, format!("{name}p"), above));
+        let other = Box::new(Self::parent(random, format!("{name}r"), above));
+        let texts = [
+            ("count(*)", Holds::Plain),
+            ("sum(a.a0)", Holds::Plain),
+            ("sum(b.a0)", Holds::Plain),
+            ("max(b.a1)", Holds::Decimal),
+            ("min(b.a2)", Holds::Plain),
+        ];
+        let keys = if random.random_bool(0.6) { vec!["a.k0"] } else { Vec::new() };
+        let filter = random.random_bool(0.3).then(|| "a.a0 > 1".to_owned());
+        let aggregates = some(random, &texts);
+        let reads = Reads::Views { one, other, left: random.random_bool(0.5), named };
+        Self { name, reads, window, keys, aggregates, filter, having: None, lateness_s: lateness(random) }
     }
 }
 
+impl Query {
+    /// How late a row of the stream may come and still count, for the query and all it reads.
+    pub fn patience_s(&self) -> i64 {
+        match &self.reads {
+            Reads::View { parent, .. } => parent.patience_s(),
+            Reads::Views { one, other, .. } => one.patience_s().min(other.patience_s()),
+            Reads::Stream | Reads::File { .. } | Reads::Itself { .. } => self.lateness_s,
+        }
+    }
+}
+
+fn lateness(random: &mut ChaCha8Rng) -> i64 {
+    LATENESS_S.choose(random).copied().unwrap_or(0)
+}
+
+/// Some terms that both engines write alike.
+fn some(random: &mut ChaCha8Rng, from: &[(&str, Holds)]) -> Vec<Term> {
+    let one = |random: &mut ChaCha8Rng| from[random.random_range(0..from.len())];
+    let picked = (0..random.random_range(1..=4)).map(|_| one(random));
+    picked.map(|(text, holds)| alike(text.to_owned(), holds)).collect()
+}
+
 impl Window {
-    fn random(random: &mut ChaCha8Rng) -> Self {
-        let kind = KINDS.choose(random).copied().unwrap_or(Kind::Tumble);
+    fn random(random: &mut ChaCha8Rng, kinds: &[Kind]) -> Self {
+        let kind = kinds.choose(random).copied().unwrap_or(Kind::Tumble);
         Self::of(kind, random)
     }
 
@@ -147,6 +306,10 @@ impl Window {
             Kind::Cumulate => {
                 let steps = random.random_range(1..=6);
                 Self::Cumulate { step: size, size: size * steps }
+            }
+            Kind::Zone => {
+                let (days, cells) = (random.random_range(1..=3), [1, 1, 2, 3][random.random_range(0..4)]);
+                Self::Zone { zone: pick(random, ZONES), days, cells, grows: random.random_bool(0.5) }
             }
             Kind::Session => Self::Session { gap: size.min(600) },
         }

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use super::cells;
 use super::duck::Duck;
 use super::query::Query;
-use crate::events::{CONTRACT, Event, SECOND_US, events};
+use crate::events::{CONTRACT, Event, SECOND_US, START_US, events_from};
 use crate::support::TOKEN_KEY;
 
 /// Queries of one lake: a start costs more than a query.
@@ -25,11 +25,17 @@ const DISORDER_S: &[i64] = &[0, 1, 20, 90];
 /// The audit reads everything again: every so many rounds it proves the books too.
 const AUDIT_EVERY: u64 = 8;
 
+/// When rows begin: in May, or some days before clocks change in America, in Europe, and in America again.
+const STARTS_US: &[i64] =
+    &[START_US, START_US, 1_772_840_400 * SECOND_US, 1_792_798_800 * SECOND_US, 1_793_230_800 * SECOND_US];
+
 /// Everything a round does, so that parts of it can be left out.
 #[derive(Clone, Debug)]
 pub struct Round {
     pub seed: u64,
     pub queries: Vec<Query>,
+    /// Lines of the static file: a key, a label, a weight.
+    kinds: Vec<(&'static str, &'static str, i64)>,
     /// Lines of each file.
     pub shards: Vec<Vec<Event>>,
     pub steps: Vec<Step>,
@@ -45,14 +51,16 @@ impl Round {
         let queries: Vec<Query> = (0..QUERIES).map(|n| Query::random(random, format!("q{n}"))).collect();
         let count = [0, 1, 5, 40, 120, 300][random.random_range(0..6)];
         let span_s = [20, 300, 4_000, 50_000, 400_000][random.random_range(0..5)];
-        let events = events(random, count, span_s * SECOND_US);
+        let start_us = STARTS_US[random.random_range(0..STARTS_US.len())];
+        let events = events_from(random, start_us, count, span_s * SECOND_US);
         let out_of_orderness_s = DISORDER_S[random.random_range(0..DISORDER_S.len())];
         let has_late_rows = random.random_bool(0.3);
-        let lateness_s = queries.iter().map(|query| query.lateness_s).min().unwrap_or(0);
+        let lateness_s = queries.iter().map(Query::patience_s).min().unwrap_or(0);
         let disorder_s = if has_late_rows { span_s / 4 } else { out_of_orderness_s + lateness_s };
         let shards = deal(random, &events, disorder_s * SECOND_US);
         let steps = steps(random, &shards);
-        Self { seed, queries, shards, steps, out_of_orderness_s, has_late_rows }
+        let kinds = kinds(random);
+        Self { seed, queries, kinds, shards, steps, out_of_orderness_s, has_late_rows }
     }
 
     /// Runs the round.
@@ -69,11 +77,14 @@ impl Round {
         let mut statements = self.tables(folder.path(), &view).await?;
         let setup = statements.len();
         for query in &self.queries {
-            statements.extend([query.duck(self.has_late_rows), query.duck(false)]);
+            statements.extend([query.duck(self.has_late_rows), query.duck_batch(self.has_late_rows)]);
         }
         let mut answers = duck.run(&statements).into_iter().skip(setup);
         for query in &self.queries {
-            let describe = |what: &str, difference: String| format!("{what}: {difference}\n{}", query.ours());
+            let describe = |what: &str, difference: String| {
+                let texts: String = query.files().into_iter().map(|(_, text)| text).collect();
+                format!("{what}: {difference}\n{texts}")
+            };
             let (Some(streamed), Some(whole)) = (answers.next(), answers.next()) else {
                 return Err("DuckDB gave too few answers".into());
             };
@@ -119,9 +130,12 @@ impl Round {
             fs::copy(from, folder.join(format!("contracts/{table}.sql"))).unwrap();
         }
         fs::write(folder.join("contracts/events.sql"), CONTRACT).unwrap();
-        for query in &self.queries {
-            fs::write(folder.join(format!("queries/{}.sql", query.name)), query.ours()).unwrap();
+        for (name, text) in self.queries.iter().flat_map(Query::files) {
+            fs::write(folder.join(format!("queries/{name}.sql")), text).unwrap();
         }
+        fs::create_dir(folder.join("queries/lookups")).unwrap();
+        let kinds: String = self.kinds.iter().map(|(key, label, weight)| format!("{key},{label},{weight}\n")).collect();
+        fs::write(folder.join("queries/lookups/kinds.csv"), format!("kk,label,w\n{kinds}")).unwrap();
         let mut files = Vec::new();
         for (number, events) in self.shards.iter().enumerate() {
             let path = folder.join(format!("input_{number}.ndjson"));
@@ -175,8 +189,23 @@ impl Round {
         Ok(vec![
             format!("CREATE OR REPLACE TABLE ev AS {rows}"),
             format!("CREATE OR REPLACE TABLE closed AS SELECT * FROM {closed}"),
+            format!(
+                "CREATE OR REPLACE TABLE kinds AS SELECT * FROM read_csv('{}/queries/lookups/kinds.csv', header=true, \
+                 auto_detect=false, delim=',', columns={{'kk':'VARCHAR','label':'VARCHAR','w':'BIGINT'}})",
+                folder.display()
+            ),
         ])
     }
+}
+
+/// A file in which a key may be missing or stand twice.
+fn kinds(random: &mut ChaCha8Rng) -> Vec<(&'static str, &'static str, i64)> {
+    let keys = ["alpha", "beta", "gamma", "délta", "none"];
+    let mut line = || {
+        let key = keys[random.random_range(0..keys.len())];
+        (key, ["first", "second"][random.random_range(0..2)], random.random_range(-5..50))
+    };
+    (0..5).map(|_| line()).collect()
 }
 
 /// What each query had closed in the slot before each epoch: lines of query, epoch, microseconds.

@@ -2,10 +2,21 @@
 //!
 //! DuckDB knows no window call here: windows are plain arithmetic on whole microseconds, written from their definition.
 
-use super::query::{Query, Window};
+use super::query::{Query, Reads, Window};
 use crate::events::SECOND_US;
 
 impl Query {
+    /// The query's files, those it reads before it: name and text.
+    pub fn files(&self) -> Vec<(&str, String)> {
+        let mut files = match &self.reads {
+            Reads::View { parent, .. } => parent.files(),
+            Reads::Views { one, other, .. } => [one.files(), other.files()].concat(),
+            Reads::Stream | Reads::File { .. } | Reads::Itself { .. } => Vec::new(),
+        };
+        files.push((&self.name, self.ours()));
+        files
+    }
+
     /// The query file.
     pub fn ours(&self) -> String {
         let keys: String = self.keys.iter().enumerate().map(|(n, key)| format!(", {key} AS k{n}")).collect();
@@ -14,52 +25,130 @@ impl Query {
         let groups: String = self.keys.iter().map(|key| format!(", {key}")).collect();
         let filter = self.filter.as_ref().map_or(String::new(), |filter| format!("\n  WHERE {filter}"));
         let having = self.having.as_ref().map_or(String::new(), |having| format!("\n  HAVING {having}"));
+        let a = self.first();
         format!(
             "-- Random.\nCREATE MATERIALIZED VIEW {}\nWITH (partition_by = 'day', allowed_lateness = '{} seconds')\n\
-             AS SELECT window_start, window_end, CAST(window_start AS DATE) AS day{keys}{aggregates}\n  FROM {}{filter}\n  \
-             GROUP BY window_start, window_end{groups}{having}\n",
+             AS SELECT {a}window_start, {a}window_end, CAST({a}window_start AS DATE) AS day{keys}{aggregates}\n  FROM {}{filter}\n  \
+             GROUP BY {a}window_start, {a}window_end{groups}{having}\n",
             self.name,
             self.lateness_s,
-            self.call()
+            self.from()
         )
     }
 
-    fn call(&self) -> String {
-        let seconds = |count: i64| format!("INTERVAL '{count} seconds'");
-        match self.window {
-            Window::Tumble { size, offset: 0 } => format!("TUMBLE(events, at, {})", seconds(size)),
-            Window::Tumble { size, offset } => format!("TUMBLE(events, at, {}, {})", seconds(size), seconds(offset)),
-            Window::Hop { slide, size } => format!("HOP(events, at, {}, {})", seconds(slide), seconds(size)),
-            Window::Cumulate { step, size } => format!("CUMULATE(events, at, {}, {})", seconds(step), seconds(size)),
-            Window::Session { gap } => {
-                let keys: String = self.keys.iter().map(|key| format!(", {key}")).collect();
-                format!("SESSION(events, at, {}{keys})", seconds(gap))
+    /// What qualifies the bounds of windows.
+    fn first(&self) -> &'static str {
+        match self.reads {
+            Reads::Itself { .. } | Reads::Views { .. } => "a.",
+            Reads::Stream | Reads::File { .. } | Reads::View { .. } => "",
+        }
+    }
+
+    fn from(&self) -> String {
+        let same = "a.window_start = b.window_start AND a.window_end = b.window_end";
+        match &self.reads {
+            Reads::Stream => self.call("events", "at"),
+            Reads::File { left } => {
+                let windows = self.call("events", "at");
+                format!("{windows} e {}JOIN 'lookups/kinds.csv' s ON s.kk = e.k", outer(*left))
+            }
+            Reads::View { parent, by_end } => {
+                self.call(&parent.name, if *by_end { "window_end" } else { "window_start" })
+            }
+            Reads::Itself { left, on } => {
+                let windows = self.call("events", "at");
+                format!("{windows} a {}JOIN {windows} b ON {same} AND a.k = b.k{on}", outer(*left))
+            }
+            Reads::Views { one, other, left, named } => {
+                let side = |view: &Query| match named {
+                    true => view.name.clone(),
+                    false => self.call(&view.name, "window_start"),
+                };
+                format!("{} a {}JOIN {} b ON {same} AND a.k0 = b.k0", side(one), outer(*left), side(other))
             }
         }
     }
 
-    /// The same over DuckDB's table `ev`; with `late`, less the pairs of row and window that were refused: those whose
-    /// window had been closed in the slot before the row's epoch, by the table `closed` (query, epoch, closed_us).
-    pub fn duck(&self, late: bool) -> String {
-        let keys: String = self.keys.iter().map(|key| format!(", {key}")).collect();
-        let aggregates: String = self.aggregates.iter().map(|a| format!(", {}", a.duck)).collect();
-        let mut conditions: Vec<String> = self.filter.iter().map(|filter| format!("({filter})")).collect();
-        if late {
-            conditions.push("(closed_us IS NULL OR we > closed_us)".into());
-        }
-        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let having = self.having.as_ref().map_or(String::new(), |having| format!(" HAVING {having}"));
-        let rows = match late {
-            true => format!(
-                "(SELECT ev.*, closed_us FROM ev LEFT JOIN closed ON closed.epoch = ev.epoch AND closed.query = '{}')",
-                self.name
+    fn call(&self, table: &str, time: &str) -> String {
+        let seconds = |count: i64| format!("INTERVAL '{count} seconds'");
+        match self.window {
+            Window::Tumble { size, offset: 0 } => format!("TUMBLE({table}, {time}, {})", seconds(size)),
+            Window::Tumble { size, offset } => {
+                format!("TUMBLE({table}, {time}, {}, {})", seconds(size), seconds(offset))
+            }
+            Window::Hop { slide, size } => format!("HOP({table}, {time}, {}, {})", seconds(slide), seconds(size)),
+            Window::Cumulate { step, size } => {
+                format!("CUMULATE({table}, {time}, {}, {})", seconds(step), seconds(size))
+            }
+            Window::Zone { zone, days, cells: 1, .. } => {
+                format!("TUMBLE({table}, {time}, INTERVAL '{days} days', '{zone}')")
+            }
+            Window::Zone { zone, days, cells, grows } => format!(
+                "{}({table}, {time}, INTERVAL '{days} days', INTERVAL '{} days', '{zone}')",
+                if grows { "CUMULATE" } else { "HOP" },
+                days * cells
             ),
-            false => "ev".to_owned(),
+            Window::Session { gap } => {
+                let keys: String = self.keys.iter().map(|key| format!(", {key}")).collect();
+                format!("SESSION({table}, {time}, {}{keys})", seconds(gap))
+            }
+        }
+    }
+
+    /// What the stream answers, over DuckDB's table `ev`; where rows may be `late`, less the pairs of row and window that
+    /// were refused.
+    pub fn duck(&self, late: bool) -> String {
+        self.duck_over(late, late)
+    }
+
+    /// What a batch run answers: every row counts, but views over windows are read as they stand.
+    pub fn duck_batch(&self, late: bool) -> String {
+        self.duck_over(false, late)
+    }
+
+    /// `own`: rows may be late for the query itself, `above`: for what it reads. A pair of row and window is refused whose
+    /// window had been closed in the slot before the row's epoch, by the table `closed` (query, epoch, closed_us).
+    fn duck_over(&self, own: bool, above: bool) -> String {
+        let (a, window) = (self.first(), ["ws", "we"]);
+        let keys: String = self.keys.iter().enumerate().map(|(n, key)| format!(", {key} AS k{n}")).collect();
+        let aggregates: String =
+            self.aggregates.iter().enumerate().map(|(n, a)| format!(", {} AS a{n}", a.duck)).collect();
+        let groups: String = self.keys.iter().map(|key| format!(", {key}")).collect();
+        let filter = self.filter.as_ref().map_or(String::new(), |filter| format!(" WHERE ({filter})"));
+        let having = self.having.as_ref().map_or(String::new(), |having| format!(" HAVING {having}"));
+        let bounds = window.map(|bound| format!("{a}{bound}")).join(", ");
+        let same = "a.ws = b.ws AND a.we = b.we";
+        let rows_of = |view: &Query, time: &str| {
+            format!("(SELECT {time} AS at_us, * EXCLUDE (ws, we) FROM ({}))", view.duck_over(above, above))
         };
-        format!(
-            "SELECT ws, we{keys}{aggregates} FROM ({}){filter} GROUP BY ws, we{keys}{having}",
-            self.windows(&rows, late)
-        )
+        let from = match &self.reads {
+            Reads::Stream => self.counted(own),
+            Reads::File { left } => format!("{} e {}JOIN kinds s ON s.kk = e.k", self.counted(own), outer(*left)),
+            Reads::View { parent, by_end } => {
+                format!("({})", self.windows(&rows_of(parent, if *by_end { "we" } else { "ws" }), false))
+            }
+            Reads::Itself { left, on } => {
+                let rows = self.counted(own);
+                format!("{rows} a {}JOIN {rows} b ON {same} AND a.k = b.k{on}", outer(*left))
+            }
+            Reads::Views { one, other, left, .. } => {
+                let side = |view: &Query| format!("({})", self.windows(&rows_of(view, "ws"), false));
+                format!("{} a {}JOIN {} b ON {same} AND a.k0 = b.k0", side(one), outer(*left), side(other))
+            }
+        };
+        format!("SELECT {bounds}{keys}{aggregates} FROM {from}{filter} GROUP BY {bounds}{groups}{having}")
+    }
+
+    /// Rows of the stream and their windows, less those refused.
+    fn counted(&self, late: bool) -> String {
+        if !late {
+            return format!("({})", self.windows("ev", false));
+        }
+        let rows = format!(
+            "(SELECT ev.*, closed_us FROM ev LEFT JOIN closed ON closed.epoch = ev.epoch AND closed.query = '{}')",
+            self.name
+        );
+        format!("(SELECT * FROM ({}) WHERE closed_us IS NULL OR we > closed_us)", self.windows(&rows, true))
     }
 
     fn windows(&self, rows: &str, late: bool) -> String {
@@ -88,6 +177,33 @@ impl Query {
                 );
                 format!("SELECT * FROM ({all}) WHERE we > at_us")
             }
+            Window::Zone { zone, days, cells, grows } => {
+                // Marks are the local midnights of every so many days since 1970; `c` numbers the cell of a row.
+                let mark = |number: &str| {
+                    format!(
+                        "epoch_us(timezone('{zone}', CAST(DATE '1970-01-01' + CAST(({number}) * {days} AS INTEGER) AS TIMESTAMP)))"
+                    )
+                };
+                let local = format!("CAST(timezone('{zone}', timezone('UTC', make_timestamp(at_us))) AS DATE)");
+                let day = format!("date_diff('day', DATE '1970-01-01', {local})");
+                let celled = format!("SELECT *, CAST(floor({day} / {days}) AS BIGINT) AS c FROM {rows}");
+                let all = match grows {
+                    true => {
+                        let first = format!("CAST(floor(c / {cells}) AS BIGINT) * {cells}");
+                        format!(
+                            "SELECT * EXCLUDE (c, j), {} AS ws, {} AS we FROM (SELECT *, unnest(range(1, {cells} + 1)) AS j FROM ({celled}))",
+                            mark(&first),
+                            mark(&format!("{first} + j"))
+                        )
+                    }
+                    false => format!(
+                        "SELECT * EXCLUDE (c, j), {} AS ws, {} AS we FROM (SELECT *, unnest(range(0, {cells})) AS j FROM ({celled}))",
+                        mark("c - j"),
+                        mark(&format!("c - j + {cells}"))
+                    ),
+                };
+                format!("SELECT * FROM ({all}) WHERE we > at_us")
+            }
             Window::Session { gap } => {
                 let gap = gap * SECOND_US;
                 let by = if self.keys.is_empty() { "1".to_owned() } else { self.keys.join(", ") };
@@ -110,6 +226,10 @@ impl Query {
     }
 }
 
+fn outer(left: bool) -> &'static str {
+    if left { "LEFT " } else { "" }
+}
+
 /// The translations themselves, for every kind of window, against loops that only add and compare.
 #[cfg(test)]
 mod tests {
@@ -121,7 +241,7 @@ mod tests {
     use super::*;
     use crate::events::START_US;
     use crate::fuzz::duck::Duck;
-    use crate::fuzz::query::Kind;
+    use crate::fuzz::query::KINDS;
 
     /// The windows `[start, end)` a row falls into, of all windows near it.
     fn walked(window: Window, at: i64) -> Vec<(i64, i64)> {
@@ -162,8 +282,35 @@ mod tests {
                 }
                 windows
             }
+            Window::Zone { zone, days, cells, grows } => walked_days(zone, days, cells, grows, at),
             Window::Session { .. } => panic!("a session is no function of one row"),
         }
+    }
+
+    /// Local midnights of every so many days since 1970, looked for from some years before the rows on.
+    fn walked_days(zone: &str, days: i64, cells: i64, grows: bool, at: i64) -> Vec<(i64, i64)> {
+        use chrono::TimeZone;
+        let zone: chrono_tz::Tz = zone.parse().unwrap();
+        let first = 20_000 / days;
+        let mut date = chrono::NaiveDate::from_ymd_opt(1970, 1, 1).unwrap() + chrono::TimeDelta::days(first * days);
+        let mut marks: Vec<(usize, i64)> = Vec::new();
+        while marks.last().is_none_or(|(_, last)| *last < at + 30 * 86_400 * SECOND_US) {
+            let midnight = zone.from_local_datetime(&date.and_hms_opt(0, 0, 0).unwrap()).unwrap();
+            marks.push((usize::try_from(first).unwrap() + marks.len(), midnight.timestamp_micros()));
+            date += chrono::TimeDelta::days(days);
+        }
+        let cells = usize::try_from(cells).unwrap();
+        let mut windows = Vec::new();
+        for (number, start) in &marks {
+            let ends = match grows {
+                true if number % cells != 0 => 0..0,
+                true => number + 1..number + cells + 1,
+                false => number + cells..number + cells + 1,
+            };
+            let ends = marks.iter().filter(|(number, _)| ends.contains(number));
+            windows.extend(ends.map(|(_, end)| (*start, *end)).filter(|(start, end)| *start <= at && at < *end));
+        }
+        windows
     }
 
     /// Sessions of all rows of one key, in order of time.
@@ -186,11 +333,13 @@ mod tests {
     fn translations_are_what_the_windows_mean() {
         let mut duck = Duck::start();
         let mut random = ChaCha8Rng::seed_from_u64(9);
-        for kind in [Kind::Tumble, Kind::Hop, Kind::Cumulate, Kind::Session].repeat(25) {
+        for kind in KINDS.repeat(20) {
             let window = Window::of(kind, &mut random);
             let span = [30, 4_000, 400_000][random.random_range(0..3)];
+            // The last ones cross the end of summer time.
+            let start_us = [START_US, START_US, START_US + 180 * 86_400 * SECOND_US][random.random_range(0..3)];
             let times: BTreeSet<i64> = (0..30)
-                .map(|_| START_US + random.random_range(0..span) * SECOND_US - random.random_range(0..2))
+                .map(|_| start_us + random.random_range(0..span) * SECOND_US - random.random_range(0..2))
                 .collect();
             let times: Vec<i64> = times.into_iter().collect();
             let mut expected: Vec<(i64, i64, i64)> = match window {
@@ -200,6 +349,7 @@ mod tests {
             expected.sort_unstable();
             let query = Query {
                 name: "q".into(),
+                reads: Reads::Stream,
                 window,
                 keys: Vec::new(),
                 aggregates: Vec::new(),
