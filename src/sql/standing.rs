@@ -28,6 +28,7 @@ use super::recover;
 use super::refuse::{check, check_plan, plain_select};
 use super::relation::{Shape, Source, times_of};
 use super::session::standing_session;
+use super::sessions::Sessions;
 use super::spec::WindowShape;
 use super::split::split;
 use super::stateless::StatelessQuery;
@@ -264,7 +265,11 @@ async fn physical(
                 Some(Ok(windows)) => split_buffered(context, plan, windows).await?,
                 Some(Err(_)) => return plan_err!("the windows of a join cannot be written as a query"),
             };
-            StandingQuery::Windowed(WindowedQuery { split, definition, window, output, task })
+            let sessions = match window.shape() {
+                WindowShape::Session { .. } => Sessions::of(&split)?,
+                _ => None,
+            };
+            StandingQuery::Windowed(WindowedQuery { split, sessions, definition, window, output, task })
         }
         Shape::Stateless { .. } => StandingQuery::Stateless(StatelessQuery { definition, plan, output, task }),
     })

@@ -16,6 +16,7 @@ use super::feed::run;
 use super::joined::{LookupRows, bind};
 use super::lookup::Lookup;
 use super::output::Output;
+use super::sessions::{SessionColumns, Sessions, meet};
 use super::spec::WindowSpec;
 use super::split::Split;
 use super::windows::TimeRange;
@@ -29,6 +30,8 @@ pub struct WindowedQuery {
     pub(super) definition: Definition,
     pub(super) window: WindowSpec,
     pub(super) split: Split,
+    /// How rows become partial rows of sessions.
+    pub(super) sessions: Option<Sessions>,
     pub(super) output: Output,
     pub(super) task: Arc<TaskContext>,
 }
@@ -115,7 +118,9 @@ impl WindowedQuery {
     /// Rows that are not the lookup's.
     pub fn joined_with(&self, rows: &LookupRows) -> Result<Self> {
         let mut query = self.clone();
-        query.split.partial = bind(&self.split.partial, rows).context(|| format!("joining `{}`", self.name()))?;
+        let doing = || format!("joining `{}`", self.name());
+        query.split.partial = bind(&self.split.partial, rows).context(doing)?;
+        query.sessions = self.sessions.as_ref().map(|s| s.joined_with(rows)).transpose().context(doing)?;
         Ok(query)
     }
 
@@ -140,7 +145,21 @@ impl WindowedQuery {
     /// # Errors
     /// A batch of another schema, or a failing expression (a division by zero, a cast).
     pub async fn partial(&self, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
-        run(&self.split.partial, rows, &self.task).await.context(|| format!("folding rows into `{}`", self.name()))
+        let partials = match &self.sessions {
+            Some(sessions) => sessions.partial(rows, &self.task).await,
+            None => run(&self.split.partial, rows, &self.task).await,
+        };
+        partials.context(|| format!("folding rows into `{}`", self.name()))
+    }
+
+    /// The same partial rows, each with the bounds of the session it belongs to; sessions that have met share theirs.
+    ///
+    /// # Errors
+    /// A batch that is no partial batch of this query.
+    pub fn meet(&self, partials: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let Split { window_start: start, window_end: end, keys, .. } = &self.split;
+        let at = SessionColumns { start: *start, end: *end, keys: keys.clone() };
+        meet(partials, &at).context(|| format!("merging sessions of `{}`", self.name()))
     }
 
     /// The same state in one row a group.

@@ -71,9 +71,9 @@ proptest! {
                     open.fold(query.partial(&[batch]).await.unwrap()).await.unwrap();
                 }
                 let until: Micros = NOON + minutes * 60 * MICROS_PER_SECOND;
-                let mut answer = query.finish(open.close(None, until).await.unwrap()).await.unwrap();
+                let mut answer = open.close(None, until).await.unwrap().answer().await.unwrap().1;
                 assert!(open.open_since().unwrap().is_none_or(|since| since + 300 * MICROS_PER_SECOND > until));
-                answer.extend(query.finish(open.close(Some(until), Micros::MAX).await.unwrap()).await.unwrap());
+                answer.extend(open.close(Some(until), Micros::MAX).await.unwrap().answer().await.unwrap().1);
                 let expected = shown(&one_shot(&plan(&text).await.unwrap(), &rows).await);
                 assert_eq!(shown(&answer), expected, "{text}");
             }
