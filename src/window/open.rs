@@ -49,7 +49,7 @@ impl Closed {
     ///
     /// # Errors
     /// [`Error::Broken`](crate::error::Error::Broken) for partial rows without window times.
-    pub fn next(&mut self) -> Result<Option<(u64, Vec<RecordBatch>)>> {
+    pub fn next_piece(&mut self) -> Result<Option<(u64, Vec<RecordBatch>)>> {
         match &mut self.parts {
             Parts::Whole(partials) if partials.is_empty() => Ok(None),
             Parts::Whole(partials) => {
@@ -57,7 +57,7 @@ impl Closed {
                 Ok(Some((stamp::count(&self.query, &partials)?, partials)))
             }
             Parts::Slices(combined) => match Slices::of(&self.query) {
-                Some(slices) => slices.next(combined),
+                Some(slices) => slices.next_piece(combined),
                 None => Ok(None),
             },
         }
@@ -66,10 +66,10 @@ impl Closed {
     /// The answer of all windows, and how many they are.
     ///
     /// # Errors
-    /// As [`Closed::next`] and [`WindowedQuery::finish`].
+    /// As [`Closed::next_piece`] and [`WindowedQuery::finish`].
     pub async fn answer(mut self) -> Result<(u64, Vec<RecordBatch>)> {
         let (mut windows, mut rows) = (0, Vec::new());
-        while let Some((count, partials)) = self.next()? {
+        while let Some((count, partials)) = self.next_piece()? {
             windows += count;
             rows.extend(self.query.finish(partials).await?);
         }
@@ -127,7 +127,7 @@ impl OpenWindows {
     }
 
     /// Takes out all windows with `after < end <= until`, where all up to `after` have been closed before. Its cost is bounded
-    /// by what is open; [`Closed::next`] gives what comes out.
+    /// by what is open; [`Closed::next_piece`] gives what comes out.
     ///
     /// # Errors
     /// [`Error::Broken`] for state without window ends.

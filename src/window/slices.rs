@@ -71,7 +71,7 @@ impl<'a> Slices<'a> {
         }
     }
 
-    /// All windows with `after < end <= until` that hold a row; [`Slices::next`] gives their partial rows.
+    /// All windows with `after < end <= until` that hold a row; [`Slices::next_piece`] gives their partial rows.
     pub(super) async fn close(self, state: &[RecordBatch], after: Option<Micros>, until: Micros) -> Result<Combined> {
         let none = Combined { levels: Vec::new(), windows: VecDeque::new() };
         let numbers = self.numbers(state)?;
@@ -142,7 +142,7 @@ impl<'a> Slices<'a> {
 
     /// The partial rows of the next windows with their bounds, not merged to one a group, and how many windows these are;
     /// `None` once all have been given.
-    pub(super) fn next(self, closed: &mut Combined) -> Result<Option<(u64, Vec<RecordBatch>)>> {
+    pub(super) fn next_piece(self, closed: &mut Combined) -> Result<Option<(u64, Vec<RecordBatch>)>> {
         let Some(top) = closed.levels.len().checked_sub(1) else { return Ok(None) };
         let mut taken: Vec<(Vec<u64>, Vec<Bounds>)> = vec![(Vec::new(), Vec::new()); closed.levels.len()];
         let (mut windows, mut rows) = (0, 0);
