@@ -131,6 +131,8 @@ pub struct Commit {
     pub bytes_max: ByteSize,
     pub partitions_max: usize,
     pub groups_max: usize,
+    #[serde(deserialize_with = "duration")]
+    pub event_time_max: Duration,
     pub checkpoint_every: u64,
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Drive {
     refreshes: JoinSet<Result<Option<Loaded>>>,
     refresh_again: bool,
     joined_with: Arc<Loaded>,
+    /// The epoch whose tables the queries must be joined with before more is read.
+    lookups_due: Option<u64>,
     /// Shards of whose decided end the reader was told: once each.
     ends_told: BTreeSet<ShardId>,
     restater: Restater,
@@ -135,6 +137,7 @@ impl Drive {
             refreshes: JoinSet::new(),
             refresh_again: false,
             joined_with,
+            lookups_due: None,
             ends_told: BTreeSet::new(),
             restater,
             published: (drafted, BTreeMap::new()),
@@ -188,7 +191,7 @@ impl Drive {
                     joined(ended, "committing")?;
                     return self.committers_end().await;
                 }
-                Some(read) = self.refreshes.join_next() => self.on_refreshed(joined(read, "reading lookups")?),
+                Some(read) = self.refreshes.join_next() => self.on_refreshed(joined(read, "reading lookups")?)?,
                 Some(reply) = self.requests.recv() => self.answer(reply).await?,
                 shard = self.source.shards.recv(), if !self.opened_all => match shard {
                     Some(shard) => self.open_shard(shard)?,
@@ -209,11 +212,15 @@ impl Drive {
                     self.engine.fold().await?;
                     self.bound_watermark();
                 }
-                Some(decoded) = self.decoded.recv() => {
+                Some(decoded) = self.decoded.recv(), if self.lookups_due.is_none() => {
                     self.on_decoded(decoded).await?;
-                    if self.engine.is_full() {
+                    let has_come_far = self.engine.has_come_far(self.job.clock.now());
+                    if has_come_far || self.engine.is_full() {
                         self.commit(false).await?;
                         commit.reset();
+                    }
+                    if has_come_far && !self.lake.lookups.is_empty() && self.published.0 < self.drafted {
+                        self.lookups_due = Some(self.drafted);
                     }
                 }
             }
@@ -390,14 +397,18 @@ impl Drive {
         }
     }
 
-    fn on_refreshed(&mut self, read: Option<Loaded>) {
+    fn on_refreshed(&mut self, read: Option<Loaded>) -> Result<()> {
         if let Some(loaded) = read {
             self.joined_with = Arc::new(loaded);
-            self.engine.join_next(Arc::clone(&self.joined_with));
+            self.engine.join_next(Arc::clone(&self.joined_with))?;
         }
         if std::mem::take(&mut self.refresh_again) {
             self.refresh();
+        } else if self.lookups_due.is_some_and(|due| due <= self.published.0) {
+            // No epoch was published since this reading began.
+            self.lookups_due = None;
         }
+        Ok(())
     }
 
     async fn answer(&mut self, reply: oneshot::Sender<Snapshot>) -> Result<()> {

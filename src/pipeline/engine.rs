@@ -19,7 +19,7 @@ use super::restate::{Restatement, Step, Subject};
 use super::shard::{FirstRows, Shard};
 use super::summary::Snapshot;
 use crate::clock::{MICROS_PER_SECOND, Micros, show_time};
-use crate::config::Commit as CommitConfig;
+use crate::config::{Commit as CommitConfig, micros};
 use crate::contract::TableContract;
 use crate::epoch::{Counts, Kind, QueryProgress, Slot, TableAdds, Writer, books_batch};
 use crate::error::{Error, Result};
@@ -69,6 +69,8 @@ pub(super) struct Engine {
     restated: Vec<Restatement>,
     /// Open groups the last draft could not close: they do not fill the next epoch.
     groups_at_draft: usize,
+    /// Where the watermark stood at the last draft; where there was none, the time of the first rows.
+    comes_from: Option<Micros>,
     /// Counts of all epochs of this run.
     pub(super) totals: Counts,
     pub(super) windows_closed: u64,
@@ -122,6 +124,7 @@ impl Engine {
             gathered: Gathered::default(),
             restated: Vec::new(),
             groups_at_draft: 0,
+            comes_from: None,
             totals: Counts::default(),
             windows_closed: 0,
             event_time_max,
@@ -160,6 +163,9 @@ impl Engine {
         shard.interval.join(&batch.interval)?;
         shard.caught_up = false;
         shard.counts.read += batch.read;
+        if let Some((oldest, _)) = batch.event_times {
+            self.comes_from.get_or_insert(self.base.watermark.unwrap_or(oldest));
+        }
         let newest = batch.event_times.map(|(_, newest)| newest);
         self.watermarks.observe(&key, newest);
         shard.books.event_time_max = shard.books.event_time_max.max(newest);
@@ -221,6 +227,13 @@ impl Engine {
             || self.queries.groups_max() >= self.limits.groups_max + self.groups_at_draft
     }
 
+    /// Whether the watermark has come so far since the epoch before that this one must be staged: event time runs far ahead of
+    /// the clock, and what the queries are joined with must follow it, as it does live.
+    pub(super) fn has_come_far(&self, now: Micros) -> bool {
+        let came = self.watermarks.at(now).zip(self.comes_from);
+        came.is_some_and(|(to, from)| to.saturating_sub(from) >= micros(self.limits.event_time_max))
+    }
+
     /// Micro-batches whose rows in doubt are to be looked up in the lake.
     pub(super) fn parked(&self) -> &[Parked] {
         &self.parked
@@ -253,6 +266,7 @@ impl Engine {
         };
         let closed = self.queries.close(self.base.epoch + 1, watermark, end_of_input).await?;
         self.groups_at_draft = self.queries.groups_max();
+        self.comes_from = watermark.or(self.comes_from);
         for (name, rows) in closed.outputs {
             self.gathered.push(&name, rows);
         }
@@ -329,9 +343,17 @@ impl Engine {
         matches!(shard.position(), Position::After(_)) && told.zip(shard.at_tip).is_some_and(is_old)
     }
 
-    /// Tables that queries are joined with have changed: the next epoch sees these rows.
-    pub(super) fn join_next(&mut self, loaded: Arc<Loaded>) {
+    /// Tables that queries are joined with have changed: the next epoch sees these rows. It may have been begun already, if
+    /// nothing was read since.
+    ///
+    /// # Errors
+    /// Rows that are not those of a query's lookups.
+    pub(super) fn join_next(&mut self, loaded: Arc<Loaded>) -> Result<()> {
+        if self.pending.is_empty() && self.parked.is_empty() && self.gathered.tables.is_empty() {
+            return self.queries.next_epoch(Some(loaded));
+        }
         self.lookups_next = Some(loaded);
+        Ok(())
     }
 
     /// An epoch is in every table: identities it holds may be forgotten once the watermark has passed them.

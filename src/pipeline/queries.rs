@@ -165,18 +165,16 @@ impl Queries {
                 continue;
             }
             let Some(until) = target else { continue };
-            let mut after = std::mem::replace(&mut windowed.closed_until, target);
+            let after = std::mem::replace(&mut windowed.closed_until, target);
             closed.advanced = true;
             windowed.end_of_input = end_of_input;
-            for until in windowed.open.pauses(after, until)? {
-                let partials = windowed.open.close(after, until).await?;
-                after = Some(until);
-                if !partials.is_empty() {
-                    closed.windows += windowed.open.count_closed(&partials)?;
-                    let rows = windowed.query.finish(partials).await?;
-                    closed.outputs.extend(rows.into_iter().map(|batch| (windowed.query.name().clone(), batch)));
-                }
-            }
+            let (windows, rows) = windowed.open.close(after, until).await?.answer().await?;
+            closed.windows += windows;
+            closed.outputs.extend(rows.into_iter().map(|batch| (windowed.query.name().clone(), batch)));
+        }
+        for Windowed { query, open, .. } in &self.windowed {
+            let (batches, rows, bytes) = (open.state().len(), open.groups(), open.memory_bytes());
+            tracing::debug!(query = %query.name(), batches, rows, bytes, "open windows");
         }
         for query in &self.stateless {
             let Driver::View(parent) = query.driver() else { continue };

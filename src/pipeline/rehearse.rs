@@ -241,7 +241,7 @@ impl Stage {
         // The running job reads what has changed beside the stream; here it is there at once, so that a script says it all.
         if let Some(loaded) = lake.lookups.refresh(&self.joined_with).await? {
             self.joined_with = Arc::new(loaded);
-            engine.join_next(Arc::clone(&self.joined_with));
+            engine.join_next(Arc::clone(&self.joined_with))?;
         }
         Ok(())
     }

@@ -19,9 +19,9 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 
 use super::feed::FeedExec;
 
-/// Runs of a bound plan after which it should be bound anew: two minutes of ticks. A run leaves some twenty kilobytes of
-/// metrics behind; building a lookup of 100,000 rows again costs some milliseconds.
-pub const RUNS_MAX: u32 = 512;
+/// Runs of a bound plan after which it should be bound anew: half a minute of ticks. A run leaves some twenty kilobytes of
+/// metrics behind, 2.5 MB in all; building a lookup of 100,000 rows again costs some milliseconds.
+pub const RUNS_MAX: u32 = 128;
 
 /// Rows of lookups, by the lookup's name.
 pub type LookupRows = BTreeMap<Arc<str>, Vec<RecordBatch>>;

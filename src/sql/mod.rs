@@ -33,6 +33,7 @@ mod recover;
 mod refuse;
 mod relation;
 mod session;
+mod sessions;
 mod sides;
 mod spec;
 mod split;

@@ -28,6 +28,7 @@ use super::recover;
 use super::refuse::{check, check_plan, plain_select};
 use super::relation::{Shape, sides, times_of};
 use super::session::standing_session;
+use super::sessions::Sessions;
 use super::sides::{register, split_buffered};
 use super::spec::WindowShape;
 use super::split::split;
@@ -289,7 +290,11 @@ async fn physical(
                 true => definition.bind_split(split_buffered(context, plan, windows).await?)?,
                 false => split(&definition.bind_files(plan)?, &keys)?,
             };
-            StandingQuery::Windowed(WindowedQuery { split, definition, window, output, task })
+            let sessions = match window.shape() {
+                WindowShape::Session { .. } => Sessions::of(&split)?,
+                _ => None,
+            };
+            StandingQuery::Windowed(WindowedQuery { split, sessions, definition, window, output, task })
         }
         Shape::Stateless { .. } => {
             let plan = definition.bind_files(plan)?;

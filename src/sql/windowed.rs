@@ -16,6 +16,7 @@ use super::feed::run;
 use super::joined::{LookupRows, bind};
 use super::lookup::Lookup;
 use super::output::Output;
+use super::sessions::{SessionColumns, Sessions, meet};
 use super::spec::WindowSpec;
 use super::split::Split;
 use super::windows::TimeRange;
@@ -29,6 +30,8 @@ pub struct WindowedQuery {
     pub(super) definition: Definition,
     pub(super) window: WindowSpec,
     pub(super) split: Split,
+    /// How rows become partial rows of sessions.
+    pub(super) sessions: Option<Sessions>,
     pub(super) output: Output,
     pub(super) task: Arc<TaskContext>,
 }
@@ -140,6 +143,7 @@ impl WindowedQuery {
         if self.is_buffered() {
             query.split.finish = bind(&self.split.finish, rows).context(joining)?;
         }
+        query.sessions = self.sessions.as_ref().map(|s| s.joined_with(rows)).transpose().context(joining)?;
         Ok(query)
     }
 
@@ -174,6 +178,9 @@ impl WindowedQuery {
     /// As [`WindowedQuery::partial`].
     pub async fn partial_of(&self, driver: &Driver, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let folding = || format!("folding rows into `{}`", self.name());
+        if let Some(sessions) = &self.sessions {
+            return sessions.partial(rows, &self.task).await.context(folding);
+        }
         if self.split.sides.is_empty() {
             return run(&self.split.partial, rows, &self.task).await.context(folding);
         }
@@ -182,6 +189,16 @@ impl WindowedQuery {
             partials.extend(side.run(rows, &self.task).await.context(folding)?);
         }
         Ok(partials)
+    }
+
+    /// The same partial rows, each with the bounds of the session it belongs to; sessions that have met share theirs.
+    ///
+    /// # Errors
+    /// A batch that is no partial batch of this query.
+    pub fn meet(&self, partials: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let Split { window_start: start, window_end: end, keys, .. } = &self.split;
+        let at = SessionColumns { start: *start, end: *end, keys: keys.clone() };
+        meet(partials, &at).context(|| format!("merging sessions of `{}`", self.name()))
     }
 
     /// The same state in one row a group.

@@ -227,10 +227,8 @@ async fn live(
     }
     let (mut answer, mut after) = (Vec::new(), None);
     for until in [until, Micros::MAX] {
-        for until in open.pauses(after, until).unwrap() {
-            answer.extend(query.finish(open.close(after, until).await.unwrap()).await.unwrap());
-            after = Some(until);
-        }
+        answer.extend(open.close(after, until).await.unwrap().answer().await.unwrap().1);
+        after = Some(until);
     }
     assert!(open.is_empty());
     answer

@@ -255,14 +255,14 @@ async fn live(query: &Arc<WindowedQuery>, batches: &[RecordBatch], lateness: Mic
         let next = query.window().closed_until(greatest, lateness);
         if Some(next) > closed_until {
             let counted = open.count(closed_until).unwrap();
-            let closed = open.close(closed_until, next).await.unwrap();
+            let (windows, rows) = open.close(closed_until, next).await.unwrap().answer().await.unwrap();
             closed_until = Some(next);
-            assert_eq!(counted, open.count_closed(&closed).unwrap() + open.count(closed_until).unwrap());
-            answers.extend(query.finish(closed).await.unwrap());
+            assert_eq!(counted, windows + open.count(closed_until).unwrap());
+            answers.extend(rows);
         }
     }
     if let Some(last) = open.open_until().unwrap() {
-        answers.extend(query.finish(open.close(closed_until, last).await.unwrap()).await.unwrap());
+        answers.extend(open.close(closed_until, last).await.unwrap().answer().await.unwrap().1);
     }
     assert!(open.is_empty(), "nothing is held once every window has closed");
     (answer(&answers), read)

@@ -12,7 +12,6 @@
 mod joins;
 mod late;
 mod open;
-mod sessions;
 mod slices;
 mod stamp;
 mod touched;
@@ -20,7 +19,7 @@ mod watermark;
 
 pub use crate::sql::{WindowShape, WindowSpec};
 pub use late::{LateSplit, split_late};
-pub use open::OpenWindows;
+pub use open::{Closed, OpenWindows};
 pub use touched::{
     closed_windows_of, end_before, first_start_from, first_start_of, joined, last_start_of, starts_through, times_of,
 };

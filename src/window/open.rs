@@ -11,12 +11,12 @@ use arrow::compute::kernels::{aggregate, boolean, cmp};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::record_batch::RecordBatch;
 
-use super::slices::Slices;
+use super::WindowShape;
+use super::slices::{Combined, Slices};
 use super::stamp::{self, times};
-use super::{WindowShape, sessions};
 use crate::clock::Micros;
 use crate::error::{Context, Result};
-use crate::sql::{BUFFERED_ROWS_MAX, WindowedQuery};
+use crate::sql::WindowedQuery;
 
 /// Partial rows below this number are not worth merging: they are one batch of DataFusion's size, scanned in well under
 /// a millisecond.
@@ -28,6 +28,54 @@ const BATCHES_MAX: usize = 64;
 
 /// Rows below which a batch is small.
 const SMALL_ROWS: usize = 1_024;
+
+/// Windows that have closed, to be answered piece by piece.
+#[derive(Debug)]
+pub struct Closed {
+    query: Arc<WindowedQuery>,
+    parts: Parts,
+}
+
+#[derive(Debug)]
+enum Parts {
+    /// As they were held.
+    Whole(Vec<RecordBatch>),
+    Slices(Combined),
+}
+
+impl Closed {
+    /// How many windows the next piece has, all of each, and their partial rows, which [`WindowedQuery::finish`] makes rows;
+    /// `None` once all have been given. Of hops and cumulating windows a piece has some thousand partial rows.
+    ///
+    /// # Errors
+    /// [`Error::Broken`](crate::error::Error::Broken) for partial rows without window times.
+    pub fn next_piece(&mut self) -> Result<Option<(u64, Vec<RecordBatch>)>> {
+        match &mut self.parts {
+            Parts::Whole(partials) if partials.is_empty() => Ok(None),
+            Parts::Whole(partials) => {
+                let partials = std::mem::take(partials);
+                Ok(Some((stamp::count(&self.query, &partials)?, partials)))
+            }
+            Parts::Slices(combined) => match Slices::of(&self.query) {
+                Some(slices) => slices.next_piece(combined),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// The answer of all windows, and how many they are.
+    ///
+    /// # Errors
+    /// As [`Closed::next_piece`] and [`WindowedQuery::finish`].
+    pub async fn answer(mut self) -> Result<(u64, Vec<RecordBatch>)> {
+        let (mut windows, mut rows) = (0, Vec::new());
+        while let Some((count, partials)) = self.next_piece()? {
+            windows += count;
+            rows.extend(self.query.finish(partials).await?);
+        }
+        Ok((windows, rows))
+    }
+}
 
 /// One query's open windows.
 #[derive(Clone, Debug)]
@@ -58,11 +106,7 @@ impl OpenWindows {
     /// # Errors
     /// Batches that are not this query's partial rows.
     pub async fn fold(&mut self, partials: Vec<RecordBatch>) -> Result<()> {
-        let mut partials: Vec<_> = partials.into_iter().filter(|batch| batch.num_rows() > 0).collect();
-        if self.is_session() && !partials.is_empty() {
-            // Each row came as a session of its own.
-            partials = self.query.reduce(sessions::merged(&self.query, &partials)?).await?;
-        }
+        let partials: Vec<_> = partials.into_iter().filter(|batch| batch.num_rows() > 0).collect();
         self.rows += partials.iter().map(RecordBatch::num_rows).sum::<usize>();
         self.state.extend(partials);
         if self.rows >= REDUCE_ROWS_MIN.max(self.rows_reduced + self.rows_reduced / 2) {
@@ -82,48 +126,40 @@ impl OpenWindows {
         self.fold(partials).await
     }
 
-    /// Takes out the partial rows of all windows with `after < end <= until`, where all up to `after` have been closed
-    /// before; [`WindowedQuery::finish`] makes them rows. Its cost is bounded by what is open and what comes out.
+    /// Takes out all windows with `after < end <= until`, where all up to `after` have been closed before. Its cost is bounded
+    /// by what is open; [`Closed::next_piece`] gives what comes out.
     ///
     /// # Errors
     /// [`Error::Broken`] for state without window ends.
     ///
     /// [`Error::Broken`]: crate::error::Error::Broken
-    pub async fn close(&mut self, after: Option<Micros>, until: Micros) -> Result<Vec<RecordBatch>> {
-        let closed = match Slices::of(&self.query) {
+    pub async fn close(&mut self, after: Option<Micros>, until: Micros) -> Result<Closed> {
+        let parts = match Slices::of(&self.query) {
             Some(slices) => {
                 let closed = slices.close(&self.state, after, until).await?;
                 self.state = slices.still_open(&self.state, until)?;
-                closed
+                Parts::Slices(closed)
             }
             None => {
                 if self.is_session() && self.ends_by(until)? {
                     self.reduce().await?;
                 }
-                self.take_ended(until)?
+                Parts::Whole(self.take_ended(until)?)
             }
         };
         self.rows = self.state.iter().map(RecordBatch::num_rows).sum();
         self.rows_reduced = self.rows_reduced.min(self.rows);
-        Ok(closed)
-    }
-
-    /// Where to pause between `after` and `until`, which is the last: windows that overlap and keep their rows take a copy of
-    /// each row they hold when they close, and [`OpenWindows::close`] up to each of these takes at most
-    /// [`BUFFERED_ROWS_MAX`] at once, or those of one window.
-    ///
-    /// # Errors
-    /// As [`OpenWindows::close`].
-    pub fn pauses(&self, after: Option<Micros>, until: Micros) -> Result<Vec<Micros>> {
-        match Slices::of(&self.query).filter(|_| self.query.is_buffered()) {
-            Some(slices) => slices.pauses(&self.state, after, until, BUFFERED_ROWS_MAX / self.rows.max(1)),
-            None => Ok(vec![until]),
-        }
+        Ok(Closed { query: Arc::clone(&self.query), parts })
     }
 
     /// Partial rows held: at least the number of open groups, at most half as many again plus the named minimum.
     pub fn groups(&self) -> usize {
         self.rows
+    }
+
+    /// Bytes allocated for the partial rows held.
+    pub fn memory_bytes(&self) -> usize {
+        self.state.iter().map(RecordBatch::get_array_memory_size).sum()
     }
 
     /// Whether no window is open.
@@ -144,7 +180,7 @@ impl OpenWindows {
     pub fn peek(&self) -> Result<Vec<RecordBatch>> {
         match Slices::of(&self.query) {
             Some(slices) => slices.newest(&self.state),
-            None if self.is_session() => sessions::merged(&self.query, &self.state),
+            None if self.is_session() => self.query.meet(&self.state),
             None => Ok(self.state.clone()),
         }
     }
@@ -156,16 +192,8 @@ impl OpenWindows {
     pub fn count(&self, after: Option<Micros>) -> Result<u64> {
         match Slices::of(&self.query) {
             Some(slices) => slices.count(&self.state, after),
-            None => self.count_closed(&self.peek()?),
+            None => stamp::count(&self.query, &self.peek()?),
         }
-    }
-
-    /// How many windows these partial rows, which [`OpenWindows::close`] gave, belong to.
-    ///
-    /// # Errors
-    /// As [`OpenWindows::close`].
-    pub fn count_closed(&self, closed: &[RecordBatch]) -> Result<u64> {
-        stamp::count(&self.query, closed)
     }
 
     /// The earliest event time of state: rows of the lake from the start of its slice on rebuild this. `None` when no
@@ -223,7 +251,7 @@ impl OpenWindows {
     /// Merges all state into one row a group; sessions that have met become one before.
     async fn reduce(&mut self) -> Result<()> {
         let state = match self.is_session() {
-            true => sessions::merged(&self.query, &self.state)?,
+            true => self.query.meet(&self.state)?,
             false => self.state.clone(),
         };
         self.state = self.query.reduce(state).await?;
@@ -298,6 +326,10 @@ mod tests {
         Arc::new(windowed(text).await)
     }
 
+    async fn answer(open: &mut OpenWindows, after: Option<Micros>, until: Micros) -> Vec<RecordBatch> {
+        open.close(after, until).await.unwrap().answer().await.unwrap().1
+    }
+
     /// The rows whose window ends in `(after, until]`, answered in one shot.
     async fn expected(query: &WindowedQuery, rows: &RecordBatch, after: Micros, until: Micros) -> Vec<String> {
         let all = query.finish(query.partial(std::slice::from_ref(rows)).await.unwrap()).await.unwrap();
@@ -321,11 +353,11 @@ mod tests {
         assert_eq!(open.open_since().unwrap(), Some(NOON));
         assert_eq!(open.open_until().unwrap(), Some(NOON + 30 * MINUTE));
         let until = NOON + 10 * MINUTE;
-        let closed = query.finish(open.close(None, until).await.unwrap()).await.unwrap();
+        let closed = answer(&mut open, None, until).await;
         assert_eq!(shown(&closed), expected(&query, &rows, Micros::MIN, until).await);
         assert_eq!(open.open_since().unwrap(), Some(until));
-        assert!(open.close(Some(until), until).await.unwrap().is_empty(), "a window closes once");
-        let rest = query.finish(open.close(Some(until), Micros::MAX).await.unwrap()).await.unwrap();
+        assert!(answer(&mut open, Some(until), until).await.is_empty(), "a window closes once");
+        let rest = answer(&mut open, Some(until), Micros::MAX).await;
         assert_eq!(shown(&rest), expected(&query, &rows, until, Micros::MAX).await);
         assert!(open.is_empty() && open.open_since().unwrap().is_none());
         let seen = query.finish(before).await.unwrap();
@@ -376,10 +408,10 @@ mod tests {
             open.fold(query.partial(&[split.counted]).await.unwrap()).await.unwrap();
             greatest = greatest.max(aggregate::max(times).unwrap());
             let next = query.window().closed_until(greatest, lateness);
-            answers.extend(query.finish(open.close(closed_until, next).await.unwrap()).await.unwrap());
+            answers.extend(answer(&mut open, closed_until, next).await);
             closed_until = closed_until.max(Some(next));
         }
-        answers.extend(query.finish(open.close(closed_until, Micros::MAX).await.unwrap()).await.unwrap());
+        answers.extend(answer(&mut open, closed_until, Micros::MAX).await);
         (shown(&answers), concat_batches(&batches[0].schema(), &counted).unwrap())
     }
 

@@ -3,8 +3,6 @@
 //! The one law: a row keeps everything but its window, so that a merge by group afterwards adds up what has come to share
 //! one. Rows are copied once, whatever their types.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray};
@@ -12,6 +10,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
+use hashbrown::HashSet;
 
 use crate::clock::Micros;
 use crate::error::{Context, Error, Result};
@@ -37,17 +36,24 @@ pub(super) fn restamp(
     bounds: impl Fn(Micros) -> Option<Bounds>,
 ) -> Result<Vec<RecordBatch>> {
     let mut stamped = Vec::with_capacity(batches.len());
-    // Far fewer slices than rows: each is asked for once.
-    let mut known: HashMap<Micros, Option<Bounds>> = HashMap::new();
     for batch in batches {
         let starts = times(query, batch, query.window_start_column())?;
-        let new: Vec<Option<Bounds>> =
-            starts.values().iter().map(|start| *known.entry(*start).or_insert_with(|| bounds(*start))).collect();
-        let kept: BooleanArray = new.iter().map(|bounds| Some(bounds.is_some())).collect();
-        if kept.true_count() == 0 {
+        let mut new: Vec<Option<Bounds>> = Vec::with_capacity(starts.len());
+        // Rows of one slice mostly stand together: it is asked for once.
+        for run in starts.values().chunk_by(|a, b| a == b) {
+            new.resize(new.len() + run.len(), bounds(run[0]));
+        }
+        let kept = new.iter().flatten().count();
+        if kept == 0 {
             continue;
         }
-        let rows = filter_record_batch(batch, &kept).context(|| "taking slices out")?;
+        let rows = match kept == new.len() {
+            true => batch.clone(),
+            false => {
+                let kept: BooleanArray = new.iter().map(|bounds| Some(bounds.is_some())).collect();
+                filter_record_batch(batch, &kept).context(|| "taking slices out")?
+            }
+        };
         let new: Vec<Bounds> = new.into_iter().flatten().collect();
         stamped.push(with_bounds(query, &rows, &new)?);
     }
@@ -69,8 +75,23 @@ pub(super) fn with_bounds(query: &WindowedQuery, rows: &RecordBatch, bounds: &[B
 
 /// How many windows these rows belong to: distinct bounds, for sessions by key.
 pub(super) fn count(query: &WindowedQuery, batches: &[RecordBatch]) -> Result<u64> {
+    let keys = query.session_key_columns();
+    if keys.is_empty() {
+        let mut seen: HashSet<Bounds> = HashSet::new();
+        for batch in batches {
+            let starts = times(query, batch, query.window_start_column())?;
+            let ends = times(query, batch, query.window_end_column())?;
+            let mut last = None;
+            for bounds in starts.values().iter().copied().zip(ends.values().iter().copied()) {
+                if last.replace(bounds) != Some(bounds) {
+                    seen.insert(bounds);
+                }
+            }
+        }
+        return Ok(seen.len() as u64);
+    }
     let mut wanted = vec![query.window_start_column(), query.window_end_column()];
-    wanted.extend(query.session_key_columns());
+    wanted.extend(keys);
     let Some(first) = batches.first() else { return Ok(0) };
     let fields = wanted.iter().map(|column| SortField::new(first.column(*column).data_type().clone())).collect();
     let doing = || "counting windows";

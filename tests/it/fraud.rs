@@ -36,7 +36,11 @@ fn folder(name: &str) -> PathBuf {
 /// A lake with the alerts of a file that was read in two parts, and that file.
 fn lake() -> (Scratch, PathBuf) {
     // One epoch a part: what a lookup holds changes between epochs.
-    let scratch = Scratch::new().set(CARDS).set("commit.interval=10m").set("commit.partitions_max=1000");
+    let scratch = Scratch::new()
+        .set(CARDS)
+        .set("commit.interval=10m")
+        .set("commit.partitions_max=1000")
+        .set("commit.event_time_max=1000d");
     let all = scratch.simulated("all.csv", ROWS);
     let text = fs::read_to_string(&all).unwrap();
     let (header, rows) = text.split_once("\r\n").unwrap();

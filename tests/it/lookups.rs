@@ -123,6 +123,28 @@ fn rows_stay_joined_with_what_they_met_through_kills() {
     );
 }
 
+/// A file is read at full speed: without a bound all of it would be one epoch, or a table would be read again too late.
+#[test]
+fn days_of_history_are_joined_with_the_day_before() {
+    let scratch = scratch().set("commit.interval=10m");
+    let file = scratch.simulated("days.csv", 24_000);
+    scratch.summary(&["--source", file.to_str().unwrap()]);
+    let slots = slots(&scratch);
+    let epochs: Vec<&Value> = slots.iter().filter(|slot| slot["tables"]["transactions"].is_object()).collect();
+    assert!(epochs.len() >= 5, "nine days in {} epochs", epochs.len());
+    let mut came = None;
+    for slot in epochs {
+        let (epoch, watermark) = (slot["epoch"].as_i64().unwrap(), slot["watermark"].as_i64().unwrap());
+        // A page is never cut; here it holds a day and a half.
+        let days = came.replace(watermark).map_or(0.0, |before| (watermark - before) as f64 / 86_400e6);
+        assert!(days < 3.0, "epoch {epoch} spans {days:.1} days");
+        let version = slot["queries"]["known"]["lookups"]["large"].as_u64().unwrap();
+        if epoch > 1 {
+            assert_eq!(through(&scratch, version), epoch - 1, "epoch {epoch} is joined with an older table");
+        }
+    }
+}
+
 #[test]
 fn a_batch_run_joins_with_the_table_as_it_is_now() {
     let scratch = scratch();
