@@ -21,8 +21,10 @@ pub mod reader;
 mod retention;
 mod shard_reader;
 mod shortcut;
+mod tail;
 #[cfg(test)]
 mod tests;
+mod within;
 
 pub use client::{Client, connect, create_stream, stream_incarnation};
 pub use embedded::EmbeddedKinesis;

@@ -8,17 +8,21 @@
 //! gate, and an answer is written after it; between, only the store is touched.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
 use ferrokinesis::sequence::{increment_sequence, parse_sequence, partition_key_to_hash_key, shard_ix_to_hex};
 use ferrokinesis::shard_iterator::{create_shard_iterator, decode_shard_iterator};
 use ferrokinesis::store::Store;
-use ferrokinesis::types::{EpochSeconds, StoredRecord, StoredRecordRef};
+use ferrokinesis::types::EpochSeconds;
 use ferrokinesis::util::current_time_ms;
 use serde::Deserialize;
 use tokio::sync::RwLock;
+
+use super::tail::{Kept, Tail};
 
 /// What the SDK speaks; the server also knows CBOR.
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
@@ -37,6 +41,9 @@ const GET_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// Shard ids are `shardId-` and this many digits.
 const SHARD_DIGITS: usize = 12;
+
+/// What an answer's JSON holds beside a record's own bytes, or around all of them, at most.
+const RECORD_FRAME_BYTES: usize = 96;
 
 const MILLIS_PER_HOUR: u64 = 3_600_000;
 
@@ -73,12 +80,12 @@ fn is_plain(headers: &HeaderMap) -> bool {
         && !headers.contains_key("origin")
 }
 
-/// Answers PutRecords; holds the gate alone while the records are stored.
+/// Answers PutRecords; holds the tail alone while places are taken and the records are kept there.
 pub(super) async fn put_records(
     store: &Store,
-    gate: &RwLock<()>,
+    tail: &RwLock<Tail>,
     headers: &HeaderMap,
-    body: &[u8],
+    body: &Bytes,
 ) -> Option<Response> {
     let put: PutRecords = is_plain(headers).then(|| serde_json::from_slice(body).ok())??;
     let sizes = put.records.iter().map(Entry::size).collect::<Option<Vec<usize>>>()?;
@@ -86,35 +93,43 @@ pub(super) async fn put_records(
         return None;
     }
     let keys: Vec<u128> = put.records.iter().map(|entry| partition_key_to_hash_key(entry.partition_key)).collect();
-    let writing = gate.write().await;
+    let mut writing = tail.write().await;
     let places = store.allocate_sequences_batch(put.stream_name, &keys).await.ok()?;
-    let mut stored = Vec::with_capacity(places.len());
-    let mut answer = String::with_capacity(places.len() * 128 + 64);
-    answer.push_str("{\"FailedRecordCount\":0,\"Records\":[");
-    for (place, entry) in places.into_iter().zip(&put.records) {
-        let comma = if stored.is_empty() { "" } else { "," };
-        let (shard, sequence) = (&place.shard_id, &place.seq_num);
-        let _ = write!(answer, "{comma}{{\"ShardId\":\"{shard}\",\"SequenceNumber\":\"{sequence}\"}}");
-        let record = StoredRecordRef {
-            partition_key: entry.partition_key,
-            data: entry.data,
-            approximate_arrival_timestamp: (place.now / 1_000) as f64,
-        };
-        stored.push((place.stream_key, record));
-    }
-    store.put_records_batch(put.stream_name, &stored).await.ok()?;
+    let mut landed: Vec<(String, Arc<str>)> = Vec::with_capacity(places.len());
+    let records = places.into_iter().zip(&put.records).map(|(place, entry)| {
+        let sequence: Arc<str> = place.seq_num.into();
+        landed.push((place.shard_id, sequence.clone()));
+        let mut shard = place.stream_key;
+        shard.truncate(shard.find('/')?);
+        let arrival = (place.now / 1_000) as f64;
+        Some((shard, Kept::new(sequence, arrival, body, entry.partition_key, entry.data)?))
+    });
+    let records = records.collect::<Option<Vec<_>>>()?;
+    writing.push(put.stream_name, records);
     drop(writing);
+    let mut answer = String::with_capacity(landed.len() * 128 + 64);
+    answer.push_str("{\"FailedRecordCount\":0,\"Records\":[");
+    for (place, (shard, sequence)) in landed.into_iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        let _ = write!(answer, "{comma}{{\"ShardId\":\"{shard}\",\"SequenceNumber\":\"{sequence}\"}}");
+    }
     answer.push_str("]}");
     json(answer.into_bytes())
 }
 
-/// Answers GetRecords when there are records to hand over; passes the gate with others.
-pub(super) async fn get_records(
-    store: &Store,
-    gate: &RwLock<()>,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Option<Response> {
+/// A GetRecords request that is in order.
+pub(super) struct Asked {
+    stream: String,
+    shard: String,
+    /// The shard's index and the next one's, as the store writes them.
+    range: [String; 2],
+    sequence: String,
+    limit: usize,
+    now_millis: u64,
+}
+
+/// Reads a GetRecords request; `None` when the server has to say what is wrong with it.
+pub(super) fn asked(store: &Store, headers: &HeaderMap, body: &[u8]) -> Option<Asked> {
     let now_millis = current_time_ms();
     let get: GetRecords = is_plain(headers).then(|| serde_json::from_slice(body).ok())??;
     let limit = get.limit.unwrap_or(GET_RECORDS_MAX);
@@ -126,52 +141,65 @@ pub(super) async fn get_records(
     }
     let digits = shard.strip_prefix("shardId-").filter(|d| d.len() == SHARD_DIGITS)?;
     let index: i64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-    let first = format!("{}/{sequence}", shard_ix_to_hex(index));
-    let end = shard_ix_to_hex(index + 1);
-    let reading = gate.read().await;
-    let retention_hours = u64::from(store.get_stream(&stream).await.ok()?.retention_period_hours);
-    let mut found = store.get_records_range_limited(&stream, &first, &end, limit).await;
-    drop(reading);
-    found.truncate(fitting(&found));
-    let oldest = (now_millis.saturating_sub(retention_hours * MILLIS_PER_HOUR) / 1_000) as f64;
-    if found.iter().any(|(_, record)| record.approximate_arrival_timestamp < oldest) {
-        return None;
-    }
-    let last = parse_sequence(found.last()?.0.split_once('/')?.1).ok()?;
-    let next = create_shard_iterator(&stream, &shard, &increment_sequence(&last, None), now_millis);
-    json(page(&found, &next)?)
+    let range = [shard_ix_to_hex(index), shard_ix_to_hex(index + 1)];
+    Some(Asked { stream, shard, range, sequence, limit, now_millis })
 }
 
-/// How many of the records one answer may hold; at least one.
-fn fitting(found: &[(String, StoredRecord)]) -> usize {
+impl Asked {
+    /// The records asked for, at most as many as one answer may hold: the store's, then the tail's. `None` when some of them
+    /// have expired, which the server deletes.
+    pub async fn find(&self, store: &Store, tail: &Tail) -> Option<Vec<Kept>> {
+        let retention_hours = u64::from(store.get_stream(&self.stream).await.ok()?.retention_period_hours);
+        let [shard, end] = &self.range;
+        let first = format!("{shard}/{}", self.sequence);
+        let stored = store.get_records_range_limited(&self.stream, &first, end, self.limit).await;
+        let mut found: Vec<Kept> = stored.into_iter().map(Kept::of_store).collect();
+        found.extend(tail.from(&self.stream, shard, &self.sequence, self.limit - found.len()));
+        found.truncate(fitting(&found));
+        let oldest = (self.now_millis.saturating_sub(retention_hours * MILLIS_PER_HOUR) / 1_000) as f64;
+        (!found.iter().any(|record| record.arrival < oldest)).then_some(found)
+    }
+
+    /// The answer that hands these records over; there must be some.
+    pub fn answer(&self, found: &[Kept]) -> Option<Response> {
+        let last = parse_sequence(&found.last()?.sequence).ok()?;
+        let next = create_shard_iterator(&self.stream, &self.shard, &increment_sequence(&last, None), self.now_millis);
+        json(page(found, &next)?)
+    }
+}
+
+/// How many of the records one answer may hold; at least one, if there is one.
+fn fitting(found: &[Kept]) -> usize {
     let mut bytes = 0;
-    let fits = |(_, record): &&(String, StoredRecord)| {
-        bytes += record.data.len() / 4 * 3;
+    let fits = |record: &&Kept| {
+        bytes += record.data().len() / 4 * 3;
         bytes <= GET_BYTES_MAX
     };
     found.iter().take_while(fits).count().max(1)
 }
 
 /// A page as the service writes it, its reader at the tip: the server says so of every open shard.
-fn page(found: &[(String, StoredRecord)], next: &str) -> Option<Vec<u8>> {
-    let bytes: usize =
-        found.iter().map(|(key, record)| record.data.len() + record.partition_key.len() + key.len()).sum();
-    let mut answer = Vec::with_capacity(bytes + found.len() * 96 + next.len() + 64);
+fn page(found: &[Kept], next: &str) -> Option<Vec<u8>> {
+    let bytes: usize = found
+        .iter()
+        .map(|record| record.data().len() + record.partition_key().len() + record.sequence.len() + RECORD_FRAME_BYTES)
+        .sum();
+    let mut answer = Vec::with_capacity(bytes + next.len() + RECORD_FRAME_BYTES);
     answer.extend_from_slice(b"{\"MillisBehindLatest\":0,\"NextShardIterator\":\"");
     answer.extend_from_slice(next.as_bytes());
     answer.extend_from_slice(b"\",\"Records\":[");
-    for (place, (key, record)) in found.iter().enumerate() {
+    for (place, record) in found.iter().enumerate() {
         if place > 0 {
             answer.push(b',');
         }
         answer.extend_from_slice(b"{\"Data\":\"");
-        answer.extend_from_slice(record.data.as_bytes());
+        answer.extend_from_slice(record.data());
         answer.extend_from_slice(b"\",\"PartitionKey\":");
-        serde_json::to_writer(&mut answer, &record.partition_key).ok()?;
+        serde_json::to_writer(&mut answer, std::str::from_utf8(record.partition_key()).ok()?).ok()?;
         answer.extend_from_slice(b",\"SequenceNumber\":\"");
-        answer.extend_from_slice(key.split_once('/')?.1.as_bytes());
+        answer.extend_from_slice(record.sequence.as_bytes());
         answer.extend_from_slice(b"\",\"ApproximateArrivalTimestamp\":");
-        serde_json::to_writer(&mut answer, &EpochSeconds(record.approximate_arrival_timestamp)).ok()?;
+        serde_json::to_writer(&mut answer, &EpochSeconds(record.arrival)).ok()?;
         answer.push(b'}');
     }
     answer.extend_from_slice(b"]}");
