@@ -62,7 +62,8 @@ pub fn connect_to_url(url: &str, region: &str) -> Client {
     connect_by(http_client, url, region)
 }
 
-fn connect_by(http_client: SharedHttpClient, url: &str, region: &str) -> Client {
+/// A client by this transport; `url` is where it says it speaks to.
+pub(super) fn connect_by(http_client: SharedHttpClient, url: &str, region: &str) -> Client {
     let config = aws_sdk_kinesis::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(url)

@@ -139,10 +139,8 @@ impl Producer {
             let entries: std::result::Result<Vec<_>, _> = records().map(entry).collect();
             async move { request.set_records(Some(entries.map_err(SdkError::construction_failure)?)).send().await }
         };
-        let answer = backoff
-            .retry(&what, ATTEMPTS_UNBOUNDED, put)
-            .await
-            .map_err(|failure| failure.into_error(&what))?;
+        let answer =
+            backoff.retry(&what, ATTEMPTS_UNBOUNDED, put).await.map_err(|failure| failure.into_error(&what))?;
         Ok(answer.records)
     }
 }

@@ -296,56 +296,102 @@ mod tests {
         serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
     }
 
+    async fn put(store: &Store, tail: &RwLock<Tail>, put: &Value) -> Option<Response> {
+        put_records(store, tail, &headers(), &Bytes::from(put.to_string())).await
+    }
+
+    async fn get(store: &Store, tail: &RwLock<Tail>, get: &Value) -> Option<Response> {
+        let asked = asked(store, &headers(), get.to_string().as_bytes())?;
+        let found = asked.find(store, &*tail.read().await).await?;
+        asked.answer(&found)
+    }
+
+    async fn own(store: &Store, operation: Operation, request: &Value) -> Value {
+        dispatch(store, operation, request.clone()).await.unwrap().unwrap()
+    }
+
+    /// Three requests, the second answered by the server: of the records two thirds are in its store when they are read by the
+    /// short way, and all when they are read by its own.
     #[tokio::test]
     async fn answers_are_the_servers_own() {
-        let (store, gate) = (store().await, RwLock::new(()));
+        let (store, tail) = (store().await, RwLock::new(Tail::default()));
         let entry = |number: u8| json!({"Data": base64(&[number; 5]), "PartitionKey": format!("clé {number}")});
-        let put = json!({"StreamName": "s", "Records": [entry(0), entry(1), entry(2)]});
-        let told = put_records(&store, &gate, &headers(), put.to_string().as_bytes()).await.unwrap();
-        let (told, own) = (body(told).await, dispatch(&store, Operation::PutRecords, put).await.unwrap().unwrap());
+        let request =
+            |first: u8| json!({"StreamName": "s", "Records": [entry(first), entry(first + 1), entry(first + 2)]});
+        let told = body(put(&store, &tail, &request(0)).await.unwrap()).await;
+        assert!(store.get_record_store("s").await.is_empty(), "they wait in the tail");
+        tail.write().await.hand_over(&store).await;
+        let answer = own(&store, Operation::PutRecords, &request(3)).await;
+        let last = body(put(&store, &tail, &request(6)).await.unwrap()).await;
         let names = |answer: &Value| answer["Records"][0].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-        assert_eq!((&told["FailedRecordCount"], names(&told)), (&own["FailedRecordCount"], names(&own)));
+        assert_eq!((&told["FailedRecordCount"], names(&told)), (&answer["FailedRecordCount"], names(&answer)));
 
         let start = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"});
-        let start = dispatch(&store, Operation::GetShardIterator, start).await.unwrap().unwrap();
-        for limit in [10_000, 4, 1] {
-            let get = json!({"ShardIterator": start["ShardIterator"], "Limit": limit});
-            let told = get_records(&store, &gate, &headers(), get.to_string().as_bytes()).await.unwrap();
-            let (told, own) = (body(told).await, dispatch(&store, Operation::GetRecords, get).await.unwrap().unwrap());
+        let start = own(&store, Operation::GetShardIterator, &start).await;
+        let mut after_seven = json!({"StreamName": "s", "ShardId": "shardId-000000000000"});
+        after_seven["ShardIteratorType"] = "AFTER_SEQUENCE_NUMBER".into();
+        after_seven["StartingSequenceNumber"] = last["Records"][0]["SequenceNumber"].clone();
+        let after_seven = own(&store, Operation::GetShardIterator, &after_seven).await;
+        let mut asked_for = Vec::new();
+        for (start, limit, records) in [(&start, 10_000, 9), (&start, 7, 7), (&start, 1, 1), (&after_seven, 10_000, 2)]
+        {
+            let request = json!({"ShardIterator": start["ShardIterator"], "Limit": limit});
+            let told = body(get(&store, &tail, &request).await.unwrap()).await;
+            assert_eq!(told["Records"].as_array().unwrap().len(), records);
+            asked_for.push((request, told));
+        }
+        tail.write().await.hand_over(&store).await;
+        for (request, told) in asked_for {
+            let own = own(&store, Operation::GetRecords, &request).await;
             let next = |answer: &Value| {
                 let (_, stream, shard, after) =
                     decode_shard_iterator(answer["NextShardIterator"].as_str().unwrap()).unwrap();
                 (stream, shard, after)
             };
             assert_eq!((&told["Records"], &told["MillisBehindLatest"]), (&own["Records"], &own["MillisBehindLatest"]));
-            assert_eq!((told["Records"].as_array().unwrap().len(), next(&told)), (limit.min(6), next(&own)));
+            assert_eq!(next(&told), next(&own));
+            let again = body(get(&store, &tail, &request).await.unwrap()).await;
+            assert_eq!(again["Records"], told["Records"], "from the store alone");
         }
     }
 
     #[tokio::test]
     async fn the_unusual_is_left_to_the_server() {
-        let (store, gate) = (store().await, RwLock::new(()));
+        let (store, tail) = (store().await, RwLock::new(Tail::default()));
         let entry = json!({"Data": "AAAA", "PartitionKey": "k"});
-        for put in [
+        for unusual in [
             json!({"StreamName": "other", "Records": [entry]}),
             json!({"StreamName": "s", "Records": []}),
             json!({"StreamName": "s", "Records": vec![entry.clone(); 501]}),
             json!({"StreamName": "s", "Records": [{"Data": "AAA", "PartitionKey": "k"}]}),
             json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": ""}]}),
+            json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": "k\n"}]}),
             json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": "k", "ExplicitHashKey": "0"}]}),
             json!({"StreamName": "s", "Records": [{"Data": "A".repeat(1_398_108), "PartitionKey": "k"}]}),
             json!("no object"),
         ] {
-            let bytes = put.to_string();
-            assert!(put_records(&store, &gate, &headers(), bytes.as_bytes()).await.is_none(), "{bytes:.90}");
+            assert!(put(&store, &tail, &unusual).await.is_none(), "{:.90}", unusual.to_string());
         }
-        let usual = json!({"StreamName": "s", "Records": [entry]}).to_string();
-        assert!(put_records(&store, &gate, &HeaderMap::new(), usual.as_bytes()).await.is_none());
-        assert!(store.get_record_store("s").await.is_empty());
+        let usual = Bytes::from(json!({"StreamName": "s", "Records": [entry]}).to_string());
+        assert!(put_records(&store, &tail, &HeaderMap::new(), &usual).await.is_none());
+        assert!(store.get_record_store("s").await.is_empty() && tail.read().await.is_empty());
         let nothing_yet = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "LATEST"});
-        let iterator = dispatch(&store, Operation::GetShardIterator, nothing_yet).await.unwrap().unwrap();
-        let get = json!({"ShardIterator": iterator["ShardIterator"]}).to_string();
-        assert!(get_records(&store, &gate, &headers(), get.as_bytes()).await.is_none());
-        assert!(get_records(&store, &gate, &headers(), br#"{"ShardIterator":"x"}"#).await.is_none());
+        let iterator = own(&store, Operation::GetShardIterator, &nothing_yet).await;
+        assert!(get(&store, &tail, &json!({"ShardIterator": iterator["ShardIterator"]})).await.is_none());
+        assert!(get(&store, &tail, &json!({"ShardIterator": "x"})).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn expired_records_are_left_to_the_server() {
+        let (store, tail) = (store().await, RwLock::new(Tail::default()));
+        let request = json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": "k"}]});
+        put(&store, &tail, &request).await.unwrap();
+        let start = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"});
+        let start = own(&store, Operation::GetShardIterator, &start).await;
+        let request = json!({"ShardIterator": start["ShardIterator"]}).to_string();
+        let mut asked = asked(&store, &headers(), request.as_bytes()).unwrap();
+        assert_eq!(asked.find(&store, &*tail.read().await).await.unwrap().len(), 1);
+        asked.now_millis += 25 * MILLIS_PER_HOUR;
+        assert!(asked.find(&store, &*tail.read().await).await.is_none(), "a stream keeps records for a day");
     }
 }

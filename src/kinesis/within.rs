@@ -38,7 +38,9 @@ impl HttpClient for Within {
 impl HttpConnector for Within {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let router = self.router.clone();
-        HttpConnectorFuture::new(async move { answer(router, request).await.map_err(|e| ConnectorError::other(e, None)) })
+        HttpConnectorFuture::new(
+            async move { answer(router, request).await.map_err(|e| ConnectorError::other(e, None)) },
+        )
     }
 }
 

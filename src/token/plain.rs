@@ -163,7 +163,11 @@ pub(super) mod tests {
             let json = json.replace("\\u007f", "\u{7f}");
             assert_eq!(walk(json.as_bytes()), Some(parse(json.as_bytes()).unwrap()), "{json}");
         }
-        assert_eq!(walk(b"{\"a\":\"\xff\"}"), Some(vec![("a".into(), "\"\u{fffd}\"".into())]), "as a parser that skips it");
+        assert_eq!(
+            walk(b"{\"a\":\"\xff\"}"),
+            Some(vec![("a".into(), "\"\u{fffd}\"".into())]),
+            "as a parser that skips it"
+        );
     }
 
     #[test]

@@ -307,8 +307,15 @@ mod tests {
             "\"[0-9 -]{0,24}\"",
             "\"[ -!#-Z^-~ä]{0,20}\"",
             any::<f64>().prop_filter_map("finite", |x| x.is_finite().then(|| x.to_string())),
-            prop::sample::select(vec!["true", "false", "null", "\"tok_1_24938f9a9679fe70c7d98144da818bed\"", "[1]", "\"\\n\""])
-                .prop_map(str::to_owned),
+            prop::sample::select(vec![
+                "true",
+                "false",
+                "null",
+                "\"tok_1_24938f9a9679fe70c7d98144da818bed\"",
+                "[1]",
+                "\"\\n\""
+            ])
+            .prop_map(str::to_owned),
         ]
     }
 
