@@ -16,6 +16,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use super::backoff::{ATTEMPTS_AT_START, Backoff, Trouble};
 use super::embedded::EmbeddedKinesis;
+use super::within::UnsignedPayload;
 use crate::config::{self, Endpoint};
 use crate::error::{Error, Result};
 
@@ -37,7 +38,7 @@ pub async fn connect(stream: &config::Stream, embedded: Option<&EmbeddedKinesis>
     match (&stream.endpoint, embedded) {
         (Endpoint::Aws, _) => Ok(connect_to_aws(&stream.region).await),
         (Endpoint::Url(url), _) => Ok(connect_to_url(url, &stream.region)),
-        (Endpoint::Embedded, Some(server)) => Ok(connect_by(server.http_client(), server.url(), &stream.region)),
+        (Endpoint::Embedded, Some(server)) => Ok(connect_within(server, &stream.region)),
         (Endpoint::Embedded, None) => Err(Error::broken("the embedded stream has not been started")),
     }
 }
@@ -59,22 +60,25 @@ async fn connect_to_aws(region: &str) -> Client {
 pub fn connect_to_url(url: &str, region: &str) -> Client {
     let http_client =
         if url.starts_with("https:") { https() } else { aws_smithy_http_client::Builder::new().build_http() };
-    connect_by(http_client, url, region)
+    Client::from_conf(unchecked(url, region).http_client(http_client).build())
 }
 
-/// A client by this transport; `url` is where it says it speaks to.
-pub(super) fn connect_by(http_client: SharedHttpClient, url: &str, region: &str) -> Client {
-    let config = aws_sdk_kinesis::Config::builder()
+/// The server of this process.
+pub(super) fn connect_within(server: &EmbeddedKinesis, region: &str) -> Client {
+    let config = unchecked(server.url(), region).http_client(server.http_client()).interceptor(UnsignedPayload);
+    Client::from_conf(config.build())
+}
+
+/// Settings for a server that wants a signature and checks none.
+fn unchecked(url: &str, region: &str) -> aws_sdk_kinesis::config::Builder {
+    aws_sdk_kinesis::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(url)
         .region(Region::new(region.to_owned()))
         .credentials_provider(Credentials::new("lakeward", "lakeward", None, None, "lakeward"))
-        .http_client(http_client)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .build();
-    Client::from_conf(config)
 }
 
 fn https() -> SharedHttpClient {

@@ -1,10 +1,13 @@
 //! The SDK's way to a server of this process: a request is handed over as a value, without a socket between.
 //!
-//! The one law: the server sees the request that the SDK would have sent, signed as it would be, and the SDK reads the
-//! answer that would have come. What falls away is that both are copied through the kernel, twice each, and parsed as HTTP.
+//! The one law: the server sees the request that the SDK would have sent, and the SDK reads the answer that would have come.
+//! What falls away is that both are copied through the kernel, twice each, and parsed as HTTP; and that the request's body
+//! is hashed for a signature which the server does not look at.
 
+use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_kinesis::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_kinesis::config::{HttpClient, RuntimeComponents, SharedHttpClient};
+use aws_sdk_kinesis::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_kinesis::config::{ConfigBag, HttpClient, Intercept, RuntimeComponents, SharedHttpClient};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -18,6 +21,26 @@ use tower_service::Service;
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Leaves the request's body out of its signature, as the service allows it where the connection is safe.
+#[derive(Debug)]
+pub(super) struct UnsignedPayload;
+
+impl Intercept for UnsignedPayload {
+    fn name(&self) -> &'static str {
+        "UnsignedPayload"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        config.interceptor_state().store_put(PayloadSigningOverride::unsigned_payload());
+        Ok(())
+    }
+}
 
 /// A client's transport that ends at this router.
 pub(super) fn http_client(router: Router) -> SharedHttpClient {

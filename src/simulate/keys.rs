@@ -105,6 +105,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::contract::{Column, Format, StreamContract, timestamp_type};
+    use crate::token::TokenKey;
 
     fn column(name: &str, data_type: DataType, field: &str) -> Column {
         let origin = Origin::Field(InputField { name: field.into(), pad: None, strip_prefix: None, token: false });
@@ -135,6 +136,30 @@ pub(super) mod tests {
         assert_eq!(fields.put_record(line(longest)).1.data, line(longest));
         let (_, note) = fields.put_record(line(longest + 1));
         assert!(note.data.len() < 100_000 && note.partition_key == "c1");
+    }
+
+    #[test]
+    fn a_plain_record_and_any_other_are_read_alike() {
+        let contract = TableContract::parse("transactions.sql", include_str!("../../lake/transactions.sql")).unwrap();
+        let (fields, key) = (KeyFields::of(&contract).unwrap(), TokenKey::from_hex(1, &"5a".repeat(32)).unwrap());
+        let mut tokenizer = Tokenizer::new(key);
+        for json in [
+            r#"{"trans_date_trans_time":"2019-01-01 00:00:18","cc_num":2703186189652095,"amt":4.97}"#,
+            r#"{"cc_num":"27031861896520","x":{"trans_date_trans_time":0},"trans_date_trans_time":"2019-01-01T00:00:18Z"}"#,
+            r#"{"cc_num":"2703 1861 8965 2095","trans_date_trans_time":"2019-01-01 00:00:18\n"}"#,
+            r#"{"cc_num":270318618965209,"cc_num":null,"trans_date_trans_time":"then"}"#,
+            r#"{"cc_num":"270.318","merchant":"Straße"}"#,
+            r#"{"cc_num":2703186189652095,"trans_date_trans_time""#,
+            "no json 2703186189652095",
+            "",
+        ] {
+            let (time, record) = fields.read(&mut tokenizer, &contract, json.as_bytes());
+            let (expected_time, expected) = fields.put_record(tokenizer.tokenize_record(&contract, json.as_bytes()));
+            assert_eq!(
+                (time, record.partition_key, record.data),
+                (expected_time, expected.partition_key, expected.data)
+            );
+        }
     }
 
     #[test]

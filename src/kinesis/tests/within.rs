@@ -14,7 +14,7 @@ const SHARD: &str = "shardId-000000000000";
 
 async fn inner(shards: u32) -> (EmbeddedKinesis, Client) {
     let server = EmbeddedKinesis::start("127.0.0.1:0", "eu-west-1").await.unwrap();
-    let client = client::connect_by(server.http_client(), server.url(), "eu-west-1");
+    let client = client::connect_within(&server, "eu-west-1");
     create_stream(&client, STREAM, shards).await.unwrap();
     (server, client)
 }
