@@ -14,6 +14,7 @@ mod gap;
 mod golden;
 mod house;
 mod kill;
+mod lake_check;
 mod late_hops;
 mod lookups;
 mod matrix;
