@@ -16,6 +16,7 @@ pub mod client;
 pub mod embedded;
 mod lineage;
 mod pacing;
+mod places;
 pub mod producer;
 pub mod reader;
 mod retention;

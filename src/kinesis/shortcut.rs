@@ -8,7 +8,6 @@
 //! gate, and an answer is written after it; between, only the store is touched.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
@@ -22,6 +21,7 @@ use ferrokinesis::util::current_time_ms;
 use serde::Deserialize;
 use tokio::sync::RwLock;
 
+use super::places::Place;
 use super::tail::{Kept, Tail};
 
 /// What the SDK speaks; the server also knows CBOR.
@@ -94,23 +94,21 @@ pub(super) async fn put_records(
     }
     let keys: Vec<u128> = put.records.iter().map(|entry| partition_key_to_hash_key(entry.partition_key)).collect();
     let mut writing = tail.write().await;
-    let places = store.allocate_sequences_batch(put.stream_name, &keys).await.ok()?;
-    let mut landed: Vec<(String, Arc<str>)> = Vec::with_capacity(places.len());
-    let records = places.into_iter().zip(&put.records).map(|(place, entry)| {
-        let sequence: Arc<str> = place.seq_num.into();
-        landed.push((place.shard_id, sequence.clone()));
-        let mut shard = place.stream_key;
-        shard.truncate(shard.find('/')?);
-        let arrival = (place.now / 1_000) as f64;
-        Some((shard, Kept::new(sequence, arrival, body, entry.partition_key, entry.data)?))
+    let (places, now_millis) = (writing.places(store, put.stream_name).await?, current_time_ms());
+    let landed = keys.into_iter().map(|key| places.take(key, now_millis)).collect::<Option<Vec<_>>>()?;
+    let kept = landed.iter().zip(&put.records).map(|(place, entry)| {
+        let arrival = (place.now_millis / 1_000) as f64;
+        let kept = Kept::new(place.sequence.clone(), arrival, body, entry.partition_key, entry.data)?;
+        Some((place.prefix.clone(), kept))
     });
-    let records = records.collect::<Option<Vec<_>>>()?;
-    writing.push(put.stream_name, records);
+    // A number that was given for nothing leaves a hole, as the server's do.
+    let kept = kept.collect::<Option<Vec<_>>>()?;
+    writing.push(put.stream_name, kept);
     drop(writing);
     let mut answer = String::with_capacity(landed.len() * 128 + 64);
     answer.push_str("{\"FailedRecordCount\":0,\"Records\":[");
-    for (place, (shard, sequence)) in landed.into_iter().enumerate() {
-        let comma = if place == 0 { "" } else { "," };
+    for (index, Place { shard, sequence, .. }) in landed.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
         let _ = write!(answer, "{comma}{{\"ShardId\":\"{shard}\",\"SequenceNumber\":\"{sequence}\"}}");
     }
     answer.push_str("]}");

@@ -15,6 +15,8 @@ use bytes::Bytes;
 use ferrokinesis::store::Store;
 use ferrokinesis::types::{StoredRecord, StoredRecordRef};
 
+use super::places::Places;
+
 /// Records handed over at once: a copy of so many is small beside what is handed over.
 const HAND_OVER_RECORDS: usize = 500;
 
@@ -30,13 +32,18 @@ pub(super) struct Kept {
     data: Range<usize>,
 }
 
-/// Records by stream and shard (its index, as the store writes it), in their order.
+/// Records by stream and shard, in their order. A stream is here from its first record on until the server was given all.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
-    streams: BTreeMap<String, Shards>,
+    streams: BTreeMap<String, Stream>,
 }
 
-type Shards = BTreeMap<String, VecDeque<Kept>>;
+#[derive(Debug)]
+struct Stream {
+    places: Places,
+    /// By the shard's index, as the store writes it.
+    shards: BTreeMap<Arc<str>, VecDeque<Kept>>,
+}
 
 impl Kept {
     /// A record whose partition key and data are part of `request`; `None` when they are not.
@@ -77,16 +84,23 @@ impl Kept {
 }
 
 impl Tail {
+    /// Whether the server knows of everything.
     pub fn is_empty(&self) -> bool {
-        self.streams.values().all(|shards| shards.values().all(VecDeque::is_empty))
+        self.streams.is_empty()
     }
 
-    /// Takes records in, each with its shard; their sequence numbers are above all that the shard ever had.
-    pub fn push(&mut self, stream: &str, records: impl IntoIterator<Item = (String, Kept)>) {
-        let shards = match self.streams.get_mut(stream) {
-            Some(shards) => shards,
-            None => self.streams.entry(stream.to_owned()).or_default(),
-        };
+    /// Where the next records of a stream land; `None` when it takes none.
+    pub async fn places(&mut self, store: &Store, stream: &str) -> Option<&mut Places> {
+        if !self.streams.contains_key(stream) {
+            let places = Places::of(store, stream).await?;
+            self.streams.insert(stream.to_owned(), Stream { places, shards: BTreeMap::new() });
+        }
+        self.streams.get_mut(stream).map(|stream| &mut stream.places)
+    }
+
+    /// Takes records in, each with its shard, under the numbers that [`Self::places`] gave last.
+    pub fn push(&mut self, stream: &str, records: impl IntoIterator<Item = (Arc<str>, Kept)>) {
+        let Some(Stream { shards, .. }) = self.streams.get_mut(stream) else { return };
         for (shard, record) in records {
             shards.entry(shard).or_default().push_back(record);
         }
@@ -94,23 +108,26 @@ impl Tail {
 
     /// At most `limit` records of a shard, from `sequence` on.
     pub fn from(&self, stream: &str, shard: &str, sequence: &str, limit: usize) -> Vec<Kept> {
-        let Some(records) = self.streams.get(stream).and_then(|shards| shards.get(shard)) else { return Vec::new() };
+        let Some(records) = self.streams.get(stream).and_then(|stream| stream.shards.get(shard)) else {
+            return Vec::new();
+        };
         let first = records.partition_point(|record| *record.sequence < *sequence);
         records.range(first..).take(limit).cloned().collect()
     }
 
     /// Takes the records of a shard up to and including `sequence` out.
     pub fn take_through(&mut self, stream: &str, shard: &str, sequence: &str) -> Vec<Kept> {
-        let Some(records) = self.streams.get_mut(stream).and_then(|shards| shards.get_mut(shard)) else {
+        let Some(records) = self.streams.get_mut(stream).and_then(|stream| stream.shards.get_mut(shard)) else {
             return Vec::new();
         };
         let through = records.partition_point(|record| *record.sequence <= *sequence);
         records.drain(..through).collect()
     }
 
-    /// Gives everything to the server's store.
+    /// Gives everything to the server.
     pub async fn hand_over(&mut self, store: &Store) {
-        for (stream, shards) in &mut self.streams {
+        for (stream, Stream { places, shards }) in &mut self.streams {
+            places.tell(store, stream).await;
             for (shard, records) in shards {
                 while !records.is_empty() {
                     let some = records.iter().take(HAND_OVER_RECORDS);
@@ -132,15 +149,24 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
+    use ferrokinesis::actions::{Operation, dispatch};
+    use ferrokinesis::store::StoreOptions;
+    use serde_json::json;
+
     use super::*;
 
     /// Numbers of two digits in place of 56.
-    fn tail(numbers: Range<usize>) -> Tail {
+    async fn tail(numbers: Range<usize>) -> Tail {
+        let store = Store::new(StoreOptions { create_stream_ms: 0, ..StoreOptions::default() });
+        dispatch(&store, Operation::CreateStream, json!({"StreamName": "s", "ShardCount": 2})).await.unwrap();
         let request = Bytes::from_static(b"{\"key\":\"QUJD\"}");
         let text = std::str::from_utf8(&request).unwrap();
         let record = |n: usize| Kept::new(format!("{n:02}").into(), 7.0, &request, &text[2..5], &text[8..12]).unwrap();
         let mut tail = Tail::default();
-        tail.push("s", numbers.map(|number| (format!("{:08x}", number % 2), record(number))));
+        while tail.places(&store, "s").await.is_none() {
+            tokio::task::yield_now().await;
+        }
+        tail.push("s", numbers.map(|number| (format!("{:08x}", number % 2).into(), record(number))));
         tail
     }
 
@@ -148,9 +174,9 @@ mod tests {
         records.iter().map(|record| &*record.sequence).collect()
     }
 
-    #[test]
-    fn a_range_begins_at_its_first_record_and_ends_at_its_limit() {
-        let tail = tail(10..20);
+    #[tokio::test]
+    async fn a_range_begins_at_its_first_record_and_ends_at_its_limit() {
+        let tail = tail(10..20).await;
         assert_eq!(numbers(&tail.from("s", "00000000", "13", 2)), ["14", "16"]);
         assert_eq!(numbers(&tail.from("s", "00000001", "13", 9)), ["13", "15", "17", "19"]);
         assert_eq!(numbers(&tail.from("s", "00000001", "131", 1)), ["15"]);
@@ -159,14 +185,17 @@ mod tests {
         assert_eq!((record.partition_key(), record.data()), (b"key".as_slice(), b"QUJD".as_slice()));
     }
 
-    #[test]
-    fn what_is_taken_through_is_gone() {
-        let mut tail = tail(10..20);
+    #[tokio::test]
+    async fn what_is_taken_through_is_gone() {
+        let mut tail = tail(10..20).await;
         assert_eq!(numbers(&tail.take_through("s", "00000000", "13")), ["10", "12"]);
         assert!(tail.take_through("s", "00000000", "13").is_empty());
         assert_eq!(numbers(&tail.from("s", "00000000", "00", 9)), ["14", "16", "18"]);
-        assert_eq!((tail.take_through("s", "00000000", "99").len(), tail.is_empty()), (3, false));
-        assert_eq!((tail.take_through("s", "00000001", "99").len(), tail.is_empty()), (5, true));
+        assert_eq!(
+            (tail.take_through("s", "00000000", "99").len(), tail.take_through("s", "00000001", "99").len()),
+            (3, 5)
+        );
+        assert!(!tail.is_empty(), "the server does not know which numbers were given");
     }
 
     #[test]
