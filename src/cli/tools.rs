@@ -35,7 +35,7 @@ pub(super) async fn check(config: &Config) -> Result<ExitCode> {
 /// `lakeward stream`: the embedded Kinesis until Ctrl-C.
 pub(super) async fn stream(config: &Config, args: &StreamArgs) -> Result<ExitCode> {
     let server = EmbeddedKinesis::start(&args.listen, &config.stream.region).await?;
-    let client = connect(&config.stream, Some(server.url())).await?;
+    let client = connect(&config.stream, Some(&server)).await?;
     create_stream(&client, &config.stream.name, config.stream.shards).await?;
     answer(&format!(
         "{} serves the stream `{}` with {} shards",

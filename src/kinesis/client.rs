@@ -1,7 +1,7 @@
 //! The SDK's client, and the few calls about a stream as a whole.
 //!
-//! The one law: the same client speaks to AWS, to the embedded server and to any other server of the API; only address
-//! and credentials differ. The SDK's own retries are off: see `backoff`.
+//! The one law: the same client speaks to AWS, to the embedded server and to any other server of the API; only address,
+//! credentials and transport differ. The SDK's own retries are off: see `backoff`.
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use super::backoff::{ATTEMPTS_AT_START, Backoff, Trouble};
+use super::embedded::EmbeddedKinesis;
+use super::within::UnsignedPayload;
 use crate::config::{self, Endpoint};
 use crate::error::{Error, Result};
 
@@ -28,18 +30,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ACTIVE_POLL: Duration = Duration::from_millis(200);
 const ACTIVE_POLLS_MAX: u32 = 600;
 
-/// A client for the configured endpoint. `embedded_url` is the address of the embedded server, known at run time.
+/// A client for the configured endpoint. `embedded` is the server in this process, which is reached without a socket.
 ///
 /// # Errors
-/// [`Error::Broken`] when the endpoint is the embedded one and no address is given.
-pub async fn connect(stream: &config::Stream, embedded_url: Option<&str>) -> Result<Client> {
-    let url = match (&stream.endpoint, embedded_url) {
-        (Endpoint::Aws, _) => return Ok(connect_to_aws(&stream.region).await),
-        (Endpoint::Url(url), _) => url,
-        (Endpoint::Embedded, Some(url)) => url,
-        (Endpoint::Embedded, None) => return Err(Error::broken("the embedded stream has not been started")),
-    };
-    Ok(connect_to_url(url, &stream.region))
+/// [`Error::Broken`] when the endpoint is the embedded one and no server is given.
+pub async fn connect(stream: &config::Stream, embedded: Option<&EmbeddedKinesis>) -> Result<Client> {
+    match (&stream.endpoint, embedded) {
+        (Endpoint::Aws, _) => Ok(connect_to_aws(&stream.region).await),
+        (Endpoint::Url(url), _) => Ok(connect_to_url(url, &stream.region)),
+        (Endpoint::Embedded, Some(server)) => Ok(connect_within(server, &stream.region)),
+        (Endpoint::Embedded, None) => Err(Error::broken("the embedded stream has not been started")),
+    }
 }
 
 /// The region's own service, with the SDK's chain of credentials.
@@ -59,17 +60,25 @@ async fn connect_to_aws(region: &str) -> Client {
 pub fn connect_to_url(url: &str, region: &str) -> Client {
     let http_client =
         if url.starts_with("https:") { https() } else { aws_smithy_http_client::Builder::new().build_http() };
-    let config = aws_sdk_kinesis::Config::builder()
+    Client::from_conf(unchecked(url, region).http_client(http_client).build())
+}
+
+/// The server of this process.
+pub(super) fn connect_within(server: &EmbeddedKinesis, region: &str) -> Client {
+    let config = unchecked(server.url(), region).http_client(server.http_client()).interceptor(UnsignedPayload);
+    Client::from_conf(config.build())
+}
+
+/// Settings for a server that wants a signature and checks none.
+fn unchecked(url: &str, region: &str) -> aws_sdk_kinesis::config::Builder {
+    aws_sdk_kinesis::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(url)
         .region(Region::new(region.to_owned()))
         .credentials_provider(Credentials::new("lakeward", "lakeward", None, None, "lakeward"))
-        .http_client(http_client)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .build();
-    Client::from_conf(config)
 }
 
 fn https() -> SharedHttpClient {

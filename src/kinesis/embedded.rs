@@ -5,22 +5,26 @@
 //! number for ever; it also holds a map's guard over an `.await` while reading, which waiting writers could turn into a
 //! deadlock. One lock in front rules out both: writes alone, reads together.
 //!
-//! PutRecords and GetRecords take a shorter way through the same gate (`shortcut`); the rest is the server's own.
-//! It is for correctness, not for speed claims; nothing of it outlives the process. `SubscribeToShard` answers with a
-//! stream that outlives its pass through the gate: do not read that way here.
+//! PutRecords and GetRecords take a shorter way through the same gate (`shortcut`), and what came that way is handed to
+//! the server's own store only when the server must see it (`tail`); the rest is the server's own. Nothing of it outlives the
+//! process. `SubscribeToShard` answers with a stream that outlives its pass through the gate, and is not told of records that
+//! come later: do not read that way here.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_kinesis::config::SharedHttpClient;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
+use bytes::Bytes;
 use ferrokinesis::sequence::{resolve_shard_id, shard_ix_to_hex};
 use ferrokinesis::store::{Store, StoreOptions};
 use ferrokinesis::types::StreamStatus;
@@ -29,7 +33,8 @@ use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::shortcut;
+use super::tail::Tail;
+use super::{shortcut, within};
 use crate::error::{Context, Error, Result};
 use crate::stream::SequenceNumber;
 
@@ -51,6 +56,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// A Kinesis server in this process. Stops when dropped.
 pub struct EmbeddedKinesis {
     url: String,
+    router: Router,
     gate: Gate,
     server: JoinHandle<std::io::Result<()>>,
     stop: DropGuard,
@@ -89,18 +95,24 @@ impl EmbeddedKinesis {
             aws_region: region.to_owned(),
             ..StoreOptions::default()
         });
-        let gate = Gate { lock: Arc::new(RwLock::new(())), store };
+        let gate = Gate { tail: Arc::default(), store };
         let router = router
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .layer(middleware::from_fn_with_state(gate.clone(), pass));
+        let router = layers(router);
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, layers(router), stop.clone()));
-        Ok(Self { url: url(address), gate, server, stop: stop.drop_guard() })
+        let server = tokio::spawn(serve(listener, router.clone(), stop.clone()));
+        Ok(Self { url: url(address), router, gate, server, stop: stop.drop_guard() })
     }
 
     /// `http://address:port`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// A client's way to this server without a socket between: all that is asked passes the same layers and the same gate.
+    pub fn http_client(&self) -> SharedHttpClient {
+        within::http_client(self.router.clone())
     }
 
     /// Frees the records of a shard up to and including `sequence`: they are committed, and memory is all there is.
@@ -116,15 +128,18 @@ impl EmbeddedKinesis {
         let (first, end) = (format!("{prefix}/"), format!("{prefix}/{sequence}!"));
         let mut freed = 0;
         loop {
-            let _reading = self.gate.lock.read().await;
+            let _reading = self.gate.tail.read().await;
             let records = self.gate.store.get_records_range_limited(stream, &first, &end, DELETE_RECORDS_MAX).await;
             let keys: Vec<String> = records.into_iter().map(|(key, _)| key).collect();
             self.gate.store.delete_record_keys(stream, &keys).await;
             freed += keys.len();
             if keys.len() < DELETE_RECORDS_MAX {
-                return Ok(freed);
+                break;
             }
         }
+        let taken = self.gate.tail.write().await.take_through(stream, &prefix, &sequence.to_string());
+        // They are dropped behind the gate: that frees whole requests.
+        Ok(freed + taken.len())
     }
 
     /// Lets running requests finish, for at most two seconds, and closes the server.
@@ -165,10 +180,10 @@ fn account_id() -> String {
     format!("{:012}", uuid::Uuid::new_v4().as_u128() % 1_000_000_000_000)
 }
 
-/// The lock in front of the store.
+/// The lock in front of the store, around what the store has not been given yet.
 #[derive(Clone)]
 struct Gate {
-    lock: Arc<RwLock<()>>,
+    tail: Arc<RwLock<Tail>>,
     store: Store,
 }
 
@@ -198,35 +213,72 @@ fn passage(headers: &HeaderMap) -> Passage {
     }
 }
 
+/// Whether the operation tells of shards and streams only, whatever records they hold.
+fn is_about_shards(headers: &HeaderMap) -> bool {
+    matches!(operation(headers), "ListShards" | "ListStreams" | "DescribeStream" | "DescribeStreamSummary")
+}
+
 /// Reads the whole request first, so that a slow client holds nobody up, then passes the gate.
 async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let passage = passage(&parts.headers);
     let Ok(body) = to_bytes(body, REQUEST_BYTES_MAX).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let answered = match operation(&parts.headers) {
-        "PutRecords" => shortcut::put_records(&gate.store, &gate.lock, &parts.headers, &body).await,
-        "GetRecords" => shortcut::get_records(&gate.store, &gate.lock, &parts.headers, &body).await,
-        _ => None,
-    };
-    if let Some(answer) = answered {
-        return answer;
+    match operation(&parts.headers) {
+        "PutRecords" => {
+            if let Some(answer) = shortcut::put_records(&gate.store, &gate.tail, &parts.headers, &body).await {
+                return answer;
+            }
+        }
+        "GetRecords" => {
+            if let Some(asked) = shortcut::asked(&gate.store, &parts.headers, &body) {
+                let reading = gate.tail.read().await;
+                match asked.find(&gate.store, &reading).await {
+                    // The server finds none either, and knows whether the shard has ended. Still behind the gate: a record
+                    // that came in between would lie before the iterator it answers with.
+                    Some(found) if found.is_empty() => return next.run(whole(parts, body)).await,
+                    Some(found) => {
+                        drop(reading);
+                        if let Some(answer) = asked.answer(&found) {
+                            return answer;
+                        }
+                    }
+                    None => {}
+                }
+            }
+        }
+        _ => {}
     }
-    let request = Request::from_parts(parts, Body::from(body));
-    if passage == Passage::Read {
-        let _reading = gate.lock.read().await;
-        return next.run(request).await;
-    }
-    let _writing = gate.lock.write().await;
-    let response = next.run(request).await;
-    if passage == Passage::Reshape {
-        gate.settle().await;
-    }
-    response
+    gate.run(whole(parts, body), next).await
+}
+
+fn whole(parts: Parts, body: Bytes) -> Request {
+    Request::from_parts(parts, Body::from(body))
 }
 
 impl Gate {
+    /// Lets the server itself answer. It sees every record.
+    async fn run(&self, request: Request, next: Next) -> Response {
+        let passage = passage(request.headers());
+        if passage == Passage::Read {
+            let reading = self.tail.read().await;
+            if reading.is_empty() || is_about_shards(request.headers()) {
+                return next.run(request).await;
+            }
+        }
+        let mut writing = self.tail.write().await;
+        writing.hand_over(&self.store).await;
+        if passage == Passage::Read {
+            let _reading = writing.downgrade();
+            return next.run(request).await;
+        }
+        let response = next.run(request).await;
+        if passage == Passage::Reshape {
+            self.settle().await;
+        }
+        response
+    }
+
     /// Waits until no stream is being created, changed or deleted: the server does that in a task of its own, and a put
     /// between could land in a shard that is already closed.
     async fn settle(&self) {

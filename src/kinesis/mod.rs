@@ -16,13 +16,16 @@ pub mod client;
 pub mod embedded;
 mod lineage;
 mod pacing;
+mod places;
 pub mod producer;
 pub mod reader;
 mod retention;
 mod shard_reader;
 mod shortcut;
+mod tail;
 #[cfg(test)]
 mod tests;
+mod within;
 
 pub use client::{Client, connect, create_stream, stream_incarnation};
 pub use embedded::EmbeddedKinesis;

@@ -5,6 +5,7 @@
 //! take a later record of a key and refuse an earlier one, and a request that timed out may have been applied, so its
 //! records can be in the stream twice. Identity is in the records themselves, not here.
 
+use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use bytes::Bytes;
@@ -82,7 +83,7 @@ impl Producer {
         let mut missing: Vec<usize> = (0..records.len()).collect();
         let mut refusals = Backoff::new(&self.stream);
         loop {
-            let results = self.send(missing.iter().map(|&at| &records[at]), backoff).await?;
+            let results = self.send(|| missing.iter().map(|&at| &records[at]), backoff).await?;
             if results.len() != missing.len() {
                 return Err(Error::broken(format!(
                     "stream `{}`: {} records put, {} answers",
@@ -93,8 +94,9 @@ impl Producer {
             }
             let mut refused = None;
             let mut failed = Vec::new();
+            let mut shards = Vec::new();
             for (at, result) in missing.into_iter().zip(results) {
-                match answer(&result) {
+                match answer(&result, &mut shards) {
                     Some(landed) => answers[at] = Some(landed),
                     None => {
                         failed.push(at);
@@ -119,26 +121,26 @@ impl Producer {
         }
     }
 
-    /// One request, repeated until the service answers it.
-    async fn send(
+    /// One request, repeated until the service answers it; written anew each time, so that nothing is kept for the next.
+    async fn send<'r, I: Iterator<Item = &'r PutRecord>>(
         &self,
-        records: impl Iterator<Item = &PutRecord>,
+        records: impl Fn() -> I,
         backoff: &mut Backoff,
     ) -> Result<Vec<PutRecordsResultEntry>> {
         let what = format!("putting records to stream `{}`", self.stream);
-        let entries = records.map(|record| {
+        let entry = |record: &PutRecord| {
             PutRecordsRequestEntry::builder()
                 .partition_key(&record.partition_key)
                 .data(Blob::new(&*record.data))
                 .build()
-                .map_err(|error| Error::external(&what, error))
-        });
-        let request =
-            self.client.put_records().stream_name(&self.stream).set_records(Some(entries.collect::<Result<Vec<_>>>()?));
-        let answer = backoff
-            .retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send())
-            .await
-            .map_err(|failure| failure.into_error(&what))?;
+        };
+        let put = || {
+            let request = self.client.put_records().stream_name(&self.stream);
+            let entries: std::result::Result<Vec<_>, _> = records().map(entry).collect();
+            async move { request.set_records(Some(entries.map_err(SdkError::construction_failure)?)).send().await }
+        };
+        let answer =
+            backoff.retry(&what, ATTEMPTS_UNBOUNDED, put).await.map_err(|failure| failure.into_error(&what))?;
         Ok(answer.records)
     }
 }
@@ -153,15 +155,19 @@ fn request_length(records: &[PutRecord]) -> usize {
     fitting.count().max(1)
 }
 
-/// Where an entry landed; `None` when it failed.
-fn answer(result: &PutRecordsResultEntry) -> Option<Acknowledged> {
-    match (&result.error_code, &result.shard_id, &result.sequence_number) {
-        (None, Some(shard), Some(sequence)) => Some(Acknowledged {
-            shard: shard.as_str().into(),
-            sequence: SequenceNumber::Kinesis(sequence.as_str().into()),
-        }),
-        _ => None,
-    }
+/// Where an entry landed; `None` when it failed. `shards` are those named before, few: their names are shared.
+fn answer(result: &PutRecordsResultEntry, shards: &mut Vec<ShardId>) -> Option<Acknowledged> {
+    let (None, Some(shard), Some(sequence)) = (&result.error_code, &result.shard_id, &result.sequence_number) else {
+        return None;
+    };
+    let shard = match shards.iter().find(|known| ***known == **shard) {
+        Some(known) => known.clone(),
+        None => {
+            shards.push(shard.as_str().into());
+            shards.last()?.clone()
+        }
+    };
+    Some(Acknowledged { shard, sequence: SequenceNumber::Kinesis(sequence.as_str().into()) })
 }
 
 #[cfg(test)]

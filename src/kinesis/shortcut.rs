@@ -12,13 +12,17 @@ use std::fmt::Write;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
 use ferrokinesis::sequence::{increment_sequence, parse_sequence, partition_key_to_hash_key, shard_ix_to_hex};
 use ferrokinesis::shard_iterator::{create_shard_iterator, decode_shard_iterator};
 use ferrokinesis::store::Store;
-use ferrokinesis::types::{EpochSeconds, StoredRecord, StoredRecordRef};
+use ferrokinesis::types::EpochSeconds;
 use ferrokinesis::util::current_time_ms;
 use serde::Deserialize;
 use tokio::sync::RwLock;
+
+use super::places::Place;
+use super::tail::{Kept, Tail};
 
 /// What the SDK speaks; the server also knows CBOR.
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
@@ -37,6 +41,9 @@ const GET_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// Shard ids are `shardId-` and this many digits.
 const SHARD_DIGITS: usize = 12;
+
+/// What an answer's JSON holds beside a record's own bytes, or around all of them, at most.
+const RECORD_FRAME_BYTES: usize = 96;
 
 const MILLIS_PER_HOUR: u64 = 3_600_000;
 
@@ -73,12 +80,12 @@ fn is_plain(headers: &HeaderMap) -> bool {
         && !headers.contains_key("origin")
 }
 
-/// Answers PutRecords; holds the gate alone while the records are stored.
+/// Answers PutRecords; holds the tail alone while places are taken and the records are kept there.
 pub(super) async fn put_records(
     store: &Store,
-    gate: &RwLock<()>,
+    tail: &RwLock<Tail>,
     headers: &HeaderMap,
-    body: &[u8],
+    body: &Bytes,
 ) -> Option<Response> {
     let put: PutRecords = is_plain(headers).then(|| serde_json::from_slice(body).ok())??;
     let sizes = put.records.iter().map(Entry::size).collect::<Option<Vec<usize>>>()?;
@@ -86,35 +93,41 @@ pub(super) async fn put_records(
         return None;
     }
     let keys: Vec<u128> = put.records.iter().map(|entry| partition_key_to_hash_key(entry.partition_key)).collect();
-    let writing = gate.write().await;
-    let places = store.allocate_sequences_batch(put.stream_name, &keys).await.ok()?;
-    let mut stored = Vec::with_capacity(places.len());
-    let mut answer = String::with_capacity(places.len() * 128 + 64);
-    answer.push_str("{\"FailedRecordCount\":0,\"Records\":[");
-    for (place, entry) in places.into_iter().zip(&put.records) {
-        let comma = if stored.is_empty() { "" } else { "," };
-        let (shard, sequence) = (&place.shard_id, &place.seq_num);
-        let _ = write!(answer, "{comma}{{\"ShardId\":\"{shard}\",\"SequenceNumber\":\"{sequence}\"}}");
-        let record = StoredRecordRef {
-            partition_key: entry.partition_key,
-            data: entry.data,
-            approximate_arrival_timestamp: (place.now / 1_000) as f64,
-        };
-        stored.push((place.stream_key, record));
-    }
-    store.put_records_batch(put.stream_name, &stored).await.ok()?;
+    let mut writing = tail.write().await;
+    let (places, now_millis) = (writing.places(store, put.stream_name).await?, current_time_ms());
+    let landed = keys.into_iter().map(|key| places.take(key, now_millis)).collect::<Option<Vec<_>>>()?;
+    let kept = landed.iter().zip(&put.records).map(|(place, entry)| {
+        let arrival = (place.now_millis / 1_000) as f64;
+        let kept = Kept::new(place.sequence.clone(), arrival, body, entry.partition_key, entry.data)?;
+        Some((place.prefix.clone(), kept))
+    });
+    // A number that was given for nothing leaves a hole, as the server's do.
+    let kept = kept.collect::<Option<Vec<_>>>()?;
+    writing.push(put.stream_name, kept);
     drop(writing);
+    let mut answer = String::with_capacity(landed.len() * 128 + 64);
+    answer.push_str("{\"FailedRecordCount\":0,\"Records\":[");
+    for (index, Place { shard, sequence, .. }) in landed.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(answer, "{comma}{{\"ShardId\":\"{shard}\",\"SequenceNumber\":\"{sequence}\"}}");
+    }
     answer.push_str("]}");
     json(answer.into_bytes())
 }
 
-/// Answers GetRecords when there are records to hand over; passes the gate with others.
-pub(super) async fn get_records(
-    store: &Store,
-    gate: &RwLock<()>,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Option<Response> {
+/// A GetRecords request that is in order.
+pub(super) struct Asked {
+    stream: String,
+    shard: String,
+    /// The shard's index and the next one's, as the store writes them.
+    range: [String; 2],
+    sequence: String,
+    limit: usize,
+    now_millis: u64,
+}
+
+/// Reads a GetRecords request; `None` when the server has to say what is wrong with it.
+pub(super) fn asked(store: &Store, headers: &HeaderMap, body: &[u8]) -> Option<Asked> {
     let now_millis = current_time_ms();
     let get: GetRecords = is_plain(headers).then(|| serde_json::from_slice(body).ok())??;
     let limit = get.limit.unwrap_or(GET_RECORDS_MAX);
@@ -126,52 +139,65 @@ pub(super) async fn get_records(
     }
     let digits = shard.strip_prefix("shardId-").filter(|d| d.len() == SHARD_DIGITS)?;
     let index: i64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-    let first = format!("{}/{sequence}", shard_ix_to_hex(index));
-    let end = shard_ix_to_hex(index + 1);
-    let reading = gate.read().await;
-    let retention_hours = u64::from(store.get_stream(&stream).await.ok()?.retention_period_hours);
-    let mut found = store.get_records_range_limited(&stream, &first, &end, limit).await;
-    drop(reading);
-    found.truncate(fitting(&found));
-    let oldest = (now_millis.saturating_sub(retention_hours * MILLIS_PER_HOUR) / 1_000) as f64;
-    if found.iter().any(|(_, record)| record.approximate_arrival_timestamp < oldest) {
-        return None;
-    }
-    let last = parse_sequence(found.last()?.0.split_once('/')?.1).ok()?;
-    let next = create_shard_iterator(&stream, &shard, &increment_sequence(&last, None), now_millis);
-    json(page(&found, &next)?)
+    let range = [shard_ix_to_hex(index), shard_ix_to_hex(index + 1)];
+    Some(Asked { stream, shard, range, sequence, limit, now_millis })
 }
 
-/// How many of the records one answer may hold; at least one.
-fn fitting(found: &[(String, StoredRecord)]) -> usize {
+impl Asked {
+    /// The records asked for, at most as many as one answer may hold: the store's, then the tail's. `None` when some of them
+    /// have expired, which the server deletes.
+    pub async fn find(&self, store: &Store, tail: &Tail) -> Option<Vec<Kept>> {
+        let retention_hours = u64::from(store.get_stream(&self.stream).await.ok()?.retention_period_hours);
+        let [shard, end] = &self.range;
+        let first = format!("{shard}/{}", self.sequence);
+        let stored = store.get_records_range_limited(&self.stream, &first, end, self.limit).await;
+        let mut found: Vec<Kept> = stored.into_iter().map(Kept::of_store).collect();
+        found.extend(tail.from(&self.stream, shard, &self.sequence, self.limit - found.len()));
+        found.truncate(fitting(&found));
+        let oldest = (self.now_millis.saturating_sub(retention_hours * MILLIS_PER_HOUR) / 1_000) as f64;
+        (!found.iter().any(|record| record.arrival < oldest)).then_some(found)
+    }
+
+    /// The answer that hands these records over; there must be some.
+    pub fn answer(&self, found: &[Kept]) -> Option<Response> {
+        let last = parse_sequence(&found.last()?.sequence).ok()?;
+        let next = create_shard_iterator(&self.stream, &self.shard, &increment_sequence(&last, None), self.now_millis);
+        json(page(found, &next)?)
+    }
+}
+
+/// How many of the records one answer may hold; at least one, if there is one.
+fn fitting(found: &[Kept]) -> usize {
     let mut bytes = 0;
-    let fits = |(_, record): &&(String, StoredRecord)| {
-        bytes += record.data.len() / 4 * 3;
+    let fits = |record: &&Kept| {
+        bytes += record.data().len() / 4 * 3;
         bytes <= GET_BYTES_MAX
     };
     found.iter().take_while(fits).count().max(1)
 }
 
 /// A page as the service writes it, its reader at the tip: the server says so of every open shard.
-fn page(found: &[(String, StoredRecord)], next: &str) -> Option<Vec<u8>> {
-    let bytes: usize =
-        found.iter().map(|(key, record)| record.data.len() + record.partition_key.len() + key.len()).sum();
-    let mut answer = Vec::with_capacity(bytes + found.len() * 96 + next.len() + 64);
+fn page(found: &[Kept], next: &str) -> Option<Vec<u8>> {
+    let bytes: usize = found
+        .iter()
+        .map(|record| record.data().len() + record.partition_key().len() + record.sequence.len() + RECORD_FRAME_BYTES)
+        .sum();
+    let mut answer = Vec::with_capacity(bytes + next.len() + RECORD_FRAME_BYTES);
     answer.extend_from_slice(b"{\"MillisBehindLatest\":0,\"NextShardIterator\":\"");
     answer.extend_from_slice(next.as_bytes());
     answer.extend_from_slice(b"\",\"Records\":[");
-    for (place, (key, record)) in found.iter().enumerate() {
+    for (place, record) in found.iter().enumerate() {
         if place > 0 {
             answer.push(b',');
         }
         answer.extend_from_slice(b"{\"Data\":\"");
-        answer.extend_from_slice(record.data.as_bytes());
+        answer.extend_from_slice(record.data());
         answer.extend_from_slice(b"\",\"PartitionKey\":");
-        serde_json::to_writer(&mut answer, &record.partition_key).ok()?;
+        serde_json::to_writer(&mut answer, std::str::from_utf8(record.partition_key()).ok()?).ok()?;
         answer.extend_from_slice(b",\"SequenceNumber\":\"");
-        answer.extend_from_slice(key.split_once('/')?.1.as_bytes());
+        answer.extend_from_slice(record.sequence.as_bytes());
         answer.extend_from_slice(b"\",\"ApproximateArrivalTimestamp\":");
-        serde_json::to_writer(&mut answer, &EpochSeconds(record.approximate_arrival_timestamp)).ok()?;
+        serde_json::to_writer(&mut answer, &EpochSeconds(record.arrival)).ok()?;
         answer.push(b'}');
     }
     answer.extend_from_slice(b"]}");
@@ -268,56 +294,102 @@ mod tests {
         serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
     }
 
+    async fn put(store: &Store, tail: &RwLock<Tail>, put: &Value) -> Option<Response> {
+        put_records(store, tail, &headers(), &Bytes::from(put.to_string())).await
+    }
+
+    async fn get(store: &Store, tail: &RwLock<Tail>, get: &Value) -> Option<Response> {
+        let asked = asked(store, &headers(), get.to_string().as_bytes())?;
+        let found = asked.find(store, &*tail.read().await).await?;
+        asked.answer(&found)
+    }
+
+    async fn own(store: &Store, operation: Operation, request: &Value) -> Value {
+        dispatch(store, operation, request.clone()).await.unwrap().unwrap()
+    }
+
+    /// Three requests, the second answered by the server: of the records two thirds are in its store when they are read by the
+    /// short way, and all when they are read by its own.
     #[tokio::test]
     async fn answers_are_the_servers_own() {
-        let (store, gate) = (store().await, RwLock::new(()));
+        let (store, tail) = (store().await, RwLock::new(Tail::default()));
         let entry = |number: u8| json!({"Data": base64(&[number; 5]), "PartitionKey": format!("clé {number}")});
-        let put = json!({"StreamName": "s", "Records": [entry(0), entry(1), entry(2)]});
-        let told = put_records(&store, &gate, &headers(), put.to_string().as_bytes()).await.unwrap();
-        let (told, own) = (body(told).await, dispatch(&store, Operation::PutRecords, put).await.unwrap().unwrap());
+        let request =
+            |first: u8| json!({"StreamName": "s", "Records": [entry(first), entry(first + 1), entry(first + 2)]});
+        let told = body(put(&store, &tail, &request(0)).await.unwrap()).await;
+        assert!(store.get_record_store("s").await.is_empty(), "they wait in the tail");
+        tail.write().await.hand_over(&store).await;
+        let answer = own(&store, Operation::PutRecords, &request(3)).await;
+        let last = body(put(&store, &tail, &request(6)).await.unwrap()).await;
         let names = |answer: &Value| answer["Records"][0].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-        assert_eq!((&told["FailedRecordCount"], names(&told)), (&own["FailedRecordCount"], names(&own)));
+        assert_eq!((&told["FailedRecordCount"], names(&told)), (&answer["FailedRecordCount"], names(&answer)));
 
         let start = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"});
-        let start = dispatch(&store, Operation::GetShardIterator, start).await.unwrap().unwrap();
-        for limit in [10_000, 4, 1] {
-            let get = json!({"ShardIterator": start["ShardIterator"], "Limit": limit});
-            let told = get_records(&store, &gate, &headers(), get.to_string().as_bytes()).await.unwrap();
-            let (told, own) = (body(told).await, dispatch(&store, Operation::GetRecords, get).await.unwrap().unwrap());
+        let start = own(&store, Operation::GetShardIterator, &start).await;
+        let mut after_seven = json!({"StreamName": "s", "ShardId": "shardId-000000000000"});
+        after_seven["ShardIteratorType"] = "AFTER_SEQUENCE_NUMBER".into();
+        after_seven["StartingSequenceNumber"] = last["Records"][0]["SequenceNumber"].clone();
+        let after_seven = own(&store, Operation::GetShardIterator, &after_seven).await;
+        let mut asked_for = Vec::new();
+        for (start, limit, records) in [(&start, 10_000, 9), (&start, 7, 7), (&start, 1, 1), (&after_seven, 10_000, 2)]
+        {
+            let request = json!({"ShardIterator": start["ShardIterator"], "Limit": limit});
+            let told = body(get(&store, &tail, &request).await.unwrap()).await;
+            assert_eq!(told["Records"].as_array().unwrap().len(), records);
+            asked_for.push((request, told));
+        }
+        tail.write().await.hand_over(&store).await;
+        for (request, told) in asked_for {
+            let own = own(&store, Operation::GetRecords, &request).await;
             let next = |answer: &Value| {
                 let (_, stream, shard, after) =
                     decode_shard_iterator(answer["NextShardIterator"].as_str().unwrap()).unwrap();
                 (stream, shard, after)
             };
             assert_eq!((&told["Records"], &told["MillisBehindLatest"]), (&own["Records"], &own["MillisBehindLatest"]));
-            assert_eq!((told["Records"].as_array().unwrap().len(), next(&told)), (limit.min(6), next(&own)));
+            assert_eq!(next(&told), next(&own));
+            let again = body(get(&store, &tail, &request).await.unwrap()).await;
+            assert_eq!(again["Records"], told["Records"], "from the store alone");
         }
     }
 
     #[tokio::test]
     async fn the_unusual_is_left_to_the_server() {
-        let (store, gate) = (store().await, RwLock::new(()));
+        let (store, tail) = (store().await, RwLock::new(Tail::default()));
         let entry = json!({"Data": "AAAA", "PartitionKey": "k"});
-        for put in [
+        for unusual in [
             json!({"StreamName": "other", "Records": [entry]}),
             json!({"StreamName": "s", "Records": []}),
             json!({"StreamName": "s", "Records": vec![entry.clone(); 501]}),
             json!({"StreamName": "s", "Records": [{"Data": "AAA", "PartitionKey": "k"}]}),
             json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": ""}]}),
+            json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": "k\n"}]}),
             json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": "k", "ExplicitHashKey": "0"}]}),
             json!({"StreamName": "s", "Records": [{"Data": "A".repeat(1_398_108), "PartitionKey": "k"}]}),
             json!("no object"),
         ] {
-            let bytes = put.to_string();
-            assert!(put_records(&store, &gate, &headers(), bytes.as_bytes()).await.is_none(), "{bytes:.90}");
+            assert!(put(&store, &tail, &unusual).await.is_none(), "{:.90}", unusual.to_string());
         }
-        let usual = json!({"StreamName": "s", "Records": [entry]}).to_string();
-        assert!(put_records(&store, &gate, &HeaderMap::new(), usual.as_bytes()).await.is_none());
-        assert!(store.get_record_store("s").await.is_empty());
+        let usual = Bytes::from(json!({"StreamName": "s", "Records": [entry]}).to_string());
+        assert!(put_records(&store, &tail, &HeaderMap::new(), &usual).await.is_none());
+        assert!(store.get_record_store("s").await.is_empty() && tail.read().await.is_empty());
         let nothing_yet = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "LATEST"});
-        let iterator = dispatch(&store, Operation::GetShardIterator, nothing_yet).await.unwrap().unwrap();
-        let get = json!({"ShardIterator": iterator["ShardIterator"]}).to_string();
-        assert!(get_records(&store, &gate, &headers(), get.as_bytes()).await.is_none());
-        assert!(get_records(&store, &gate, &headers(), br#"{"ShardIterator":"x"}"#).await.is_none());
+        let iterator = own(&store, Operation::GetShardIterator, &nothing_yet).await;
+        assert!(get(&store, &tail, &json!({"ShardIterator": iterator["ShardIterator"]})).await.is_none());
+        assert!(get(&store, &tail, &json!({"ShardIterator": "x"})).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn expired_records_are_left_to_the_server() {
+        let (store, tail) = (store().await, RwLock::new(Tail::default()));
+        let request = json!({"StreamName": "s", "Records": [{"Data": "AAAA", "PartitionKey": "k"}]});
+        put(&store, &tail, &request).await.unwrap();
+        let start = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"});
+        let start = own(&store, Operation::GetShardIterator, &start).await;
+        let request = json!({"ShardIterator": start["ShardIterator"]}).to_string();
+        let mut asked = asked(&store, &headers(), request.as_bytes()).unwrap();
+        assert_eq!(asked.find(&store, &*tail.read().await).await.unwrap().len(), 1);
+        asked.now_millis += 25 * MILLIS_PER_HOUR;
+        assert!(asked.find(&store, &*tail.read().await).await.is_none(), "a stream keeps records for a day");
     }
 }

@@ -268,6 +268,9 @@ impl Drive {
         match decoded {
             Decoded::Batch(batch) => {
                 self.engine.take(batch)?;
+                if let Producing::Replaying { progress, .. } = &self.source.producing {
+                    progress.read(&self.source_positions());
+                }
                 self.engine.fold_if_many().await
             }
             Decoded::CaughtUp(shard) => {

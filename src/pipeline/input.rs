@@ -105,7 +105,7 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
         Endpoint::Embedded => Some(EmbeddedKinesis::start(&stream.listen, &stream.region).await?),
         Endpoint::Aws | Endpoint::Url(_) => None,
     };
-    let client = connect(stream, server.as_ref().map(EmbeddedKinesis::url)).await?;
+    let client = connect(stream, server.as_ref()).await?;
     if server.is_some() {
         create_stream(&client, &stream.name, stream.shards).await?;
     }

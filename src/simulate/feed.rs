@@ -14,11 +14,12 @@ use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::live::Simulator;
 use super::row::SimulatedRow;
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::kinesis::producer::{Acknowledged, Producer, PutRecord};
 use crate::stream::{SequenceNumber, ShardId};
 use crate::token::Tokenizer;
@@ -112,11 +113,13 @@ pub async fn feed(
         .await
 }
 
-/// Sending as a function: what is done with the answers is then testable without a stream.
+/// Sending as a function: what is done with the answers is then testable without a stream. A request is written, and its
+/// answer read, in a task of its own: that is work for a core, and several are under way.
 pub(super) fn put_by(producer: Producer) -> impl Fn(Vec<PutRecord>) -> BoxFuture<'static, Result<Vec<Acknowledged>>> {
     move |records| {
         let producer = producer.clone();
-        async move { producer.put(&records).await }.boxed()
+        let putting = AbortOnDropHandle::new(tokio::spawn(async move { producer.put(&records).await }));
+        async move { putting.await.context(|| "put records to the stream")? }.boxed()
     }
 }
 

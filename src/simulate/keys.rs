@@ -2,6 +2,7 @@
 //!
 //! The one law: every line becomes one record that the stream takes. What is wrong with it, the decoder says.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::files::RECORD_BYTES_MAX;
 use crate::kinesis::producer::PutRecord;
 use crate::micro_batch::too_large;
-use crate::token::Tokenizer;
+use crate::token::{TokenFields, Tokenized, Tokenizer};
 
 /// Partition keys have 1 to 256 characters.
 const PARTITION_KEY_BYTES_MAX: usize = 256;
@@ -24,6 +25,7 @@ const PARTITION_KEY_BYTES_MAX: usize = 256;
 pub(super) struct KeyFields {
     event_time: Option<Arc<str>>,
     partition_key: Option<InputField>,
+    tokens: TokenFields,
 }
 
 impl KeyFields {
@@ -42,22 +44,43 @@ impl KeyFields {
         Ok(Self {
             event_time: field(&stream.event_time).map(|field| field.name),
             partition_key: field(&stream.partition_key),
+            tokens: TokenFields::of(contract),
         })
     }
 
-    /// What is sent of a line. The stream takes none longer than a record: of such a line it gets a note in its place, which
-    /// the decoder rejects as too large, so that one line is one read and one reject here as well.
+    /// What is sent of a line: card numbers replaced by their tokens, and when it happened. Plain records are walked once.
+    pub fn read(
+        &self,
+        tokenizer: &mut Tokenizer,
+        contract: &TableContract,
+        json: &[u8],
+    ) -> (Option<Micros>, PutRecord) {
+        let Some(Tokenized { json, values }) = tokenizer.tokenize_plain(&self.tokens, json, self.names()) else {
+            return self.put_record(tokenizer.tokenize_record(contract, json));
+        };
+        let value = |place: Option<Range<usize>>| place.and_then(|place| std::str::from_utf8(&json[place]).ok());
+        let (event_time, partition_key) = self.of_values(values.map(value), &json);
+        (event_time, put_record(partition_key, json))
+    }
+
+    /// What is sent of a line whose card numbers are tokens already.
     pub fn put_record(&self, json: Vec<u8>) -> (Option<Micros>, PutRecord) {
         let (event_time, partition_key) = self.of_record(&json);
-        let data = if json.len() + partition_key.len() > RECORD_BYTES_MAX { too_large(&json) } else { json };
-        (event_time, PutRecord { partition_key, data: Bytes::from(data) })
+        (event_time, put_record(partition_key, json))
     }
 
     /// Event time, as far as it can be told, and partition key: the key field's text, or else a hash of the record. A
     /// field that must hold a token and holds none is never used.
     pub fn of_record(&self, json: &[u8]) -> (Option<Micros>, String) {
-        let names = [self.event_time.as_deref(), self.partition_key.as_ref().map(|field| field.name.as_ref())];
-        let [event_time, key] = fields::find(json, names.map(Option::unwrap_or_default));
+        self.of_values(fields::find(json, self.names()), json)
+    }
+
+    fn names(&self) -> [&str; 2] {
+        let key = self.partition_key.as_ref().map(|field| field.name.as_ref());
+        [self.event_time.as_deref(), key].map(Option::unwrap_or_default)
+    }
+
+    fn of_values(&self, [event_time, key]: [Option<&str>; 2], json: &[u8]) -> (Option<Micros>, String) {
         let event_time = self.event_time.as_ref().and(event_time).and_then(fields::text).and_then(fields::event_time);
         let is_fit = |key: &&str| {
             let is_token = || Tokenizer::is_token(key.as_bytes());
@@ -69,12 +92,20 @@ impl KeyFields {
     }
 }
 
+/// The stream takes no line longer than a record: of such a line it gets a note in its place, which the decoder rejects as too
+/// large, so that one line is one read and one reject here as well.
+fn put_record(partition_key: String, json: Vec<u8>) -> PutRecord {
+    let data = if json.len() + partition_key.len() > RECORD_BYTES_MAX { too_large(&json) } else { json };
+    PutRecord { partition_key, data: Bytes::from(data) }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use arrow::datatypes::DataType;
 
     use super::*;
     use crate::contract::{Column, Format, StreamContract, timestamp_type};
+    use crate::token::TokenKey;
 
     fn column(name: &str, data_type: DataType, field: &str) -> Column {
         let origin = Origin::Field(InputField { name: field.into(), pad: None, strip_prefix: None, token: false });
@@ -106,6 +137,30 @@ pub(super) mod tests {
         assert_eq!(fields.put_record(line(longest)).1.data, line(longest));
         let (_, note) = fields.put_record(line(longest + 1));
         assert!(note.data.len() < 100_000 && note.partition_key == "c1");
+    }
+
+    #[test]
+    fn a_plain_record_and_any_other_are_read_alike() {
+        let contract = TableContract::parse("transactions.sql", include_str!("../../lake/transactions.sql")).unwrap();
+        let (fields, key) = (KeyFields::of(&contract).unwrap(), TokenKey::from_hex(1, &"5a".repeat(32)).unwrap());
+        let mut tokenizer = Tokenizer::new(key);
+        for json in [
+            r#"{"trans_date_trans_time":"2019-01-01 00:00:18","cc_num":2703186189652095,"amt":4.97}"#,
+            r#"{"cc_num":"27031861896520","x":{"trans_date_trans_time":0},"trans_date_trans_time":"2019-01-01T00:00:18Z"}"#,
+            r#"{"cc_num":"2703 1861 8965 2095","trans_date_trans_time":"2019-01-01 00:00:18\n"}"#,
+            r#"{"cc_num":270318618965209,"cc_num":null,"trans_date_trans_time":"then"}"#,
+            r#"{"cc_num":"270.318","merchant":"Straße"}"#,
+            r#"{"cc_num":2703186189652095,"trans_date_trans_time""#,
+            "no json 2703186189652095",
+            "",
+        ] {
+            let (time, record) = fields.read(&mut tokenizer, &contract, json.as_bytes());
+            let (expected_time, expected) = fields.put_record(tokenizer.tokenize_record(&contract, json.as_bytes()));
+            assert_eq!(
+                (time, record.partition_key, record.data),
+                (expected_time, expected.partition_key, expected.data)
+            );
+        }
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl ReplayProgress {
     /// which stands at `positions`. `None` when there is none. Forgets what the engine has read, so `positions` must
     /// not go back.
     pub fn low_mark(&self, positions: &BTreeMap<ShardId, SequenceNumber>) -> Option<Micros> {
+        self.read(positions);
+        self.state().outstanding().filter_map(|outstanding| outstanding.earliest).min()
+    }
+
+    /// The engine has read up to `positions`: that much more may be sent.
+    pub fn read(&self, positions: &BTreeMap<ShardId, SequenceNumber>) {
         let mut state = self.state();
         let State { waiting, ahead, .. } = &mut *state;
         for (shard, waiting) in waiting {
@@ -100,8 +106,8 @@ impl ReplayProgress {
                 }
             }
         }
+        drop(state);
         self.fewer.notify_waiters();
-        state.outstanding().filter_map(|outstanding| outstanding.earliest).min()
     }
 
     /// Whether everything has been sent and the engine, at `positions`, has read all that was acknowledged.

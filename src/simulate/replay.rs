@@ -61,16 +61,15 @@ pub async fn replay(
 ) -> Result<u64> {
     let fields = KeyFields::of(&replay.contract)?;
     let (contract, mut tokenizer) = (replay.contract, replay.tokenizer);
-    let tokenize = move |json: &[u8]| tokenizer.tokenize_record(&contract, json);
+    let read = move |json: &[u8]| fields.read(&mut tokenizer, &contract, json);
     let reader = RecordReader::open(&replay.path, 0)?;
-    send(put_by(producer), reader, tokenize, fields, replay.ahead_max, progress, &stop).await
+    send(put_by(producer), reader, read, replay.ahead_max, progress, &stop).await
 }
 
 async fn send<A: Future<Output = Result<Vec<Acknowledged>>>>(
     put: impl Fn(Vec<PutRecord>) -> A,
     reader: RecordReader,
-    tokenize: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static,
-    fields: KeyFields,
+    read: impl FnMut(&[u8]) -> (Option<Micros>, PutRecord) + Send + 'static,
     ahead_max: Option<Ahead>,
     progress: Arc<ReplayProgress>,
     stop: &CancellationToken,
@@ -78,7 +77,7 @@ async fn send<A: Future<Output = Result<Vec<Acknowledged>>>>(
     let (senders, lanes): (Vec<_>, Vec<_>) = (0..LANES).map(|_| mpsc::channel(CHUNKS_AHEAD)).unzip();
     let reading = tokio::task::spawn_blocking({
         let progress = progress.clone();
-        move || prepare(reader, tokenize, &fields, &progress, &senders)
+        move || prepare(reader, read, &progress, &senders)
     });
     let lanes = lanes.into_iter().map(|lane| send_lane(&put, lane, ahead_max, &progress, stop));
     let sent = try_join_all(lanes).await?.into_iter().sum();
@@ -116,8 +115,7 @@ async fn send_lane<A: Future<Output = Result<Vec<Acknowledged>>>>(
 /// listens.
 fn prepare(
     mut reader: RecordReader,
-    mut tokenize: impl FnMut(&[u8]) -> Vec<u8>,
-    fields: &KeyFields,
+    mut read: impl FnMut(&[u8]) -> (Option<Micros>, PutRecord),
     progress: &ReplayProgress,
     lanes: &[mpsc::Sender<Chunk>],
 ) -> Result<()> {
@@ -129,7 +127,7 @@ fn prepare(
     let mut filling: Vec<Chunk> = lanes.iter().map(|_| next_chunk()).collect();
     while let Some(page) = reader.next_page()? {
         for record in page.records {
-            let (event_time, record) = fields.put_record(tokenize(&record.data));
+            let (event_time, record) = read(&record.data);
             let lane = lane(&record.partition_key, lanes.len());
             if filling[lane].is_full_with(&record) {
                 announce(&filling, progress);
@@ -209,7 +207,8 @@ mod tests {
     ) -> Result<u64> {
         let reader = RecordReader::open(path, 0)?;
         let fields = KeyFields::of(&contract())?;
-        send(put, reader, <[u8]>::to_vec, fields, ahead_max, progress.clone(), stop).await
+        let read = move |json: &[u8]| fields.put_record(json.to_vec());
+        send(put, reader, read, ahead_max, progress.clone(), stop).await
     }
 
     /// Three shards, sequence numbers by the order of arrival.
@@ -301,8 +300,8 @@ mod tests {
         let put = |records: Vec<PutRecord>| std::future::ready(Ok(land(records, &mut landed.lock().unwrap())));
         let (fields, reader) = (KeyFields::of(&contract).unwrap(), RecordReader::open(clear.path(), 0).unwrap());
         let mut again = tokenizer.clone();
-        let tokenize = move |json: &[u8]| tokenizer.tokenize_record(&contract, json);
-        assert_eq!(send(put, reader, tokenize, fields, None, progress.clone(), &stop).await.unwrap(), 700);
+        let read = move |json: &[u8]| fields.read(&mut tokenizer, &contract, json);
+        assert_eq!(send(put, reader, read, None, progress.clone(), &stop).await.unwrap(), 700);
         let keys: BTreeMap<String, &str> =
             cards.iter().map(|(card, _)| (again.token(&format!("{card:0>12}")).to_owned(), card.as_str())).collect();
         for record in landed.into_inner().unwrap() {

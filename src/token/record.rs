@@ -5,30 +5,48 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::mask::{Cut, mask};
 use super::number::is_one_number;
+use super::plain::members;
 use super::{CARD_DIGITS, Tokenizer};
 use crate::contract::{InputField, Origin, TableContract};
 
+/// A token is longer than the number it stands for: room for two of them.
+const TOKENS_BYTES: usize = 64;
+
+/// The fields of a contract whose values are tokens.
+#[derive(Clone, Debug)]
+pub struct TokenFields(Vec<InputField>);
+
+/// A record as it is sent, and where the values of the members asked for stand in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokenized {
+    pub json: Vec<u8>,
+    pub values: [Option<Range<usize>>; 2],
+}
+
+impl TokenFields {
+    pub fn of(contract: &TableContract) -> Self {
+        let token_field = |origin: &Origin| match origin {
+            Origin::Field(field) if field.token => Some(field.clone()),
+            _ => None,
+        };
+        Self(contract.columns.iter().filter_map(|column| token_field(&column.origin)).collect())
+    }
+}
+
 /// See [`Tokenizer::tokenize_record`].
 pub(super) fn tokenize(tokenizer: &mut Tokenizer, contract: &TableContract, json: &[u8]) -> Vec<u8> {
-    let fields: Vec<&InputField> = contract
-        .columns
-        .iter()
-        .filter_map(|column| match &column.origin {
-            Origin::Field(field) if field.token => Some(field),
-            _ => None,
-        })
-        .collect();
+    let TokenFields(fields) = TokenFields::of(contract);
     let Ok(values) = find(&fields, json) else {
         return tokenizer.mask(json, &exempt(contract));
     };
-    // A token is longer than the number it stands for.
-    let mut out = Vec::with_capacity(json.len() + 64);
+    let mut out = Vec::with_capacity(json.len() + TOKENS_BYTES);
     let mut copied = 0;
     for value in values {
         let text = value.text.get();
@@ -40,6 +58,41 @@ pub(super) fn tokenize(tokenizer: &mut Tokenizer, contract: &TableContract, json
     }
     out.extend_from_slice(&json[copied..]);
     out
+}
+
+/// See [`Tokenizer::tokenize_plain`].
+pub(super) fn tokenize_plain(
+    tokenizer: &mut Tokenizer,
+    TokenFields(fields): &TokenFields,
+    json: &[u8],
+    names: [&str; 2],
+) -> Option<Tokenized> {
+    let mut out = Vec::with_capacity(json.len() + TOKENS_BYTES);
+    let (mut copied, mut values) = (0, [None, None]);
+    members(json, |name, value| {
+        let place = match fields.iter().find(|field| field.name.as_bytes() == name) {
+            Some(field) => {
+                let text = std::str::from_utf8(&json[value.clone()]).ok()?;
+                out.extend_from_slice(&json[copied..value.start]);
+                let start = out.len();
+                replace(tokenizer, field, text, &mut out);
+                copied = value.end;
+                start..out.len()
+            }
+            None => {
+                let start = out.len() + (value.start - copied);
+                start..start + value.len()
+            }
+        };
+        for (wanted, value) in names.iter().zip(&mut values) {
+            if wanted.as_bytes() == name {
+                *value = Some(place.clone());
+            }
+        }
+        Some(())
+    })?;
+    out.extend_from_slice(&json[copied..]);
+    Some(Tokenized { json: out, values })
 }
 
 /// The input fields of identity and event time: their digits are no card's.
@@ -107,7 +160,7 @@ struct TokenValue<'f, 'j> {
 }
 
 /// The token fields' values of one JSON object, or of several with white space between, in their order.
-fn find<'f, 'j>(fields: &[&'f InputField], json: &'j [u8]) -> serde_json::Result<Vec<TokenValue<'f, 'j>>> {
+fn find<'f, 'j>(fields: &'f [InputField], json: &'j [u8]) -> serde_json::Result<Vec<TokenValue<'f, 'j>>> {
     let mut found = Vec::new();
     let mut parser = serde_json::Deserializer::from_slice(json);
     while parser.end().is_err() {
@@ -117,7 +170,7 @@ fn find<'f, 'j>(fields: &[&'f InputField], json: &'j [u8]) -> serde_json::Result
 }
 
 struct Object<'v, 'f, 'j> {
-    fields: &'v [&'f InputField],
+    fields: &'f [InputField],
     found: &'v mut Vec<TokenValue<'f, 'j>>,
 }
 
@@ -148,9 +201,9 @@ impl<'j> Visitor<'j> for Object<'_, '_, 'j> {
 }
 
 /// Reads a member's name as the token field of that name.
-struct Name<'v, 'f>(&'v [&'f InputField]);
+struct Name<'f>(&'f [InputField]);
 
-impl<'j, 'f> DeserializeSeed<'j> for Name<'_, 'f> {
+impl<'j, 'f> DeserializeSeed<'j> for Name<'f> {
     type Value = Option<&'f InputField>;
 
     fn deserialize<D: Deserializer<'j>>(self, parser: D) -> Result<Self::Value, D::Error> {
@@ -158,7 +211,7 @@ impl<'j, 'f> DeserializeSeed<'j> for Name<'_, 'f> {
     }
 }
 
-impl<'f> Visitor<'_> for Name<'_, 'f> {
+impl<'f> Visitor<'_> for Name<'f> {
     type Value = Option<&'f InputField>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,7 +219,7 @@ impl<'f> Visitor<'_> for Name<'_, 'f> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().find(|field| field.name.as_ref() == name).copied())
+        Ok(self.0.iter().find(|field| field.name.as_ref() == name))
     }
 }
 
@@ -176,6 +229,7 @@ mod tests {
     use serde_json::{Map, Value};
 
     use super::super::tests::{KNOWN, contract, tokenizer};
+    use super::{TokenFields, Tokenized};
 
     fn sent(json: &str) -> String {
         String::from_utf8(tokenizer().tokenize_record(&contract(), json.as_bytes())).unwrap()
@@ -245,6 +299,26 @@ mod tests {
         assert_eq!(out, [b"{\"cc_num\":\"\xff".as_slice(), token.as_bytes(), b"\"}"].concat());
     }
 
+    /// Values as they stand in records, cards whole and broken among them.
+    fn plain_value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            (10_000_000_000_u64..9_999_999_999_999_999_999).prop_map(|card| card.to_string()),
+            (10_000_000_000_u64..9_999_999_999_999_999_999).prop_map(|card| format!("\"{card}\"")),
+            "\"[0-9 -]{0,24}\"",
+            "\"[ -!#-Z^-~ä]{0,20}\"",
+            any::<f64>().prop_filter_map("finite", |x| x.is_finite().then(|| x.to_string())),
+            prop::sample::select(vec![
+                "true",
+                "false",
+                "null",
+                "\"tok_1_24938f9a9679fe70c7d98144da818bed\"",
+                "[1]",
+                "\"\\n\""
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
     fn value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -284,6 +358,28 @@ mod tests {
             let out = sent(&write(&record).unwrap());
             prop_assert_eq!(&serde_json::from_str::<Map<String, Value>>(&out).unwrap(), &expected);
             prop_assert_eq!(out, write(&expected).unwrap());
+        }
+
+        /// In one walk or by the parser: the same bytes are sent, and the members asked for are those it finds in them.
+        #[test]
+        fn one_walk_sends_what_the_parser_would(
+            members in prop::collection::vec((prop::sample::select(vec!["cc_num", "time", "id", "x"]), plain_value()), 0..6),
+        ) {
+            let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+            let json = format!("{{{}}}", members.join(","));
+            let fields = TokenFields::of(&contract());
+            let walked = tokenizer().tokenize_plain(&fields, json.as_bytes(), ["cc_num", "time"]);
+            let Some(Tokenized { json: out, values }) = walked else {
+                prop_assert!(json.contains(['\\', '[']), "{}", json);
+                return Ok(());
+            };
+            prop_assert_eq!(std::str::from_utf8(&out).unwrap(), sent(&json));
+            let last = |name: &str| {
+                let all: Vec<(String, String)> = super::super::plain::tests::parse(&out).unwrap();
+                all.into_iter().rfind(|(other, _)| other == name).map(|(_, value)| value)
+            };
+            let found = values.map(|value| value.map(|value| String::from_utf8(out[value].to_vec()).unwrap()));
+            prop_assert_eq!(found, [last("cc_num"), last("time")]);
         }
 
         /// Any bytes: no panic, and what a JSON parser refuses is masked.

@@ -1,9 +1,11 @@
 //! Writing and reading over HTTP with the real SDK, against the embedded server, with and without faults in front of it.
 
 mod faults;
+mod listing;
 mod pipeline;
 mod reading;
 mod resharding;
+mod within;
 mod writing;
 
 use std::time::Duration;
