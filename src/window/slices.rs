@@ -318,8 +318,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::MICROS_PER_SECOND;
-    use crate::sql::testing::{NOON, rows, shown, windowed};
 
     proptest! {
         #[test]
