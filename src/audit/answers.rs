@@ -17,7 +17,7 @@ use super::finding::Kind as Found;
 use super::history::{History, Step};
 use super::joined::Seen;
 use super::report::{QueryBooks, Report, show_time};
-use super::restated::RESTATED;
+use super::restated::{self, RESTATED, WAITS};
 use super::rows::numbers;
 use super::scans::{Scans, for_each_batch, quoted};
 use super::standing::{Life, Windows, bounds};
@@ -141,23 +141,14 @@ impl Ground<'_> {
 
     /// Why the table of a view on a view may differ from what its parent's table says now, if it may.
     fn behind(&self, life: &Life, parent: &Life) -> Option<&'static str> {
+        let owes = life.owes.then_some(
+            "what the view it reads says was corrected since; `lakeward lake reconcile` corrects it, too",
+        );
         if life.window.is_none() {
             let came_later = parent.closed_before_epoch(self.history, life.first_epoch).is_some();
-            return match (came_later, parent.restated.is_empty()) {
-                (true, _) => Some("it came after the view it reads"),
-                (false, false) => Some("the view it reads was restated, which does not change rows it had let through"),
-                (false, true) => None,
-            };
+            return if came_later { Some("it came after the view it reads") } else { owes };
         }
-        let (_, step) = self.history.through(self.published).last()?;
-        if step.queries.get(&life.name).is_some_and(|progress| !progress.owed.is_empty()) {
-            return Some(
-                "rows of the view it reads came after its windows had closed; `lakeward lake reconcile` brings them in",
-            );
-        }
-        let looked = |name: &str| step.queries.get(name).and_then(|progress| progress.reconciled_through);
-        let is_behind = !parent.restated.is_empty() && looked(&life.name) < looked(&parent.name);
-        is_behind.then_some("the view it reads was restated, and it was not yet")
+        owes
     }
 
     /// Registers the table of the view this query reads: every row of it counts.
@@ -196,7 +187,14 @@ impl Ground<'_> {
             }
             (Some(window), Some(stream)) => {
                 let time = format!("CAST(r.{} AS BIGINT)", quoted(&stream.event_time));
-                format!(" WHERE b.until_0 IS NULL OR NOT ({})", window.refuses_sql(&time, "b.until_0"))
+                let on_time = format!("b.until_0 IS NULL OR NOT ({})", window.refuses_sql(&time, "b.until_0"));
+                match &life.reconciled {
+                    None => format!(" WHERE {on_time}"),
+                    Some((through, waiting)) => {
+                        session.register_udf(restated::waits(waiting.clone()));
+                        format!(" WHERE {on_time} OR (b.epoch <= {through} AND NOT {WAITS}({time}, b.epoch))")
+                    }
+                }
             }
             _ => String::new(),
         };
@@ -224,11 +222,18 @@ impl Life {
         let end = "CAST(window_end AS BIGINT)";
         let after = self.closed_before.map(|before| format!("{end} > {before}"));
         let told_by_pair = self.parent.is_none() && self.window.is_some_and(|window| !window.is_session());
+        let is_restated = |epoch: &str| format!("{RESTATED}(CAST(window_start AS BIGINT), {epoch})");
+        // Sessions: which rows count was told row by row; history that was answered since has its start in a range.
+        let is_session = self.parent.is_none() && self.window.is_some_and(Windows::is_session);
+        if let (true, Some(after), false) = (is_session, &after, self.restated.is_empty()) {
+            let answered = format!("({after} OR {})", is_restated("CAST(-1 AS BIGINT)"));
+            return Pairs { conditions: vec![answered], columns: Vec::new() };
+        }
         let open = told_by_pair.then(|| format!("({UNTIL} IS NULL OR {end} > {UNTIL})"));
         let mut conditions: Vec<String> = after.into_iter().chain(open).collect();
         if told_by_pair && !self.restated.is_empty() {
             let on_time = conditions.join(" AND ");
-            conditions = vec![format!("(({on_time}) OR {RESTATED}(CAST(window_start AS BIGINT), {EPOCH}))")];
+            conditions = vec![format!("(({on_time}) OR {})", is_restated(EPOCH))];
         }
         Pairs { conditions, columns: if told_by_pair { vec![UNTIL, EPOCH] } else { Vec::new() } }
     }

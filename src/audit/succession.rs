@@ -212,6 +212,7 @@ mod tests {
             answers_after: None,
             reconciled_through: None,
             owed: Vec::new(),
+                        waiting: Vec::new(),
             lookups: BTreeMap::new(),
         };
         slot.queries.insert("q".into(), progress);

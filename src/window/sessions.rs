@@ -20,8 +20,23 @@ pub(super) fn merged(query: &WindowedQuery, batches: &[RecordBatch]) -> Result<V
     let Some(first) = batches.first() else { return Ok(Vec::new()) };
     let doing = || format!("merging sessions of `{}`", query.name());
     let rows = concat_batches(&first.schema(), batches).context(doing)?;
-    let starts = times(query, &rows, query.window_start_column())?;
-    let ends = times(query, &rows, query.window_end_column())?;
+    Ok(vec![with_bounds(query, &rows, &bounds_of(query, &rows)?)?])
+}
+
+/// The bounds of the session that each of these partial rows belongs to, in order of the rows.
+///
+/// # Errors
+/// Batches that are not the query's partial rows.
+pub fn session_bounds(query: &WindowedQuery, batches: &[RecordBatch]) -> Result<Vec<Bounds>> {
+    let Some(first) = batches.first() else { return Ok(Vec::new()) };
+    let doing = || format!("merging sessions of `{}`", query.name());
+    bounds_of(query, &concat_batches(&first.schema(), batches).context(doing)?)
+}
+
+fn bounds_of(query: &WindowedQuery, rows: &RecordBatch) -> Result<Vec<Bounds>> {
+    let doing = || format!("merging sessions of `{}`", query.name());
+    let starts = times(query, rows, query.window_start_column())?;
+    let ends = times(query, rows, query.window_end_column())?;
     let keys: Vec<ArrayRef> = query.session_key_columns().iter().map(|key| Arc::clone(rows.column(*key))).collect();
     let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
     let converted = match keys.is_empty() {
@@ -50,5 +65,5 @@ pub(super) fn merged(query: &WindowedQuery, batches: &[RecordBatch]) -> Result<V
         }
         from = to;
     }
-    Ok(vec![with_bounds(query, &rows, &bounds)?])
+    Ok(bounds)
 }

@@ -18,7 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::sql::WindowedQuery;
 
 /// A window's bounds: start (inclusive), end (exclusive).
-pub(super) type Bounds = (Micros, Micros);
+pub type Bounds = (Micros, Micros);
 
 /// The times in one of the two columns of bounds, without their zone.
 pub(super) fn times(query: &WindowedQuery, batch: &RecordBatch, column: usize) -> Result<TimestampMicrosecondArray> {

@@ -13,8 +13,7 @@ use datafusion::functions_aggregate::expr_fn::min;
 use datafusion::prelude::{col, lit};
 use futures::TryStreamExt;
 
-use super::descent::{descent, follow};
-use super::{Ground, Mark, Subject};
+use super::{Ground, Mark, Query, Subject};
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::contract::provenance;
 use crate::error::{Context, Error, Result};
@@ -48,11 +47,19 @@ pub enum Backfill {
 #[derive(Clone, Debug)]
 pub(in crate::pipeline) struct Round {
     pub query: Arc<str>,
-    /// In order and apart; empty: there is nothing to restate, but the mark.
-    pub ranges: Vec<TimeRange>,
-    /// The ranges and what lies between neighbours: one plan each.
-    pub spans: Vec<TimeRange>,
-    pub mark: Mark,
+    pub work: Work,
+    pub marks: Vec<Mark>,
+}
+
+/// What a round restates.
+#[derive(Clone, Debug)]
+pub(in crate::pipeline) enum Work {
+    Nothing,
+    /// Windows by their start, in order and apart; `spans` are the ranges and what lies between neighbours: one plan each.
+    Windows { ranges: Vec<TimeRange>, spans: Vec<TimeRange> },
+    /// Sessions: of the stream those that late rows belong to; those that have, or had, rows at the times `around`; and all
+    /// that begin in `starts`. What that is in ranges is found when it is done.
+    Sessions { around: Vec<TimeRange>, starts: Vec<TimeRange> },
 }
 
 /// The windows of a round.
@@ -63,26 +70,63 @@ struct Part {
 }
 
 impl Part {
-    fn round(self, subject: &Subject, mark: Mark) -> Round {
-        Round { query: subject.query.name().clone(), ranges: self.ranges, spans: self.spans, mark }
+    fn round(self, subject: &Subject, marks: Vec<Mark>) -> Round {
+        let Self { ranges, spans } = self;
+        let work = match (ranges.is_empty(), subject.query.is_session()) {
+            (true, _) => Work::Nothing,
+            (false, true) => Work::Sessions { around: Vec::new(), starts: ranges },
+            (false, false) => Work::Windows { ranges, spans },
+        };
+        Round { query: subject.name().clone(), work, marks }
     }
 }
 
 impl Ground {
-    /// The rounds that bring late rows into the closed windows they belong to.
+    /// The rounds that bring late rows into the closed windows they belong to, and what views owe their parents into theirs.
     ///
     /// # Errors
     /// [`Error::External`] when the lake does not answer.
     pub(super) async fn late_rounds(&self, subjects: &[Subject]) -> Result<VecDeque<Round>> {
-        let subjects: Vec<&Subject> = subjects.iter().filter(|s| s.tells_windows()).collect();
+        let of_stream = subjects.iter().filter(|s| s.query.parent().is_none() && s.query.start_column().is_some());
+        let of_stream = of_stream.filter(|subject| matches!(subject.query, Query::Windowed(_)));
+        let (sessions, windows): (Vec<&Subject>, Vec<&Subject>) = of_stream.partition(|s| s.query.is_session());
         let days = self.rows_by_day().await?;
         let mut rounds = VecDeque::new();
-        for (subject, ranges) in subjects.iter().zip(self.touched(&subjects).await?) {
+        for (subject, ranges) in windows.iter().zip(self.touched(&windows).await?) {
             let mut cut = cut(ranges, subject, &days);
             // The last one says that all is done; a crash before it looks again.
             let last = cut.pop().unwrap_or_default();
-            rounds.extend(cut.into_iter().map(|part| part.round(subject, Mark::Nothing)));
-            rounds.push_back(last.round(subject, Mark::Reconciled(self.through)));
+            rounds.extend(cut.into_iter().map(|part| part.round(subject, Vec::new())));
+            let mark = Mark::Reconciled { through: self.through, waiting: Vec::new() };
+            rounds.push_back(last.round(subject, vec![mark]));
+        }
+        rounds.extend(sessions.into_iter().map(sessions_round));
+        rounds.extend(self.owed_rounds(subjects).await?);
+        Ok(rounds)
+    }
+
+    /// The rounds that bring the tables of views up to what those of their parents say.
+    ///
+    /// # Errors
+    /// As [`Ground::late_rounds`].
+    pub(super) async fn owed_rounds(&self, subjects: &[Subject]) -> Result<Vec<Round>> {
+        let mut rounds = Vec::new();
+        let mut days = None;
+        for subject in subjects.iter().filter(|subject| subject.query.parent().is_some()) {
+            let due = joined(subject.due(self.through));
+            if due.is_empty() || subject.query.start_column().is_none() {
+                continue;
+            }
+            if subject.query.is_session() {
+                let work = Work::Sessions { around: due, starts: Vec::new() };
+                rounds.push(Round { query: subject.name().clone(), work, marks: Vec::new() });
+                continue;
+            }
+            if days.is_none() {
+                days = Some(self.rows_by_day().await?);
+            }
+            let parts = cut(due, subject, days.as_ref().unwrap_or(&BTreeMap::new()));
+            rounds.extend(parts.into_iter().map(|part| part.round(subject, Vec::new())));
         }
         Ok(rounds)
     }
@@ -96,74 +140,70 @@ impl Ground {
         let days = self.rows_by_day().await?;
         let mut rounds = VecDeque::new();
         for subject in subjects {
-            let (window, Some(before)) = (subject.query.window(), subject.answers_after) else { continue };
-            if !subject.tells_windows() {
-                let name = subject.query.name();
+            let (Query::Windowed(query), Some(before)) = (&subject.query, subject.reach.answers_after) else { continue };
+            let window = query.window();
+            if subject.query.start_column().is_none() {
                 return Err(Error::usage(format!(
-                    "`{name}` cannot be backfilled: it must select `window_start`, and be neither of sessions nor joined with \
-                     tables that change"
+                    "`{}` cannot be backfilled: it must select `window_start`",
+                    subject.name()
                 )));
             }
             let oldest = first_start_of(window, first_row);
             let (from, all) = match backfill {
-                Backfill::From(time) if time > oldest => (first_start_from(window, time), false),
+                Backfill::From(time) if time > oldest => (start_from(subject, time), false),
                 Backfill::All | Backfill::From(_) => (oldest, true),
             };
-            let to = starts_through(window, before);
+            // Sessions that end by then start before.
+            let to = if subject.query.is_session() { before } else { starts_through(window, before) };
             let pieces = if from < to { cut(vec![TimeRange { from, to }], subject, &days) } else { Vec::new() };
             for part in pieces.into_iter().rev() {
                 let start = part.ranges.first().map_or(from, |range| range.from);
-                rounds.push_back(part.round(subject, Mark::AnswersAfter(Some(end_before(window, start)))));
+                // Where sessions start does not tell which have ended by a time: only all of them are a stretch.
+                let answered = Mark::AnswersAfter(Some(end_before(window, start)));
+                let marks = if subject.query.is_session() { Vec::new() } else { vec![answered] };
+                rounds.push_back(part.round(subject, marks));
             }
-            match rounds.back_mut().filter(|last| last.query == *subject.query.name()) {
-                Some(last) if all => last.mark = Mark::AnswersAfter(None),
-                None if all => rounds.push_back(Part::default().round(subject, Mark::AnswersAfter(None))),
+            match rounds.back_mut().filter(|last| last.query == *subject.name()) {
+                Some(last) if all => last.marks = vec![Mark::AnswersAfter(None)],
+                None if all => rounds.push_back(Part::default().round(subject, vec![Mark::AnswersAfter(None)])),
                 _ => {}
             }
         }
         Ok(rounds)
     }
 
-    /// The rounds that restate the closed windows inside `range`, newest first.
+    /// The rounds that restate the closed windows inside `range`, of sessions those that begin in it; newest first.
     ///
     /// # Errors
     /// As [`Ground::late_rounds`].
     pub(super) async fn written_rounds(&self, subject: &Subject, range: TimeRange) -> Result<VecDeque<Round>> {
-        let (window, Some(first_row)) = (subject.query.window(), self.first_row().await?) else {
+        let (Some(window), Some(first_row)) = (subject.query.window(), self.first_row().await?) else {
             return Ok(VecDeque::new());
         };
         let days = self.rows_by_day().await?;
-        let from = first_start_from(window, range.from.max(first_start_of(window, first_row)));
-        let to = subject.closed_until.map(|until| starts_through(window, until.min(range.to)));
+        let from = start_from(subject, range.from.max(first_start_of(window, first_row)));
+        let to = subject.closed_until.map(|until| match subject.query.is_session() {
+            true => until.min(range.to),
+            false => starts_through(window, until.min(range.to)),
+        });
         let windows = to.filter(|to| from < *to).map(|to| TimeRange { from, to });
         let mut rounds = VecDeque::new();
-        let mut answers_after = subject.answers_after;
+        let mut answers_after = subject.reach.answers_after;
         for part in cut(windows.into_iter().collect(), subject, &days).into_iter().rev() {
             // What touches the stretch the table answers makes it longer.
             let (start, end) = (part.ranges.first().map(|r| r.from), part.ranges.last().map(|r| r.to));
             let touches = |after: Micros| {
                 let answered_from = Some(starts_through(window, after));
-                end >= answered_from && start < answered_from
+                end >= answered_from && start < answered_from && !subject.query.is_session()
             };
             let longer = answers_after.filter(|after| touches(*after)).and(start);
-            let mark = longer.map_or(Mark::Nothing, |start| Mark::AnswersAfter(Some(end_before(window, start))));
-            if let Mark::AnswersAfter(after) = mark {
+            let mark = longer.map(|start| Mark::AnswersAfter(Some(end_before(window, start))));
+            if let Some(Mark::AnswersAfter(after)) = mark {
                 answers_after = after;
             }
-            rounds.push_back(part.round(subject, mark));
+            rounds.push_back(part.round(subject, mark.into_iter().collect()));
         }
         Ok(rounds)
-    }
-
-    /// The rounds that restate the windows of the last query of a way that `ranges`, windows of the first, lead to.
-    ///
-    /// # Errors
-    /// As [`Ground::late_rounds`].
-    pub(super) async fn followed_rounds(&self, way: &[&Subject], ranges: Vec<TimeRange>) -> Result<VecDeque<Round>> {
-        let Some(subject) = way.last() else { return Ok(VecDeque::new()) };
-        let days = self.rows_by_day().await?;
-        let parts = cut(few(joined(follow(way, ranges))), subject, &days);
-        Ok(parts.into_iter().map(|part| part.round(subject, Mark::Nothing)).collect())
     }
 
     /// For each query, the closed windows that late rows belong to which it has not looked at yet.
@@ -171,11 +211,9 @@ impl Ground {
         let what = || "looking for late rows";
         let mut touched = vec![Vec::new(); subjects.len()];
         // The epochs up to which every query has looked need no second look.
-        let Some(since) = subjects.iter().map(|s| s.reconciled_through.map_or(-1, signed)).min() else {
+        let Some(since) = subjects.iter().map(|s| s.reach.reconciled_through.map_or(-1, signed)).min() else {
             return Ok(touched);
         };
-        let all: Vec<Subject> = subjects.iter().map(|subject| (*subject).clone()).collect();
-        let ways: Vec<_> = all.iter().map(|subject| descent(subject, &all)).collect();
         let event_time = self.event_time();
         let session = self.session().await?;
         let rows = session.table(self.stream.name.as_ref()).await.context(what)?;
@@ -186,24 +224,16 @@ impl Ground {
         while let Some(batch) = rows.try_next().await.context(what)? {
             let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
             let epochs = batch.column(1).as_primitive::<Int64Type>();
-            for ((subject, way), ranges) in subjects.iter().zip(&ways).zip(&mut touched) {
-                // What a view on a view has not looked at yet, its first ancestor's windows tell.
-                let Some(first) = way.as_ref().and_then(|way| way.first()) else { continue };
-                let looked = subject.reconciled_through.map_or(-1, signed);
+            for (subject, ranges) in subjects.iter().zip(&mut touched) {
+                let looked = subject.reach.reconciled_through.map_or(-1, signed);
                 for (&time, &epoch) in times.values().iter().zip(epochs.values()) {
                     if epoch > looked {
-                        note(first, TimeRange { from: time, to: time.saturating_add(1) }, ranges);
+                        note(subject, TimeRange { from: time, to: time.saturating_add(1) }, ranges);
                     }
                 }
             }
         }
-        let of_own = touched.into_iter().zip(&ways).zip(subjects).map(|((ranges, way), subject)| {
-            let followed = way.as_ref().map_or_else(Vec::new, |way| follow(way, ranges));
-            let owed = subject.owed.iter().filter(|owed| owed.epoch <= self.through);
-            let owed = owed.map(|owed| TimeRange { from: owed.from, to: owed.to });
-            few(joined(followed.into_iter().chain(owed).collect()))
-        });
-        Ok(of_own.collect())
+        Ok(touched.into_iter().map(|ranges| few(joined(ranges), RANGES_MAX)).collect())
     }
 
     /// The event time of the lake's first row.
@@ -228,32 +258,47 @@ impl Ground {
         Ok(days)
     }
 
-    fn event_time(&self) -> &str {
+    pub(super) fn event_time(&self) -> &str {
         self.stream.stream.as_ref().map_or("", |stream| stream.event_time.as_ref())
     }
 }
 
+/// A look at the sessions of the stream: which of them late rows belong to is found when it is done.
+fn sessions_round(subject: &Subject) -> Round {
+    let work = Work::Sessions { around: Vec::new(), starts: Vec::new() };
+    Round { query: subject.name().clone(), work, marks: Vec::new() }
+}
+
+/// The first window that starts at or after a time; a session may start anywhere.
+fn start_from(subject: &Subject, time: Micros) -> Micros {
+    match subject.query.window() {
+        Some(window) if !subject.query.is_session() => first_start_from(window, time),
+        _ => time,
+    }
+}
+
 /// Notes the windows of a time, unless they are open, noted, or not this text's to answer.
-pub(super) fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
-    let Some(windows) = closed_windows_of(subject.query.window(), times, subject.closed_until) else { return };
-    let after = subject.answers_after.map(|after| starts_through(subject.query.window(), after));
+fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
+    let Some(window) = subject.query.window() else { return };
+    let Some(windows) = closed_windows_of(window, times, subject.closed_until) else { return };
+    let after = subject.reach.answers_after.map(|after| starts_through(window, after));
     let is_answered = after.is_none_or(|after| windows.to > after);
     if is_answered && ranges.last() != Some(&windows) {
         ranges.push(windows);
         if ranges.len() > 2 * RANGES_MAX {
-            *ranges = few(joined(std::mem::take(ranges)));
+            *ranges = few(joined(std::mem::take(ranges)), RANGES_MAX);
         }
     }
 }
 
 /// Joins neighbours until there are few enough.
-fn few(mut ranges: Vec<TimeRange>) -> Vec<TimeRange> {
+pub(super) fn few(mut ranges: Vec<TimeRange>, most: usize) -> Vec<TimeRange> {
     let mut apart = MICROS_PER_SECOND;
-    while ranges.len() > RANGES_MAX {
+    while ranges.len() > most {
         let mut fewer: Vec<TimeRange> = Vec::with_capacity(ranges.len());
         for range in ranges {
             match fewer.last_mut() {
-                Some(last) if range.from.saturating_sub(last.to) <= apart => last.to = range.to,
+                Some(last) if range.from.saturating_sub(last.to) <= apart => last.to = last.to.max(range.to),
                 _ => fewer.push(range),
             }
         }
@@ -265,7 +310,7 @@ fn few(mut ranges: Vec<TimeRange>) -> Vec<TimeRange> {
 /// Cuts ranges into rounds, oldest first: at window boundaries near midnight, where a round would grow too big.
 fn cut(ranges: Vec<TimeRange>, subject: &Subject, days: &BTreeMap<i32, u64>) -> Vec<Part> {
     let window = subject.query.window();
-    cut_at(ranges, |time| last_start_of(window, time), days)
+    cut_at(ranges, |time| window.map_or(time, |window| last_start_of(window, time)), days)
 }
 
 fn cut_at(ranges: Vec<TimeRange>, start_of: impl Fn(Micros) -> Micros, days: &BTreeMap<i32, u64>) -> Vec<Part> {
@@ -327,7 +372,7 @@ fn rows_in(range: TimeRange, days: &BTreeMap<i32, u64>) -> u64 {
     rows
 }
 
-fn signed(epoch: u64) -> i64 {
+pub(super) fn signed(epoch: u64) -> i64 {
     i64::try_from(epoch).unwrap_or(i64::MAX)
 }
 
@@ -379,7 +424,7 @@ mod tests {
     #[test]
     fn too_many_ranges_become_few_that_hold_them_all() {
         let many: Vec<TimeRange> = (0..250_000).map(|n| range(n * 10_000_000, n * 10_000_000 + 1)).collect();
-        let few = few(many.clone());
+        let few = few(many.clone(), RANGES_MAX);
         assert!(few.len() <= RANGES_MAX);
         let holds = |one: &TimeRange| {
             let next = few.partition_point(|r| r.from <= one.from);
@@ -387,6 +432,6 @@ mod tests {
         };
         assert!(many.iter().all(holds));
         let kept = vec![range(0, 1), range(5, 6)];
-        assert_eq!(super::few(kept.clone()), kept);
+        assert_eq!(super::few(kept.clone(), RANGES_MAX), kept);
     }
 }

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use lakeward::batch::LakeView;
+use lakeward::clock::Clock;
 use lakeward::config::Config;
-use lakeward::pipeline::{Rehearsed, Script, Step, rehearse};
+use lakeward::pipeline::{AtRest, Rehearsed, Script, Step, reconcile, rehearse};
 use lakeward::sql::Params;
 use lakeward::token::TokenKey;
 use rand::{RngExt, SeedableRng};
@@ -36,6 +37,8 @@ pub struct Round {
     out_of_orderness_s: i64,
     /// Rows may come later than any window waits.
     has_late_rows: bool,
+    /// Late rows are brought into their windows, on the way and at the end.
+    is_reconciled: bool,
 }
 
 impl Round {
@@ -51,8 +54,9 @@ impl Round {
         let lateness_s = queries.iter().map(|query| query.lateness_s).min().unwrap_or(0);
         let disorder_s = if has_late_rows { span_s / 4 } else { out_of_orderness_s + lateness_s };
         let shards = deal(random, &events, disorder_s * SECOND_US);
-        let steps = steps(random, &shards);
-        Self { seed, queries, shards, steps, out_of_orderness_s, has_late_rows }
+        let is_reconciled = has_late_rows && seed.is_multiple_of(2);
+        let steps = steps(random, &shards, is_reconciled);
+        Self { seed, queries, shards, steps, out_of_orderness_s, has_late_rows, is_reconciled }
     }
 
     /// Runs the round.
@@ -65,11 +69,14 @@ impl Round {
         let done = rehearse(&config, &script).await.map_err(|error| format!("the job failed: {error}"))?;
         let rows: usize = self.shards.iter().map(Vec::len).sum();
         self.check_books(&done, rows)?;
+        if self.is_reconciled {
+            self.correct(&config, &script).await?;
+        }
         let view = LakeView::open(&config).await.map_err(|error| format!("the lake: {error}"))?;
         let mut statements = self.tables(folder.path(), &view).await?;
         let setup = statements.len();
         for query in &self.queries {
-            statements.extend([query.duck(self.has_late_rows), query.duck(false)]);
+            statements.extend([query.duck(self.has_late_rows && !self.is_reconciled), query.duck(false)]);
         }
         let mut answers = duck.run(&statements).into_iter().skip(setup);
         for query in &self.queries {
@@ -88,11 +95,30 @@ impl Round {
             let expected = cells::duck(query, whole).map_err(|e| describe("DuckDB", e))?;
             cells::compare(query, &found, &expected).map_err(|e| describe("batch and DuckDB differ", e))?;
         }
-        if self.seed.is_multiple_of(AUDIT_EVERY) {
-            let report = lakeward::audit::audit(&config).await.map_err(|error| format!("the audit: {error}"))?;
-            if !report.is_clean() {
-                return Err(format!("the audit finds:\n{report}"));
-            }
+        if self.seed.is_multiple_of(AUDIT_EVERY) && !self.is_reconciled {
+            audit(&config).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings what is still late into its windows; the audit must be content before and after, and every view on a view
+    /// must be what its parent's table says.
+    async fn correct(&self, config: &Config, script: &Script) -> Result<(), String> {
+        audit(config).await?;
+        let at = AtRest {
+            config: config.clone(),
+            clock: Clock::fixed(script.now),
+            token_key: script.token_key.clone(),
+            host: "fuzz".into(),
+        };
+        reconcile(&at).await.map_err(|error| format!("reconcile: {error}"))?;
+        let report = audit(config).await?;
+        if report.contains("not compared") {
+            return Err(format!("after a reconcile not all is compared:\n{report}"));
+        }
+        let again = reconcile(&at).await.map_err(|error| format!("reconcile again: {error}"))?;
+        if !again.is_empty() {
+            return Err(format!("a second reconcile finds more: {again:?}"));
         }
         Ok(())
     }
@@ -121,6 +147,12 @@ impl Round {
         fs::write(folder.join("contracts/events.sql"), CONTRACT).unwrap();
         for query in &self.queries {
             fs::write(folder.join(format!("queries/{}.sql", query.name)), query.ours()).unwrap();
+        }
+        if self.is_reconciled {
+            for query in &self.queries {
+                let (name, text) = child(&query.name);
+                fs::write(folder.join(format!("queries/{name}.sql")), text).unwrap();
+            }
         }
         let mut files = Vec::new();
         for (number, events) in self.shards.iter().enumerate() {
@@ -179,6 +211,32 @@ impl Round {
     }
 }
 
+/// Audits the lake; what it says.
+async fn audit(config: &Config) -> Result<String, String> {
+    let report = lakeward::audit::audit(config).await.map_err(|error| format!("the audit: {error}"))?;
+    if report.is_clean() { Ok(report.to_string()) } else { Err(format!("the audit finds:\n{report}")) }
+}
+
+/// A view on a view, of one kind or another.
+fn child(parent: &str) -> (String, String) {
+    let number: usize = parent[1..].parse().expect("a numbered query");
+    let name = format!("{parent}_child");
+    let counts = |window: &str| {
+        format!(
+            "SELECT window_start, window_end, CAST(window_start AS DATE) AS day, count(*) AS n, count(a0) AS known \
+             FROM {window} GROUP BY window_start, window_end"
+        )
+    };
+    let select = match number % 4 {
+        0 => format!("SELECT * FROM {parent}"),
+        1 => counts(&format!("TUMBLE({parent}, window_end, INTERVAL '10 minutes')")),
+        2 => counts(&format!("SESSION({parent}, window_end, INTERVAL '5 minutes')")),
+        _ => counts(&format!("HOP({parent}, window_end, INTERVAL '1 minute', INTERVAL '3 minutes')")),
+    };
+    let text = format!("CREATE MATERIALIZED VIEW {name} WITH (partition_by = 'day') AS {select}");
+    (name, text)
+}
+
 /// What each query had closed in the slot before each epoch: lines of query, epoch, microseconds.
 fn closed(slots: &Path) -> String {
     let mut lines = String::new();
@@ -217,8 +275,8 @@ fn deal(random: &mut ChaCha8Rng, events: &[Event], disorder_us: i64) -> Vec<Vec<
     shards
 }
 
-fn steps(random: &mut ChaCha8Rng, shards: &[Vec<Event>]) -> Vec<Step> {
-    let commits = random.random_range(0..8);
+fn steps(random: &mut ChaCha8Rng, shards: &[Vec<Event>], is_reconciled: bool) -> Vec<Step> {
+    let commits = random.random_range(if is_reconciled { 3..12 } else { 0..8 });
     let rows: usize = shards.iter().map(Vec::len).sum();
     let piece = rows / (commits + 1) + 1;
     let mut steps = Vec::new();
@@ -237,6 +295,9 @@ fn steps(random: &mut ChaCha8Rng, shards: &[Vec<Event>]) -> Vec<Step> {
         });
         if random.random_bool(0.15) {
             steps.push(Step::Restart);
+        }
+        if is_reconciled && random.random_bool(0.4) {
+            steps.push(Step::Reconcile);
         }
     }
     steps
