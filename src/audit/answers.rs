@@ -15,7 +15,7 @@ use datafusion::prelude::SessionContext;
 use super::compare::{Difference, Differences, Rules, compare};
 use super::finding::Kind as Found;
 use super::history::{History, Step};
-use super::joined::Seen;
+use super::joined::{JOINED_AS_OF, Seen};
 use super::report::{QueryBooks, Report, show_time};
 use super::restated::{self, RESTATED, WAITS};
 use super::rows::numbers;
@@ -24,7 +24,7 @@ use super::standing::{Life, Windows, bounds};
 use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
 use crate::error::{Context, Error, Result};
-use crate::sql::{BatchStatement, JOINED_AT, Pairs, StandingQuery, TimeRange, run_batch};
+use crate::sql::{BatchStatement, JOINED_AT, Pairs, StandingQuery, TimeRange, ViewDriver, run_batch};
 
 /// The stream's table as it is, the list of epochs, and the query's table, as the audit's own statements call them.
 const ROWS: &str = "__rows";
@@ -35,6 +35,8 @@ const UNTIL: &str = "__until";
 /// The epoch of a row, beside its own columns.
 const EPOCH: &str = "__epoch";
 const JOINED: &str = "__joined";
+/// The table of the view a query reads, as it is.
+const PARENT: &str = "__parent";
 
 /// Aggregates whose answer depends a little on how rows were cut into batches.
 const APPROXIMATE: [&str; 3] = ["approx_percentile_cont", "approx_percentile_cont_with_weight", "approx_median"];
@@ -82,7 +84,7 @@ impl Ground<'_> {
                     report.note(format!("`{name}`: its table was not compared: {why}"));
                     return Ok(());
                 }
-                self.register_parent(&session, &driver.name)?;
+                self.register_parent(&session, driver, &seen).await?;
                 range = range.or(Some(TimeRange { from: Micros::MIN, to: parent.closed_until.unwrap_or(Micros::MIN) }));
             }
         }
@@ -152,10 +154,19 @@ impl Ground<'_> {
     }
 
     /// Registers the table of the view this query reads: every row of it counts.
-    fn register_parent(&self, session: &SessionContext, parent: &str) -> Result<()> {
+    async fn register_parent(&self, session: &SessionContext, driver: &ViewDriver, seen: &Seen) -> Result<()> {
+        let parent = &driver.name;
         let what = || format!("opening the table `{parent}`");
         let rows = self.scans.table(parent).ok_or_else(|| Error::broken(format!("`{parent}` cannot be read")))?;
-        session.register_table(parent, rows).context(what).map(drop)
+        let Some(closing) = driver.closing().filter(|_| seen.is_several()) else {
+            return session.register_table(parent.as_ref(), rows).context(what).map(drop);
+        };
+        session.register_udf(seen.as_of());
+        session.register_table(PARENT, rows).context(what)?;
+        let closing = quoted(closing);
+        let text = format!("SELECT *, {JOINED_AS_OF}(CAST({closing} AS BIGINT)) AS {JOINED_AT} FROM {PARENT}");
+        let rows = session.sql(&text).await.context(what)?;
+        session.register_table(parent.as_ref(), rows.into_view()).context(what).map(drop)
     }
 
     /// Registers the rows that count for this query under the name of the stream's table.

@@ -232,15 +232,13 @@ impl Queries {
         Ok(progress)
     }
 
-    /// The queries as a restatement sees them, closed and owing as far as `progress` says; queries it does not name are left
-    /// out.
+    /// The queries as a restatement sees them, closed as far as `progress` says; queries it does not name are left out.
     pub(super) fn subjects(&self, progress: &BTreeMap<Arc<str>, QueryProgress>) -> Vec<Subject> {
         let windowed = self.windowed.iter().map(|w| (Query::Windowed(w.query.clone()), &w.reach));
         let stateless = self.stateless.iter().map(|s| (Query::Stateless(s.query.clone()), &s.reach));
         let subject = |(query, reach): (Query, &Reach)| {
             let said = progress.get(query.name())?;
-            let reach = Reach { owed: said.owed.clone(), ..reach.clone() };
-            Some(Subject { query, closed_until: said.closed_until, reach })
+            Some(Subject { query, closed_until: said.closed_until, reach: reach.clone() })
         };
         windowed.chain(stateless).filter_map(subject).collect()
     }

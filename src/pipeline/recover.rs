@@ -268,8 +268,9 @@ async fn rebuild(
             windowed.refold(&batch, &lake.stream).await?;
         }
     }
+    let newest = Arc::clone(queries.joined());
     for windowed in queries.windowed.iter_mut().filter(|w| *w.query.driver() == Driver::Stream) {
-        count += sessions::rebuild(lake, base, windowed).await?;
+        count += sessions::rebuild(lake, base, windowed, &newest, facts).await?;
     }
     duplicates.restore(&[], &[], horizon);
     count += rebuild_joined(lake, base, queries, facts).await?;
@@ -345,23 +346,6 @@ impl LakeState {
     /// # Errors
     /// [`Error::External`] when the lake does not answer.
     pub(super) async fn stream_rows(&self, from: Micros, to: Option<Micros>) -> Result<SendableRecordBatchStream> {
-        self.rows_of_stream(from, to, &[]).await
-    }
-
-    /// Rows with `event_time >= from`, and `_epoch` as the last column.
-    ///
-    /// # Errors
-    /// As [`LakeState::stream_rows`].
-    pub(super) async fn stream_rows_with_epoch(&self, from: Micros) -> Result<SendableRecordBatchStream> {
-        self.rows_of_stream(from, None, &[provenance::EPOCH]).await
-    }
-
-    async fn rows_of_stream(
-        &self,
-        from: Micros,
-        to: Option<Micros>,
-        more: &[&str],
-    ) -> Result<SendableRecordBatchStream> {
         let doing = || "reading the stream's table";
         let table = self
             .tables
@@ -384,7 +368,6 @@ impl LakeState {
             .iter()
             .filter(|c| ![provenance::EPOCH, provenance::LATE].contains(&c.name.as_ref()))
             .map(|c| c.name.as_ref())
-            .chain(more.iter().copied())
             .map(col)
             .collect();
         let rows = self.session.read_table(table.provider(None).await?).context(doing)?;

@@ -23,7 +23,7 @@ use crate::contract::{TableContract, provenance};
 use crate::epoch::{Slot, SlotLog};
 use crate::error::{Context, Error, Result};
 use crate::lookups::{Loaded, Versions};
-use crate::sql::{Driver, Lookup, TimeRange, ViewDriver, session};
+use crate::sql::{Driver, Lookup, TimeRange, ViewDriver, WindowShape, session};
 
 /// Slots read at once: enough to hide a store's latency, few enough not to be throttled.
 pub(super) const READS_MAX: usize = 16;
@@ -59,14 +59,17 @@ pub(super) async fn rebuild_joined(
     if queries.windowed.iter().all(|w| w.query.lookups().is_empty()) {
         return Ok(count);
     }
-    let session = session();
-    lake.lake.register(&session);
-    for (name, table) in &lake.tables {
-        session.register_table(name.as_ref(), table.provider(None).await?).context(|| "opening the lake's tables")?;
-    }
-    let rejoin = Rejoin { slots: &lake.slots, session: &session, stream: &lake.stream, through: base.epoch };
+    let session = lake.newest_session().await?;
+    let rejoin = lake.rejoin(&session, base);
     for windowed in queries.windowed.iter_mut().filter(|w| !w.query.lookups().is_empty()) {
-        let times = TimeRange { from: windowed.query.window().counted_from(windowed.closed_until), to: Micros::MAX };
+        let is_session = matches!(windowed.query.window().shape(), WindowShape::Session { .. });
+        // How far back an open session reaches, only its rows tell; those of the stream's rows have been rebuilt.
+        let from = match (is_session, windowed.query.driver()) {
+            (true, Driver::Stream) => continue,
+            (true, Driver::View(_)) => Micros::MIN,
+            (false, _) => windowed.query.window().counted_from(windowed.closed_until),
+        };
+        let times = TimeRange { from, to: Micros::MAX };
         let query = Query::Windowed(Arc::clone(&windowed.query));
         for part in rejoin.parts(&query, times).await? {
             let loaded = load(lake, windowed, &part, &newest, facts).await?;
@@ -81,12 +84,15 @@ pub(super) async fn rebuild_joined(
             }
         }
         windowed.join_with(&newest)?;
+        if let (true, Some(until)) = (is_session, windowed.closed_until) {
+            windowed.open.close(None, until).await?;
+        }
     }
     Ok(count)
 }
 
 /// What a part's rows are joined with. Versions a log no longer holds are a note and not an error: nobody could mend it.
-async fn load(
+pub(super) async fn load(
     lake: &LakeState,
     windowed: &Windowed,
     part: &Part,
@@ -271,6 +277,20 @@ fn within(column: &str, times: TimeRange) -> Expr {
 }
 
 impl LakeState {
+    /// A session in which every table stands as it is now.
+    pub(super) async fn newest_session(&self) -> Result<SessionContext> {
+        let session = session();
+        self.lake.register(&session);
+        for (name, table) in &self.tables {
+            session.register_table(name.as_ref(), table.provider(None).await?).context(|| "opening the lake's tables")?;
+        }
+        Ok(session)
+    }
+
+    pub(super) fn rejoin<'a>(&'a self, session: &'a SessionContext, base: &Slot) -> Rejoin<'a> {
+        Rejoin { slots: &self.slots, session, stream: &self.stream, through: base.epoch }
+    }
+
     /// Whether a log no longer holds one of these versions.
     async fn is_gone(&self, versions: &Versions) -> Result<bool> {
         for (name, version) in versions {

@@ -144,9 +144,10 @@ impl ViewDriver {
         Self { name, window, time, told }
     }
 
-    /// The same parent, read by windows over another column.
+    /// The same parent, read by windows over another column: the parent's own, whatever a view between calls it.
     pub(super) fn timed(&self, time: Option<(Arc<str>, Time)>) -> Self {
-        Self { time, ..self.clone() }
+        let own = |(name, time)| self.told.iter().find(|(_, told)| *told == time).cloned().unwrap_or((name, time));
+        Self { time: time.map(own), ..self.clone() }
     }
 
     /// The parent's column that is the child's time; none where the child has no window.

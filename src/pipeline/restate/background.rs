@@ -124,7 +124,8 @@ impl Restater {
     }
 
     fn settle(&mut self) {
-        if self.todo.is_empty() && !self.handed {
+        // History is answered once the views of what was answered have followed.
+        if self.todo.is_empty() && !self.handed && !self.owed_due {
             self.is_backfill = false;
         }
     }
