@@ -143,9 +143,9 @@ impl Ground<'_> {
 
     /// Why the table of a view on a view may differ from what its parent's table says now, if it may.
     fn behind(&self, life: &Life, parent: &Life) -> Option<&'static str> {
-        let owes = life.owes.then_some(
-            "what the view it reads says was corrected since; `lakeward lake reconcile` corrects it, too",
-        );
+        let owes = life
+            .owes
+            .then_some("what the view it reads says was corrected since; `lakeward lake reconcile` corrects it, too");
         if life.window.is_none() {
             let came_later = parent.closed_before_epoch(self.history, life.first_epoch).is_some();
             return if came_later { Some("it came after the view it reads") } else { owes };

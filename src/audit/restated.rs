@@ -25,8 +25,9 @@ pub(super) fn waits(waiting: BTreeSet<(i64, Micros)>) -> ScalarUDF {
         let arrays = ColumnarValue::values_to_arrays(arguments)?;
         let (times, epochs) = (arrays[0].as_primitive::<Int64Type>(), arrays[1].as_primitive::<Int64Type>());
         let found = times.iter().zip(epochs);
-        let found: BooleanArray =
-            found.map(|(time, epoch)| Some(time.zip(epoch).is_some_and(|(time, epoch)| waiting.contains(&(epoch, time))))).collect();
+        let found: BooleanArray = found
+            .map(|(time, epoch)| Some(time.zip(epoch).is_some_and(|(time, epoch)| waiting.contains(&(epoch, time)))))
+            .collect();
         Ok(ColumnarValue::Array(Arc::new(found)))
     };
     let arguments = vec![DataType::Int64, DataType::Int64];

@@ -165,7 +165,9 @@ impl Rejoin<'_> {
     async fn view_parts(&self, query: &Query, parent: &ViewDriver, times: TimeRange) -> Result<Vec<Part>> {
         let untold = || {
             let (view, name) = (&parent.name, query.name());
-            Error::usage(format!("rows of `{view}` do not tell their window, so those of `{name}` cannot be computed again"))
+            Error::usage(format!(
+                "rows of `{view}` do not tell their window, so those of `{name}` cannot be computed again"
+            ))
         };
         let closing = parent.closing();
         let time = parent.time().or(closing).ok_or_else(untold)?;
@@ -282,7 +284,9 @@ impl LakeState {
         let session = session();
         self.lake.register(&session);
         for (name, table) in &self.tables {
-            session.register_table(name.as_ref(), table.provider(None).await?).context(|| "opening the lake's tables")?;
+            session
+                .register_table(name.as_ref(), table.provider(None).await?)
+                .context(|| "opening the lake's tables")?;
         }
         Ok(session)
     }

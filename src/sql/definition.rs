@@ -94,7 +94,10 @@ macro_rules! of_definition {
             ///
             /// # Errors
             /// None that planning the query would not have met.
-            pub fn batch_select(&self, range: Option<$crate::sql::TimeRange>) -> $crate::Result<$crate::sql::BatchStatement> {
+            pub fn batch_select(
+                &self,
+                range: Option<$crate::sql::TimeRange>,
+            ) -> $crate::Result<$crate::sql::BatchStatement> {
                 self.definition.batch_select(range)
             }
 

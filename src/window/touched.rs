@@ -24,10 +24,7 @@ pub fn closed_windows_of(window: WindowSpec, times: TimeRange, closed_until: Opt
 pub fn windows_of(window: WindowSpec, times: TimeRange) -> TimeRange {
     match window.shape() {
         WindowShape::Session { .. } => times,
-        _ => TimeRange {
-            from: first_start_of(window, times.from),
-            to: next_start(window, times.to.saturating_sub(1)),
-        },
+        _ => TimeRange { from: first_start_of(window, times.from), to: next_start(window, times.to.saturating_sub(1)) },
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::rounds::Round;
-use super::{Ground, Query, Reach, Restatement, Subject, decided};
+use super::{Ground, Mark, Query, Reach, Restatement, Subject, decided};
 use crate::clock::{Clock, show_time};
 use crate::config::Config;
 use crate::epoch::{Decided, Kind, QueryProgress, Slot, TableAdds};
@@ -161,42 +161,43 @@ async fn run(
                 continue;
             }
             note(&restatement, &mut done);
-            decide(at, taken, queries, restatement, std::mem::take(&mut marks)).await?;
+            marks.push(restatement);
+            decide(at, taken, queries, std::mem::take(&mut marks)).await?;
         }
         if taken.base.epoch == decided_before {
             break;
         }
         rounds = ground(at, taken).owed_rounds(&subjects(queries, &taken.base)?).await?.into();
     }
+    // That there was nothing late needs no slot of its own; what was owed is to be known as paid.
+    if marks.iter().flat_map(|marks| &marks.marks).any(|mark| matches!(mark, Mark::Paid { .. })) {
+        decide(at, taken, queries, marks).await?;
+    }
     Ok(done)
 }
 
-/// Decides a restatement, and the marks of queries that had nothing to restate, and brings it into its table.
-async fn decide(
-    at: &AtRest,
-    taken: &mut Taken,
-    queries: &[Query],
-    restatement: Restatement,
-    marks: Vec<Restatement>,
-) -> Result<()> {
+/// Decides restatements, of one query at most besides those that are but marks, and brings them into their tables.
+async fn decide(at: &AtRest, taken: &mut Taken, queries: &[Query], restatements: Vec<Restatement>) -> Result<()> {
     let mut slot = taken.base.next(&taken.writer, Kind::Epoch, at.clock.now())?;
     slot.published_through = Some(taken.base.epoch);
     let known = queries.iter().filter_map(|query| Some((query.clone(), Reach::of(slot.queries.get(query.name())?))));
     let mut reaches: Vec<(Query, Reach)> = known.collect();
-    for more in marks.iter().chain([&restatement]) {
-        decided(more, slot.epoch, reaches.iter_mut().map(|(query, reach)| (query.clone(), reach)));
+    for restatement in &restatements {
+        decided(restatement, slot.epoch, reaches.iter_mut().map(|(query, reach)| (query.clone(), reach)));
     }
     for (query, reach) in reaches {
         if let Some(progress) = slot.queries.get_mut(query.name()) {
             reach.tell(progress);
         }
     }
-    let Restatement { query, restated, replaced, .. } = restatement;
-    slot.restated.insert(query.clone(), restated);
-    let files = TableAdds::of(replaced.staged);
-    if !files.is_empty() {
-        slot.tables_known.insert(query.clone());
-        slot.tables.insert(query, files);
+    for restatement in restatements.into_iter().filter(|restatement| !restatement.is_empty()) {
+        let Restatement { query, restated, replaced, .. } = restatement;
+        slot.restated.insert(query.clone(), restated);
+        let files = TableAdds::of(replaced.staged);
+        if !files.is_empty() {
+            slot.tables_known.insert(query.clone());
+            slot.tables.insert(query, files);
+        }
     }
     match taken.lake.slots.decide(&slot).await? {
         Decided::Ours => {}

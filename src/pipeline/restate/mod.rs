@@ -15,6 +15,8 @@
 
 mod at_rest;
 mod background;
+mod cut;
+mod late;
 mod reach;
 mod rounds;
 mod sessions;
@@ -80,8 +82,9 @@ pub(super) enum Mark {
     Reconciled { through: u64, waiting: Vec<Owed> },
     /// The table answers windows that end after this; `None`: all.
     AnswersAfter(Option<Micros>),
-    /// Sessions that are open still are to be looked at again.
-    Owes(Vec<Owed>),
+    /// What was owed of these times was looked at, as of the epoch, and restated where it had closed; what of it is open
+    /// still is owed again.
+    Paid { through: u64, times: Vec<TimeRange>, again: Vec<Owed> },
 }
 
 /// Windows restated, staged and not decided yet.
@@ -174,7 +177,8 @@ impl Ground {
         let (subject, spans) = (subject.clone(), spans.to_vec());
         let schema = self.table(subject.name())?.schema();
         let answers: BoxStream<'static, _> = if subject.query.lookups().is_empty() {
-            let spans = futures::stream::iter(spans).then(move |span| batch_answers(subject.clone(), session.clone(), span));
+            let spans =
+                futures::stream::iter(spans).then(move |span| batch_answers(subject.clone(), session.clone(), span));
             spans.try_flatten().boxed()
         } else {
             let ground = self.clone();

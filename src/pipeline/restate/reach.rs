@@ -52,7 +52,11 @@ impl Reach {
                 self.waiting = waiting;
             }
             Mark::AnswersAfter(after) => self.answers_after = after,
-            Mark::Owes(more) => self.owe(more),
+            Mark::Paid { through, times, again } => {
+                let ranges = times.iter().map(|range| (range.from, range.to)).collect();
+                self.settle(&Restated { ranges, through });
+                self.owe(again);
+            }
         }
     }
 
@@ -62,7 +66,7 @@ impl Reach {
         if self.owed.len() > OWED_RANGES_MAX {
             let epoch = self.owed.iter().map(|owed| owed.epoch).max().unwrap_or_default();
             let ranges = self.owed.iter().map(|owed| TimeRange { from: owed.from, to: owed.to }).collect();
-            let few = super::rounds::few(joined(ranges), OWED_RANGES_MAX);
+            let few = super::cut::few(joined(ranges), OWED_RANGES_MAX);
             self.owed = few.into_iter().map(|range| Owed { epoch, from: range.from, to: range.to }).collect();
         }
     }

@@ -9,23 +9,22 @@
 //! begins in them is formed again, and comes out as it was. Why no session that is open in the stream is touched: all its
 //! rows are among those read, so whatever joins one of them ends after what has closed.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::{SessionContext, col, lit};
-use datafusion::scalar::ScalarValue;
-use futures::{StreamExt, TryStreamExt};
+use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
 
-use super::rounds::{few, signed};
+use super::cut::few;
+use super::late::{Late, times_and_epochs};
 use super::{Ground, Mark, Query, Restatement, Subject};
 use crate::clock::Micros;
-use crate::contract::provenance;
-use crate::epoch::{Owed, Slot};
+use crate::epoch::Owed;
 use crate::error::{Context, Error, Result};
-use crate::pipeline::rejoin::READS_MAX;
 use crate::sql::{TimeRange, WindowedQuery};
 use crate::window::{OpenWindows, WindowShape, joined, session_bounds};
 
@@ -39,16 +38,12 @@ const STRETCHES_MAX: usize = 256;
 /// and comes again, until sessions have closed.
 const WAITING_MAX: usize = 2_000;
 
-/// Late rows that do not count yet.
-#[derive(Debug, Default)]
-struct Late(BTreeSet<(i64, Micros)>);
-
 /// A query's sessions, as they are formed again.
 struct Former<'a> {
     ground: &'a Ground,
     session: SessionContext,
     subject: &'a Subject,
-    query: &'a std::sync::Arc<WindowedQuery>,
+    query: &'a Arc<WindowedQuery>,
     gap: Micros,
     until: Micros,
     late: Late,
@@ -133,11 +128,12 @@ impl Ground {
             };
             let waiting = waiting.into_iter().map(waits).collect();
             marks.push(Mark::Reconciled { through: self.through, waiting });
-        } else if !open.is_empty() {
+        } else {
             open.sort_unstable();
             open.dedup();
             let again = |end: Micros| Owed { epoch: self.through, from: end, to: end.saturating_add(1) };
-            marks.push(Mark::Owes(open.into_iter().map(again).collect()));
+            let again = open.into_iter().map(again).collect();
+            marks.push(Mark::Paid { through: self.through, times: around.to_vec(), again });
         }
         let ranges = joined(ranges);
         if ranges.is_empty() {
@@ -151,75 +147,6 @@ impl Ground {
         let rows = Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows.into_iter().map(Ok))));
         let (restated, replaced) = self.replace(subject, &ranges, rows).await?;
         Ok(Restatement { query: query.name().clone(), restated, replaced, windows, until: last, marks })
-    }
-
-    /// The rows that were late for a query of the stream and do not count yet.
-    async fn late_of(
-        &self,
-        session: &SessionContext,
-        subject: &Subject,
-        query: &WindowedQuery,
-        until: Micros,
-    ) -> Result<Late> {
-        let what = || format!("looking for late rows of `{}`", query.name());
-        let waiting = subject.reach.waiting.iter().map(|owed| (signed(owed.epoch), owed.from));
-        let mut late: BTreeSet<(i64, Micros)> = waiting.collect();
-        let looked = subject.reach.reconciled_through;
-        let bounds = self.closed_before(query, looked).await?;
-        let absent: Vec<_> = bounds.iter().filter(|(_, (_, ran))| !ran).map(|(epoch, _)| lit(*epoch)).collect();
-        let event_time = self.event_time();
-        let closed = lit(ScalarValue::TimestampMicrosecond(Some(until), Some("UTC".into())));
-        // A row of an epoch without the query is late for it without a mark.
-        let mut marked = col(provenance::LATE);
-        if !absent.is_empty() {
-            marked = marked.or(col(provenance::EPOCH).in_list(absent, false));
-        }
-        let new = col(provenance::EPOCH).gt(lit(looked.map_or(-1, signed))).and(col(event_time).lt_eq(closed));
-        let rows = session.table(self.stream.name.as_ref()).await.context(what)?;
-        let rows = rows.filter(new.and(marked)).context(what)?;
-        let rows = rows.select(vec![col(event_time), col(provenance::EPOCH)]).context(what)?;
-        let mut rows = rows.execute_stream().await.context(what)?;
-        while let Some(batch) = rows.try_next().await.context(what)? {
-            let (times, epochs) = times_and_epochs(&batch, 0)?;
-            for (time, epoch) in times.into_iter().zip(epochs) {
-                let closed = bounds.get(&epoch).and_then(|(closed, _)| *closed);
-                if closed.is_some_and(|closed| time <= closed) {
-                    late.insert((epoch, time));
-                }
-            }
-        }
-        Ok(Late(late))
-    }
-
-    /// For each epoch after `looked`: what the query had closed before it, and whether it ran in it. In the first epoch
-    /// that knows the query that is what the watermark before it says; in epochs before, nothing.
-    async fn closed_before(
-        &self,
-        query: &WindowedQuery,
-        looked: Option<u64>,
-    ) -> Result<BTreeMap<i64, (Option<Micros>, bool)>> {
-        let name = query.name();
-        let mut slots = futures::stream::iter(looked.unwrap_or(0)..=self.through)
-            .map(|epoch| async move { Ok::<_, Error>((epoch, self.slots.read(epoch).await?)) })
-            .buffered(READS_MAX);
-        let mut bounds = BTreeMap::new();
-        let mut before: Option<Slot> = None;
-        while let Some((epoch, slot)) = slots.try_next().await? {
-            let slot = slot.ok_or_else(|| Error::broken(format!("slot {epoch} is missing")))?;
-            let progress = slot.queries.get(name);
-            if Some(epoch) > looked {
-                let closed = match before.as_ref().map(|before| (before, before.queries.get(name))) {
-                    None => None,
-                    Some((_, Some(known))) => known.closed_until,
-                    Some((before, None)) => progress
-                        .and(before.watermark)
-                        .map(|watermark| query.window().closed_until(watermark, query.allowed_lateness())),
-                };
-                bounds.insert(signed(epoch), (closed, progress.is_some_and(|progress| progress.running)));
-            }
-            before = Some(slot);
-        }
-        Ok(bounds)
     }
 }
 
@@ -254,16 +181,15 @@ impl Former<'_> {
         // No row after what has closed decides on what has.
         let last = self.until.saturating_add(1).max(times.to);
         loop {
-            let read = TimeRange {
-                from: times.from.saturating_sub(reach),
-                to: times.to.saturating_add(reach).min(last),
-            };
+            let read =
+                TimeRange { from: times.from.saturating_sub(reach), to: times.to.saturating_add(reach).min(last) };
             let formed = self.read(read).await?;
             let waiting = self.waiting(&formed);
             let range = self.range(&formed, aim);
             let in_sight = range.is_none_or(|range| {
                 let is_begun = matches!(aim, Aim::Starts(_)) || range.from > read.from.saturating_add(self.gap);
-                let is_cut = |(start, end): &(Micros, Micros)| *start >= range.from && *start < range.to && *end >= read.to;
+                let is_cut =
+                    |(start, end): &(Micros, Micros)| *start >= range.from && *start < range.to && *end >= read.to;
                 is_begun && (read.to >= last || !formed.bounds.iter().any(is_cut))
             });
             // Whether a late row waits, only the end of its session tells.
@@ -327,7 +253,8 @@ impl Former<'_> {
         }
         let found = pairs.iter().zip(&is_late).filter(|(_, late)| **late).map(|((epoch, _), _)| *epoch);
         for epoch in found.collect::<BTreeSet<i64>>() {
-            let own: BooleanArray = pairs.iter().zip(&is_late).map(|((e, _), late)| Some(*late && *e == epoch)).collect();
+            let own: BooleanArray =
+                pairs.iter().zip(&is_late).map(|((e, _), late)| Some(*late && *e == epoch)).collect();
             let own = filter_record_batch(&rows, &own).context(what)?;
             let partials = bound.partial(&[own]).await?;
             late.extend(partials.into_iter().filter(|rows| rows.num_rows() > 0).map(|rows| (epoch, rows)));
@@ -356,10 +283,9 @@ impl Former<'_> {
             Aim::Starts(range) => Some(range),
             Aim::Late(times) => {
                 let settled = formed.late_at(times).filter(|(_, end)| *end <= self.until);
-                settled.map(|(from, to)| TimeRange { from, to }).reduce(|a, b| TimeRange {
-                    from: a.from.min(b.from),
-                    to: a.to.max(b.to),
-                })
+                settled
+                    .map(|(from, to)| TimeRange { from, to })
+                    .reduce(|a, b| TimeRange { from: a.from.min(b.from), to: a.to.max(b.to) })
             }
             Aim::Around(times) => {
                 // Rows before these times are as they were: what ends near them began where it begins now. What they held
@@ -417,7 +343,9 @@ impl Former<'_> {
         }
         stretch.windows = open.count_closed(&closed)?;
         stretch.rows = self.query.finish(closed).await?;
-        stretch.range = Some(range);
+        // What begins later has not closed.
+        let to = range.to.min(self.until);
+        stretch.range = (range.from < to).then_some(TimeRange { to, ..range });
         Ok(stretch)
     }
 }
@@ -429,14 +357,4 @@ impl Formed {
         // A session's bounds hold the times of all its rows.
         bounds.filter(move |(start, end)| *start < times.to && times.from < *end)
     }
-}
-
-/// A column of times, and the epochs in the last one.
-fn times_and_epochs(batch: &RecordBatch, time: usize) -> Result<(Vec<Micros>, Vec<i64>)> {
-    let times = batch.columns().get(time).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
-    let epochs = batch.columns().last().and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let (Some(times), Some(epochs)) = (times, epochs) else {
-        return Err(Error::broken("rows of the lake without times and epochs"));
-    };
-    Ok((times.values().to_vec(), epochs.values().to_vec()))
 }

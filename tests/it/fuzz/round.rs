@@ -50,11 +50,11 @@ impl Round {
         let span_s = [20, 300, 4_000, 50_000, 400_000][random.random_range(0..5)];
         let events = events(random, count, span_s * SECOND_US);
         let out_of_orderness_s = DISORDER_S[random.random_range(0..DISORDER_S.len())];
-        let has_late_rows = random.random_bool(0.3);
+        let has_late_rows = random.random_bool(0.5);
         let lateness_s = queries.iter().map(|query| query.lateness_s).min().unwrap_or(0);
         let disorder_s = if has_late_rows { span_s / 4 } else { out_of_orderness_s + lateness_s };
         let shards = deal(random, &events, disorder_s * SECOND_US);
-        let is_reconciled = has_late_rows && seed.is_multiple_of(2);
+        let is_reconciled = has_late_rows && random.random_bool(0.6);
         let steps = steps(random, &shards, is_reconciled);
         Self { seed, queries, shards, steps, out_of_orderness_s, has_late_rows, is_reconciled }
     }
