@@ -16,6 +16,7 @@ pub mod micro_batch;
 pub mod sql;
 pub mod window;
 pub mod lake;
+pub mod lint;
 pub mod lookups;
 pub mod epoch;
 pub mod plans;

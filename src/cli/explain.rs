@@ -13,10 +13,12 @@ use super::ExplainArgs;
 use super::output::{answer, thousands};
 use crate::batch::LakeView;
 use crate::clock::Micros;
-use crate::config::Config;
+use crate::config::{Config, micros};
 use crate::error::{Error, Refusals, Result};
 use crate::plans::plan_file;
-use crate::sql::{Driver, Lookup, Params, QueryFile, StandingQuery, StreamingPlan, read_queries};
+use crate::sql::{
+    Driver, Lookup, Params, QueryFile, StandingQuery, StreamingPlan, WindowPlan, WindowShape, read_queries,
+};
 
 /// Width of the labels.
 const LABEL: usize = 9;
@@ -49,7 +51,8 @@ pub(super) async fn explain(config: &Config, args: &ExplainArgs) -> Result<ExitC
     let readers: Vec<&str> =
         others.iter().filter(|other| other.reads(&file.name)).map(|other| other.name.as_ref()).collect();
     let counted = count(config, &query).await;
-    answer(&draw(&file, &query, &config.stream.table, &readers, counted))?;
+    let out_of_orderness = micros(config.watermark.out_of_orderness);
+    answer(&draw(&file, &query, (&config.stream.table, out_of_orderness), &readers, counted))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -71,7 +74,13 @@ async fn count(config: &Config, query: &StandingQuery) -> Option<Counted> {
     Some(Counted { groups: number(0)?, windows: number(1)? })
 }
 
-fn draw(file: &QueryFile, query: &StandingQuery, stream: &str, readers: &[&str], counted: Option<Counted>) -> String {
+fn draw(
+    file: &QueryFile,
+    query: &StandingQuery,
+    (stream, out_of_orderness): (&str, Micros),
+    readers: &[&str],
+    counted: Option<Counted>,
+) -> String {
     let plan = query.describe();
     let mut drawing = Drawing::default();
     drawing.title(&file.name, &file.comment);
@@ -88,7 +97,7 @@ fn draw(file: &QueryFile, query: &StandingQuery, stream: &str, readers: &[&str],
     if let Some(window) = &plan.window {
         drawing.step("window", &[plan.source.clone(), closing(window.allowed_lateness)]);
         drawing.step("groups", &[list(&window.groups)]);
-        let mut state = vec![estimate(window.group_bytes, counted)];
+        let mut state = vec![estimate(window.group_bytes, counted), held(window, out_of_orderness)];
         if window.grows {
             state.push("a group grows with the values it keeps one by one (DISTINCT, ORDER BY)".into());
         }
@@ -128,6 +137,24 @@ fn estimate(group_bytes: usize, counted: Option<Counted>) -> String {
         thousands(windows),
         ByteSize::b(bytes as u64)
     )
+}
+
+/// How much is open at once when rows come in as late as they may: of windows the newest and those that still wait for
+/// late rows, of hops every one that covers now.
+fn held(window: &WindowPlan, out_of_orderness: Micros) -> String {
+    let waiting = |length: Micros| (out_of_orderness + window.allowed_lateness + length - 1) / length;
+    let (slice, held) = match window.shape {
+        WindowShape::Tumble(grid) => {
+            return format!("up to {} windows are open at once", thousands(1 + waiting(grid.length())));
+        }
+        WindowShape::Session { gap } => return format!("a group is open until {} after its last row", length(gap)),
+        WindowShape::Hop { slides, cells } => (slides.length(), cells + waiting(slides.length())),
+        WindowShape::Cumulate { steps, cells } => {
+            (steps.length(), cells * (1 + waiting(steps.length().saturating_mul(cells))))
+        }
+    };
+    let held = thousands(held);
+    format!("up to {held} windows are open at once, held as {held} slices of {}", length(slice))
 }
 
 fn table(plan: &StreamingPlan) -> Vec<String> {
@@ -221,6 +248,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
+    use crate::clock::MICROS_PER_SECOND;
     use crate::contract::read_folder;
     use crate::sql::{Catalog, plan_all};
 
@@ -240,7 +268,7 @@ mod tests {
             let file = files.iter().find(|file| file.name == *query.name()).unwrap();
             let readers: Vec<&str> =
                 files.iter().filter(|other| other.reads(&file.name)).map(|other| other.name.as_ref()).collect();
-            drawings.push(draw(file, query, "transactions", &readers, counted));
+            drawings.push(draw(file, query, ("transactions", 10 * MICROS_PER_SECOND), &readers, counted));
         }
         drawings.join("\n\n") + "\n"
     }

@@ -3,8 +3,9 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
 //! everything said on the way to standard error.
 
-mod explain;
 mod diff;
+mod explain;
+mod lint;
 mod live;
 mod output;
 mod refusals;
@@ -63,13 +64,15 @@ enum Command {
     Audit(AuditArgs),
     /// Run the tests of queries: `queries/<query>.test/<case>/`.
     Test(TestArgs),
-    /// Mend a lake at rest.
+    /// Look after a lake's tables.
     #[command(subcommand)]
     Lake(LakeCommand),
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum LakeCommand {
+    /// Would Athena, Redshift Spectrum and Glue read these tables, and read the same?
+    Check(LakeCheckArgs),
     /// Recompute the closed windows that late rows belong to. A running job does so by itself.
     Reconcile,
 }
@@ -183,6 +186,18 @@ struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
+struct LakeCheckArgs {
+    /// Tables of the configured lake, or folders or URLs of tables or lakes, anybody's; the configured lake by default.
+    tables: Vec<String>,
+    /// Print all findings as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print the rules instead: what readers do where one is broken, and what mends it.
+    #[arg(long, conflicts_with_all = ["tables", "json"])]
+    rules: bool,
+}
+
+#[derive(Debug, Args)]
 struct AuditArgs {
     /// Print the findings and the books as JSON.
     #[arg(long)]
@@ -258,6 +273,7 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
         Command::Explain(args) => explain::explain(&config, &args).await,
         Command::Audit(args) => tools::audit(&config, &args).await,
         Command::Test(args) => test::test(&config, &args).await,
+        Command::Lake(LakeCommand::Check(args)) => lint::check(&config, &args).await,
         Command::Lake(LakeCommand::Reconcile) => restate::reconcile(config).await,
     }
 }

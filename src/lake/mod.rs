@@ -149,6 +149,16 @@ impl Lake {
         LakeLock::take(&self.folder.join("_lock"))
     }
 
+    /// Whether the folder is no lake but a table itself.
+    ///
+    /// # Errors
+    /// [`Error::External`] if the store does not answer.
+    pub async fn is_table(&self) -> Result<bool> {
+        let inside = self.store().list_with_delimiter(None).await;
+        let inside = inside.context(|| format!("cannot list `{}`", self.url))?;
+        Ok(inside.common_prefixes.iter().any(|prefix| prefix.filename() == Some(LOG_FOLDER)))
+    }
+
     /// Names of the tables in the lake, sorted.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::epoch::{Counts, Slot};
 use crate::error::{Error, Result};
 use crate::files::{FileRecord, RecordReader, SOURCE, shard_id};
+use crate::lookups::Loaded;
 use crate::micro_batch::Decoder;
 use crate::stream::{Interval, OpenedShard, Page, Position, Record, SequenceNumber, ShardKey};
 use crate::token::TokenKey;
@@ -132,6 +133,8 @@ struct Stage {
     files: Vec<File>,
     /// The last slot decided.
     last: Slot,
+    /// What the queries' rows are joined with.
+    joined_with: Arc<Loaded>,
     now: Micros,
 }
 
@@ -169,8 +172,8 @@ impl Stage {
             }
             files.push(file);
         }
-        let last = work.base.clone();
-        Ok(Self { work, files, last, now: job.clock.now() })
+        let (last, joined_with) = (work.base.clone(), Arc::clone(&work.joined_with));
+        Ok(Self { work, files, last, joined_with, now: job.clock.now() })
     }
 
     /// Forgets everything that is not in the lake, and starts again.
@@ -248,6 +251,11 @@ impl Stage {
         let (tables, every) = (lake.tables.clone(), job.config.commit.checkpoint_every);
         publish(tables, job.config.lake.app_id.clone(), every, to_publish, reports, through).await?;
         engine.published(epoch);
+        // The running job reads what has changed beside the stream; here it is there at once, so that a script says it all.
+        if let Some(loaded) = lake.lookups.refresh(&self.joined_with).await? {
+            self.joined_with = Arc::new(loaded);
+            engine.join_next(Arc::clone(&self.joined_with));
+        }
         Ok(())
     }
 }

@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::DataType;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::{GroupByExpr, Select};
 
 use super::definition::Definition;
 use super::output::type_name;
 use super::refuse::plain_select;
+use super::spec::WindowShape;
 use super::standing::StandingQuery;
+use super::windowed::WindowedQuery;
 use crate::clock::Micros;
 use crate::contract::TableContract;
 
@@ -46,6 +48,7 @@ pub struct StreamingPlan {
 #[derive(Clone, Debug)]
 pub struct WindowPlan {
     pub allowed_lateness: Micros,
+    pub shape: WindowShape,
     /// GROUP BY, as written.
     pub groups: Vec<String>,
     /// HAVING, as written.
@@ -67,7 +70,7 @@ impl StandingQuery {
         };
         let select = definition.select();
         let window = match self {
-            Self::Windowed(query) => Some(window(query.allowed_lateness(), select, &query.split.partial.schema())),
+            Self::Windowed(query) => Some(window(query, select)),
             Self::Stateless(_) => None,
         };
         let from = select.map(|select| select.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
@@ -99,14 +102,16 @@ impl Definition {
     }
 }
 
-fn window(allowed_lateness: Micros, select: Option<&Select>, state: &Schema) -> WindowPlan {
+fn window(query: &WindowedQuery, select: Option<&Select>) -> WindowPlan {
+    let state = query.split.partial.schema();
     let groups = match select.map(|select| &select.group_by) {
         Some(GroupByExpr::Expressions(groups, _)) => groups.iter().map(ToString::to_string).collect(),
         _ => Vec::new(),
     };
     let types = state.fields().iter().map(|field| field.data_type());
     WindowPlan {
-        allowed_lateness,
+        allowed_lateness: query.allowed_lateness(),
+        shape: query.window().shape(),
         groups,
         having: select.and_then(|select| select.having.as_ref()).map(ToString::to_string),
         state: state

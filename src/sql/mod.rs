@@ -45,7 +45,7 @@ pub use batch::{BatchStatement, run_batch};
 pub use buffered::BUFFERED_ROWS_MAX;
 pub use catalog::{Catalog, Driver, ViewDriver, plan_all, with_parents};
 pub(crate) use definition::Pairs;
-pub use explain::StreamingPlan;
+pub use explain::{StreamingPlan, WindowPlan};
 pub use file::{QueryFile, read_queries};
 pub use grid::{Grid, Place};
 pub use joined::{LookupRows, RUNS_MAX};

@@ -15,6 +15,7 @@ mod gap;
 mod golden;
 mod house;
 mod kill;
+mod lake_check;
 mod late_hops;
 mod lookups;
 mod matrix;

@@ -1,0 +1,94 @@
+//! The linter of Delta tables: would Athena, Redshift Spectrum and Glue crawlers all read this table, and read the same?
+//!
+//! The one law: a table is judged by its objects alone – log, checkpoint, footers, manifests, names – read here by code that
+//! shares nothing with the code that writes them. A stranger's table is judged like one of ours. Nothing is changed, and
+//! no page of data is read.
+
+mod checkpoint;
+mod columns;
+mod files;
+mod layout;
+mod log;
+mod manifest;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use serde::Serialize;
+
+use crate::error::Result;
+
+pub use rule::{Rule, Severity};
+
+/// A rule that a table breaks, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    pub rule: Rule,
+    /// An object below the table, a column, a partition.
+    pub place: String,
+    /// What is there, and what should be.
+    pub what: String,
+}
+
+/// What was looked at in one table, and what was found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Linted {
+    /// The newest version of the log.
+    pub version: u64,
+    /// Live files, their bytes and rows as the log says.
+    pub files: u64,
+    pub bytes: u64,
+    pub rows: u64,
+    /// In order of rules.
+    pub findings: Vec<Finding>,
+}
+
+impl Linted {
+    /// Findings by rule: how many, with some of them.
+    pub fn by_rule(&self) -> BTreeMap<Rule, Vec<&Finding>> {
+        let mut rules: BTreeMap<Rule, Vec<&Finding>> = BTreeMap::new();
+        for finding in &self.findings {
+            rules.entry(finding.rule).or_default().push(finding);
+        }
+        rules
+    }
+
+    /// Whether some reader would fail or answer wrongly.
+    pub fn is_broken(&self) -> bool {
+        self.findings.iter().any(|finding| finding.rule.severity() == Severity::Error)
+    }
+
+    fn find(&mut self, rule: Rule, place: impl Into<String>, what: impl Into<String>) {
+        self.findings.push(Finding { rule, place: place.into(), what: what.into() });
+    }
+}
+
+/// Judges one table: `store` is rooted at the table's folder, which is called `name`.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no log; [`Error::External`] when the store does not answer. Whatever is wrong with the
+/// table itself is a finding.
+///
+/// [`Error::Usage`]: crate::error::Error::Usage
+/// [`Error::External`]: crate::error::Error::External
+pub async fn lint(store: &Arc<dyn ObjectStore>, name: &str) -> Result<Linted> {
+    let mut linted = Linted::default();
+    let objects = layout::list(store, name).await?;
+    let log = log::read(store, &objects, name, &mut linted).await?;
+    linted.version = log.version;
+    linted.files = log.files.len() as u64;
+    linted.bytes = log.files.values().map(|file| file.bytes).sum();
+    linted.rows = log.files.values().filter_map(|file| file.rows).sum();
+    columns::check(&log, &mut linted);
+    layout::check(&log, &objects, name, &mut linted);
+    checkpoint::check(store, &log, &objects, &mut linted).await?;
+    manifest::check(store, &log, &objects, &mut linted).await?;
+    files::check(store, &log, &objects, &mut linted).await?;
+    linted.findings.sort();
+    linted.findings.dedup();
+    Ok(linted)
+}
