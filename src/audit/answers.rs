@@ -15,16 +15,16 @@ use datafusion::prelude::SessionContext;
 use super::compare::{Difference, Differences, Rules, compare};
 use super::finding::Kind as Found;
 use super::history::{History, Step};
-use super::joined::{Seen, joins_rows};
+use super::joined::{JOINED_AS_OF, Seen, joins_rows};
 use super::report::{QueryBooks, Report, show_time};
-use super::restated::RESTATED;
+use super::restated::{self, RESTATED, WAITS};
 use super::rows::numbers;
 use super::scans::{Scans, for_each_batch, quoted};
 use super::standing::{Life, Windows, bounds};
 use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
 use crate::error::{Context, Error, Result};
-use crate::sql::{BatchStatement, JOINED_AT, Pairs, StandingQuery, TimeRange, run_batch};
+use crate::sql::{BatchStatement, JOINED_AT, Pairs, StandingQuery, TimeRange, ViewDriver, run_batch};
 
 /// The stream's table as it is, the list of epochs, and the query's table, as the audit's own statements call them.
 const ROWS: &str = "__rows";
@@ -35,6 +35,8 @@ const UNTIL: &str = "__until";
 /// The epoch of a row, beside its own columns.
 const EPOCH: &str = "__epoch";
 const JOINED: &str = "__joined";
+/// The table of the view a query reads, as it is.
+const PARENT: &str = "__parent";
 
 /// Aggregates whose answer depends a little on how rows were cut into batches.
 const APPROXIMATE: [&str; 3] = ["approx_percentile_cont", "approx_percentile_cont_with_weight", "approx_median"];
@@ -83,7 +85,7 @@ impl Ground<'_> {
                 report.note(format!("`{name}`: its table was not compared: {why}"));
                 return Ok(());
             }
-            self.register_parent(&session, &driver.name)?;
+            self.register_parent(&session, driver, &seen).await?;
             range = range.or(Some(TimeRange { from: Micros::MIN, to: parent.closed_until.unwrap_or(Micros::MIN) }));
         }
         let statement = self.statement(&session, query, range, life.pairs(), &seen, report).await?;
@@ -142,34 +144,34 @@ impl Ground<'_> {
 
     /// Why the table of a view on a view may differ from what its parent's table says now, if it may.
     fn behind(&self, life: &Life, parent: &Life) -> Option<&'static str> {
+        let owes = life
+            .owes
+            .then_some("what the view it reads says was corrected since; `lakeward lake reconcile` corrects it, too");
         if life.window.is_none() {
             let came_later = parent.closed_before_epoch(self.history, life.first_epoch).is_some();
-            return match (came_later, parent.restated.is_empty()) {
-                (true, _) => Some("it came after the view it reads"),
-                (false, false) => Some("the view it reads was restated, which does not change rows it had let through"),
-                (false, true) => None,
-            };
+            return if came_later { Some("it came after the view it reads") } else { owes };
         }
-        let (_, step) = self.history.through(self.published).last()?;
-        if step.queries.get(&life.name).is_some_and(|progress| !progress.owed.is_empty()) {
-            return Some(
-                "rows of the view it reads came after its windows had closed; `lakeward lake reconcile` brings them in",
-            );
-        }
-        let looked = |name: &str| step.queries.get(name).and_then(|progress| progress.reconciled_through);
-        let is_behind = !parent.restated.is_empty() && looked(&life.name) < looked(&parent.name);
-        is_behind.then_some("the view it reads was restated, and it was not yet")
+        owes
     }
 
     /// Registers the table of the view this query reads: every row of it counts.
-    fn register_parent(&self, session: &SessionContext, parent: &str) -> Result<()> {
+    async fn register_parent(&self, session: &SessionContext, driver: &ViewDriver, seen: &Seen) -> Result<()> {
+        let parent = &driver.name;
         let what = || format!("opening the table `{parent}`");
         // Two sides may read one view by different times.
-        if session.table_exist(parent).context(what)? {
+        if session.table_exist(parent.as_ref()).context(what)? {
             return Ok(());
         }
         let rows = self.scans.table(parent).ok_or_else(|| Error::broken(format!("`{parent}` cannot be read")))?;
-        session.register_table(parent, rows).context(what).map(drop)
+        let Some(closing) = driver.closing().filter(|_| seen.is_several()) else {
+            return session.register_table(parent.as_ref(), rows).context(what).map(drop);
+        };
+        session.register_udf(seen.as_of());
+        session.register_table(PARENT, rows).context(what)?;
+        let closing = quoted(closing);
+        let text = format!("SELECT *, {JOINED_AS_OF}(CAST({closing} AS BIGINT)) AS {JOINED_AT} FROM {PARENT}");
+        let rows = session.sql(&text).await.context(what)?;
+        session.register_table(parent.as_ref(), rows.into_view()).context(what).map(drop)
     }
 
     /// Registers the rows that count for this query under the name of the stream's table.
@@ -201,7 +203,14 @@ impl Ground<'_> {
             }
             (Some(window), Some(stream)) => {
                 let time = format!("CAST(r.{} AS BIGINT)", quoted(&stream.event_time));
-                format!(" WHERE b.until_0 IS NULL OR NOT ({})", window.refuses_sql(&time, "b.until_0"))
+                let on_time = format!("b.until_0 IS NULL OR NOT ({})", window.refuses_sql(&time, "b.until_0"));
+                match &life.reconciled {
+                    None => format!(" WHERE {on_time}"),
+                    Some((through, waiting)) => {
+                        session.register_udf(restated::waits(waiting.clone()));
+                        format!(" WHERE {on_time} OR (b.epoch <= {through} AND NOT {WAITS}({time}, b.epoch))")
+                    }
+                }
             }
             _ => String::new(),
         };
@@ -229,11 +238,18 @@ impl Life {
         let end = "CAST(window_end AS BIGINT)";
         let after = self.closed_before.map(|before| format!("{end} > {before}"));
         let told_by_pair = self.parents.is_empty() && self.window.is_some_and(|window| !window.is_session());
+        let is_restated = |epoch: &str| format!("{RESTATED}(CAST(window_start AS BIGINT), {epoch})");
+        // Sessions: which rows count was told row by row; history that was answered since has its start in a range.
+        let is_session = self.parents.is_empty() && self.window.is_some_and(Windows::is_session);
+        if let (true, Some(after), false) = (is_session, &after, self.restated.is_empty()) {
+            let answered = format!("({after} OR {})", is_restated("CAST(-1 AS BIGINT)"));
+            return Pairs { conditions: vec![answered], columns: Vec::new() };
+        }
         let open = told_by_pair.then(|| format!("({UNTIL} IS NULL OR {end} > {UNTIL})"));
         let mut conditions: Vec<String> = after.into_iter().chain(open).collect();
         if told_by_pair && !self.restated.is_empty() {
             let on_time = conditions.join(" AND ");
-            conditions = vec![format!("(({on_time}) OR {RESTATED}(CAST(window_start AS BIGINT), {EPOCH}))")];
+            conditions = vec![format!("(({on_time}) OR {})", is_restated(EPOCH))];
         }
         Pairs { conditions, columns: if told_by_pair { vec![UNTIL, EPOCH] } else { Vec::new() } }
     }

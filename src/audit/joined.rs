@@ -1,8 +1,9 @@
 //! What a standing query's rows were joined with, as the slots say, brought back for the check of its answers.
 //!
 //! The one law: a row is joined with the versions that the slot of its epoch names; of rows that were folded by a rebuild
-//! before the query's first slot, with those of that slot. Joined windows are joined with the versions of the epoch that
-//! closed them. Where it saw several versions, all of them stand in one table,
+//! before the query's first slot, with those of that slot. A view's rows are those of the epoch that closed their time,
+//! whenever they were corrected; joined windows those of the epoch that closed them. Where it saw several versions, all of
+//! them stand in one table,
 //! told apart by a number that the row's epoch leads to.
 
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ use crate::lake::{Lake, Table};
 use crate::lookups::{Loader, Versions};
 use crate::sql::{Driver, JOINED_AT, JOINED_BY_END, LOOKED_UP_AT, StandingQuery};
 
+/// What the audit's statements call [`Seen::as_of`].
+pub(super) const JOINED_AS_OF: &str = "__joined_as_of";
+
 /// Rows of all versions of one query's lookups: what an audit holds in memory besides its own statements.
 const ROWS_MAX: usize = 4_000_000;
 
@@ -30,6 +34,8 @@ pub(super) struct Seen {
     versions: Vec<Versions>,
     /// Epoch and place among `versions`.
     epochs: Vec<(u64, usize)>,
+    /// Of rows of a view: the time before which its rows were closed by an epoch, and what that epoch saw; in order.
+    closed: Vec<(Micros, usize)>,
 }
 
 impl Seen {
@@ -51,6 +57,15 @@ impl Seen {
             });
             seen.epochs.extend(waiting.drain(..).map(|epoch| (epoch, place)));
         }
+        if let Driver::View(parent) = query.driver() {
+            let closed = |(epoch, place): &(u64, usize)| {
+                let until = history.steps.get(epoch)?.queries.get(&parent.name)?.closed_until?;
+                Some((parent.closed_before(until), *place))
+            };
+            seen.closed = seen.epochs.iter().filter_map(closed).collect();
+            // An epoch that has closed nothing more has closed no row.
+            seen.closed.dedup_by_key(|(before, _)| *before);
+        }
         seen
     }
 
@@ -63,10 +78,13 @@ impl Seen {
     pub(super) fn untold(&self, query: &StandingQuery) -> Option<String> {
         let several = self.versions.len();
         match query.driver() {
-            Driver::View(parent) if self.is_several() && joins_rows(query) => Some(format!(
-                "its rows, of the view `{}`, were joined with {several} versions of its lookups, and do not tell which",
-                parent.name
-            )),
+            Driver::View(parent) if self.is_several() && joins_rows(query) && parent.closing().is_none() => {
+                Some(format!(
+                    "its rows, of the view `{}`, were joined with {several} versions of its lookups, and do not tell which: let \
+                 the view select `window_end`",
+                    parent.name
+                ))
+            }
             _ if self.versions.iter().any(Versions::is_empty) => {
                 Some("some of its slots do not say what it was joined with".to_owned())
             }
@@ -136,6 +154,23 @@ impl Seen {
             Ok(ColumnarValue::Array(Arc::new(places)))
         };
         create_udf(JOINED_BY_END, vec![DataType::Int64], DataType::Int64, Volatility::Immutable, Arc::new(place))
+    }
+
+    /// `__joined_as_of(time)`: which of the versions a view's row of this [`ViewDriver::closing`](crate::sql::ViewDriver)
+    /// saw; both as BIGINT.
+    pub(super) fn as_of(&self) -> ScalarUDF {
+        let closed = self.closed.clone();
+        let place = move |time: i64| {
+            let at = closed.partition_point(|(before, _)| *before <= time);
+            let (_, place) = closed.get(at).or(closed.last())?;
+            i64::try_from(*place).ok()
+        };
+        let places = move |arguments: &[ColumnarValue]| {
+            let arrays = ColumnarValue::values_to_arrays(arguments)?;
+            let places: Int64Array = arrays[0].as_primitive::<Int64Type>().iter().map(|time| place(time?)).collect();
+            Ok(ColumnarValue::Array(Arc::new(places)))
+        };
+        create_udf(JOINED_AS_OF, vec![DataType::Int64], DataType::Int64, Volatility::Immutable, Arc::new(places))
     }
 
     /// One row an epoch: `epoch`, and which of the versions it saw as [`JOINED_AT`].

@@ -3,7 +3,7 @@
 //! The one law: the newest restatement of a window counts; the rows it may be made of are those up to its epoch, late or
 //! not, and after it those that were not late. Ranges are of `window_start`, as the slots state them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray};
@@ -15,6 +15,24 @@ use crate::epoch::Restated;
 
 /// What the audit's statements call [`Restatements::function`].
 pub(super) const RESTATED: &str = "__restated";
+
+/// What the audit's statements call the function that tells which late rows wait.
+pub(super) const WAITS: &str = "__waits";
+
+/// `__waits(time, epoch)`, both as BIGINT: whether a late row does not count yet in sessions, because its session is open.
+pub(super) fn waits(waiting: BTreeSet<(i64, Micros)>) -> ScalarUDF {
+    let waits = move |arguments: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        let (times, epochs) = (arrays[0].as_primitive::<Int64Type>(), arrays[1].as_primitive::<Int64Type>());
+        let found = times.iter().zip(epochs);
+        let found: BooleanArray = found
+            .map(|(time, epoch)| Some(time.zip(epoch).is_some_and(|(time, epoch)| waiting.contains(&(epoch, time)))))
+            .collect();
+        Ok(ColumnarValue::Array(Arc::new(found)))
+    };
+    let arguments = vec![DataType::Int64, DataType::Int64];
+    create_udf(WAITS, arguments, DataType::Boolean, Volatility::Immutable, Arc::new(waits))
+}
 
 /// Ranges that do not overlap: start to (end, the last epoch all of whose rows count).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! What the slots say of one standing query over time: when it ran under its present text, and how far it had closed.
 //!
 //! The one law: a row counts in window `w` exactly if `w.end` is after what the query had closed by the slot before the
-//! row's epoch. Everything about windows here is plain arithmetic of its own, not the engine's.
+//! row's epoch. (Of sessions a row counts as a whole: exactly if its time is after that.) Everything about windows here is plain arithmetic of its own, not the engine's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -10,6 +11,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use super::history::{History, Step};
 use super::restated::Restatements;
 use crate::clock::Micros;
+use crate::epoch::{Owed, QueryProgress};
 use crate::error::{Context, Result};
 use crate::sql::{Driver, Grid, Place, StandingQuery, ViewDriver, WindowShape, WindowedQuery};
 
@@ -69,6 +71,18 @@ impl Windows {
         })
     }
 
+    /// Whether a window that begins at a time, or after it as soon as one may, has closed.
+    fn closes(self, start: Micros, until: Option<Micros>) -> bool {
+        let end = match self.shape {
+            WindowShape::Session { .. } => start,
+            WindowShape::Tumble(grid) | WindowShape::Cumulate { steps: grid, .. } => {
+                grid.mark(grid.last_mark(start).saturating_add(1))
+            }
+            WindowShape::Hop { slides, cells } => slides.mark(slides.last_mark(start).saturating_add(cells)),
+        };
+        until.is_some_and(|until| end <= until)
+    }
+
     /// What may be closed once the watermark, less the lateness, has reached a time.
     pub(super) fn closed_at(self, time: Micros) -> Micros {
         match (self.grid(), self.grid().map(|grid| grid.place())) {
@@ -95,6 +109,13 @@ fn as_time(micros: &str) -> String {
     format!("arrow_cast({micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')")
 }
 
+/// Late rows that do not count yet, by epoch and time.
+fn waiting(progress: &QueryProgress) -> BTreeSet<(i64, Micros)> {
+    let signed = |epoch: u64| i64::try_from(epoch).unwrap_or(i64::MAX);
+    let times = |owed: &Owed| (owed.from..owed.to).map(|time| (signed(owed.epoch), time)).collect::<Vec<_>>();
+    progress.waiting.iter().flat_map(times).collect()
+}
+
 /// The epochs a query ran in under its present text.
 #[derive(Clone, Debug)]
 pub(super) struct Life {
@@ -115,6 +136,10 @@ pub(super) struct Life {
     pub edited: bool,
     /// What was restated under the present text.
     pub restated: Restatements,
+    /// Of sessions: up to which epoch late rows count, and which do not yet, as (epoch, time).
+    pub reconciled: Option<(u64, BTreeSet<(i64, Micros)>)>,
+    /// Whether windows that have closed lack what its parent's table says.
+    pub owes: bool,
 }
 
 /// Why a query's table is not compared.
@@ -157,6 +182,8 @@ impl Life {
             closed_until: None,
             edited: false,
             restated: Restatements::default(),
+            reconciled: None,
+            owes: false,
         };
         let (mut named, mut present) = (false, false);
         for (epoch, step) in history.through(published) {
@@ -172,6 +199,8 @@ impl Life {
                 life.restated.add(restated);
             }
             life.closed_until = progress.closed_until;
+            life.reconciled = progress.reconciled_through.map(|through| (through, waiting(progress)));
+            life.owes = progress.owed.iter().any(|owed| window.is_none_or(|w| w.closes(owed.from, life.closed_until)));
         }
         match (named, present) {
             (false, _) => Err(Untold::NeverRan),
@@ -236,7 +265,7 @@ mod tests {
 
     use super::*;
     use crate::contract::TableContract;
-    use crate::epoch::{Kind, QueryProgress};
+    use crate::epoch::Kind;
     use crate::sql::{self, QueryFile};
 
     async fn query() -> StandingQuery {
@@ -274,6 +303,7 @@ mod tests {
                         answers_after: None,
                         reconciled_through: None,
                         owed: Vec::new(),
+                        waiting: Vec::new(),
                         lookups: BTreeMap::new(),
                     };
                     ("q".into(), progress)

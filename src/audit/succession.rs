@@ -68,7 +68,9 @@ fn check_restated(slot: &Slot, report: &mut Report) {
         report.find(Found::WrongRestatement, format!("{}, table `{name}`", place(slot.epoch)), what);
     }
     for (name, restated) in &slot.restated {
-        let until = slot.queries.get(name).and_then(|query| query.closed_until);
+        let own = slot.queries.get(name).and_then(|query| query.closed_until);
+        // A query without windows has closed nothing itself: its rows come from windows of another.
+        let until = own.or_else(|| slot.queries.values().filter_map(|query| query.closed_until).max());
         let mut after = None;
         for &(from, to) in &restated.ranges {
             if from >= to || after >= Some(from) || Some(to) > until {
@@ -212,6 +214,7 @@ mod tests {
             answers_after: None,
             reconciled_through: None,
             owed: Vec::new(),
+            waiting: Vec::new(),
             lookups: BTreeMap::new(),
         };
         slot.queries.insert("q".into(), progress);

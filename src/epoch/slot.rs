@@ -160,20 +160,25 @@ pub struct QueryProgress {
     /// The epoch up to which late rows were looked at and the windows they belong to restated; `None`: never yet.
     #[serde(default)]
     pub reconciled_through: Option<u64>,
-    /// Closed windows of a view on a view whose parent had more rows for them later; until they are restated.
+    /// Windows of a view on a view that its parent answers otherwise now, or had more rows for later; until they have
+    /// closed and are restated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owed: Vec<Owed>,
+    /// Rows late for a query of sessions that belong to a session still open: all other late rows up to
+    /// `reconciled_through` count, these do not. Exact: every row of the epoch at these times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Owed>,
     /// The versions of the tables its rows were joined with in this epoch, all of them: a rebuild joins them as of these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lookups: BTreeMap<Arc<str>, u64>,
 }
 
-/// Closed windows that rows of a view's parent came too late for.
+/// A stretch of time that a query's table does not answer as it should yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owed {
     /// The epoch that brought the rows.
     pub epoch: u64,
-    /// A half-open range of `window_start`.
+    /// Half-open: of `window_start`, of a view without windows that of its parent; of sessions, times of rows.
     pub from: Micros,
     pub to: Micros,
 }

@@ -313,11 +313,10 @@ impl Engine {
 
     /// Takes in what was restated beside the stream: the next epoch decides it.
     pub(super) fn restated(&mut self, step: Step) {
-        for (query, mark) in step.marks {
-            self.queries.mark(&query, mark);
-        }
+        let epoch = self.epoch();
+        step.marks.iter().for_each(|marks| self.queries.decided(marks, epoch));
         if let Some(restatement) = step.restatement {
-            self.queries.mark(&restatement.query, restatement.mark);
+            self.queries.decided(&restatement, epoch);
             self.restated.push(restatement);
         }
     }

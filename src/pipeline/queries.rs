@@ -9,7 +9,7 @@ use arrow::compute::or;
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::future::try_join_all;
 
-use super::restate::{Mark, Subject};
+use super::restate::{Query, Reach, Restatement, Subject, decided};
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::epoch::{Owed, QueryProgress};
@@ -17,9 +17,6 @@ use crate::error::{Context, Error, Result};
 use crate::lookups::Loaded;
 use crate::sql::{BUFFERED_ROWS_MAX, Driver, RUNS_MAX, StatelessQuery, TimeRange, WindowedQuery};
 use crate::window::{LateSplit, OpenWindows, closed_windows_of, joined, split_late};
-
-/// Ranges one epoch adds to what a query owes; beyond that one range over all of them: a slot stays small.
-const OWED_RANGES_MAX: usize = 64;
 
 /// A windowed query and its open windows.
 #[derive(Debug)]
@@ -29,19 +26,22 @@ pub(super) struct Windowed {
     /// End of the last window closed; rows of windows up to here are late.
     pub closed_until: Option<Micros>,
     pub end_of_input: bool,
-    /// Its table answers windows that end after this by the present text; `None`: all.
-    pub answers_after: Option<Micros>,
-    /// The epoch up to which late rows were looked at.
-    pub reconciled_through: Option<u64>,
-    /// Closed windows that rows of its parent came too late for.
-    pub owed: Vec<Owed>,
+    /// How far its table is right.
+    pub reach: Reach,
+}
+
+/// A query without windows.
+#[derive(Clone, Debug)]
+pub(super) struct Stateless {
+    pub query: Arc<StatelessQuery>,
+    pub reach: Reach,
 }
 
 /// All standing queries of the job.
 #[derive(Debug, Default)]
 pub(super) struct Queries {
     pub windowed: Vec<Windowed>,
-    pub stateless: Vec<Arc<StatelessQuery>>,
+    pub stateless: Vec<Stateless>,
     /// What they are joined with since the last epoch was drafted.
     joined: Arc<Loaded>,
     /// Folds since then.
@@ -91,8 +91,8 @@ impl Queries {
         for windowed in self.windowed.iter_mut().filter(|w| w.query.is_joined()) {
             windowed.join_with(&loaded)?;
         }
-        for query in self.stateless.iter_mut().filter(|query| query.is_joined()) {
-            *query = Arc::new(query.joined_with(&loaded.rows)?);
+        for stateless in self.stateless.iter_mut().filter(|stateless| stateless.query.is_joined()) {
+            stateless.query = Arc::new(stateless.query.joined_with(&loaded.rows)?);
         }
         (self.joined, self.folds) = (loaded, 0);
         Ok(())
@@ -130,7 +130,8 @@ impl Queries {
         // Plans of different queries share nothing: they run side by side.
         let folding = self.windowed.iter_mut().filter(|w| *w.query.driver() == Driver::Stream);
         let folds = folding.zip(&on_time).map(|(windowed, rows)| windowed.fold(rows));
-        let running = self.stateless.iter().filter(|query| *query.driver() == Driver::Stream);
+        let running = self.stateless.iter().map(|stateless| &stateless.query);
+        let running = running.filter(|query| *query.driver() == Driver::Stream);
         let runs = running.map(|query| async move {
             let rows = query.run(batches).await?;
             Ok::<_, Error>(rows.into_iter().map(|batch| (query.name().clone(), batch)).collect::<Vec<_>>())
@@ -176,7 +177,7 @@ impl Queries {
             let (batches, rows, bytes) = (open.state().len(), open.groups(), open.memory_bytes());
             tracing::debug!(query = %query.name(), batches, rows, bytes, "open windows");
         }
-        for query in &self.stateless {
+        for Stateless { query, .. } in &self.stateless {
             let Driver::View(parent) = query.driver() else { continue };
             let rows = query.run(&closed.of(&parent.name)).await?;
             closed.outputs.extend(rows.into_iter().map(|batch| (query.name().clone(), batch)));
@@ -200,21 +201,23 @@ impl Queries {
         let mut progress = before.clone();
         progress.values_mut().for_each(|gone| gone.running = false);
         for windowed in &self.windowed {
-            let now = QueryProgress {
+            let mut now = QueryProgress {
                 fingerprint: windowed.query.fingerprint().to_owned(),
                 closed_until: windowed.closed_until,
                 open_since: windowed.open.open_since()?,
                 end_of_input: windowed.end_of_input,
                 running: true,
-                answers_after: windowed.answers_after,
-                reconciled_through: windowed.reconciled_through,
-                owed: windowed.owed.clone(),
+                answers_after: None,
+                reconciled_through: None,
+                owed: Vec::new(),
+                waiting: Vec::new(),
                 lookups: self.joined.versions_of(windowed.query.lookups()),
             };
+            windowed.reach.tell(&mut now);
             progress.insert(windowed.query.name().clone(), now);
         }
-        for query in &self.stateless {
-            let now = QueryProgress {
+        for Stateless { query, reach } in &self.stateless {
+            let mut now = QueryProgress {
                 fingerprint: query.fingerprint().to_owned(),
                 closed_until: None,
                 open_since: None,
@@ -223,42 +226,31 @@ impl Queries {
                 answers_after: None,
                 reconciled_through: None,
                 owed: Vec::new(),
+                waiting: Vec::new(),
                 lookups: self.joined.versions_of(query.lookups()),
             };
+            reach.tell(&mut now);
             progress.insert(query.name().clone(), now);
         }
         Ok(progress)
     }
 
-    /// The windowed queries as a restatement sees them, closed as far as `progress` says; queries it does not name are left
-    /// out.
+    /// The queries as a restatement sees them, closed as far as `progress` says; queries it does not name are left out.
     pub(super) fn subjects(&self, progress: &BTreeMap<Arc<str>, QueryProgress>) -> Vec<Subject> {
-        let subject = |windowed: &Windowed| {
-            let said = progress.get(windowed.query.name())?;
-            Some(Subject {
-                query: windowed.query.clone(),
-                closed_until: said.closed_until,
-                answers_after: windowed.answers_after,
-                reconciled_through: windowed.reconciled_through,
-                owed: said.owed.clone(),
-            })
+        let windowed = self.windowed.iter().map(|w| (Query::Windowed(w.query.clone()), &w.reach));
+        let stateless = self.stateless.iter().map(|s| (Query::Stateless(s.query.clone()), &s.reach));
+        let subject = |(query, reach): (Query, &Reach)| {
+            let said = progress.get(query.name())?;
+            Some(Subject { query, closed_until: said.closed_until, reach: reach.clone() })
         };
-        self.windowed.iter().filter_map(subject).collect()
+        windowed.chain(stateless).filter_map(subject).collect()
     }
 
-    /// Notes how far a query's table was restated; the next slot says so.
-    pub(super) fn mark(&mut self, query: &str, mark: Mark) {
-        let Some(windowed) = self.windowed.iter_mut().find(|windowed| windowed.query.name().as_ref() == query) else {
-            return;
-        };
-        match mark {
-            Mark::Nothing => {}
-            Mark::Reconciled(through) => {
-                windowed.reconciled_through = Some(through);
-                windowed.owed.retain(|owed| owed.epoch > through);
-            }
-            Mark::AnswersAfter(after) => windowed.answers_after = after,
-        }
+    /// Notes what a restatement, decided by the slot of `epoch`, changes: the slot says so.
+    pub(super) fn decided(&mut self, restatement: &Restatement, epoch: u64) {
+        let windowed = self.windowed.iter_mut().map(|w| (Query::Windowed(w.query.clone()), &mut w.reach));
+        let stateless = self.stateless.iter_mut().map(|s| (Query::Stateless(s.query.clone()), &mut s.reach));
+        decided(restatement, epoch, windowed.chain(stateless));
     }
 
     /// What each windowed query would answer if its open windows closed now; of hops and cumulating windows the newest.
@@ -370,13 +362,8 @@ impl Windowed {
         let row = |time: Micros| TimeRange { from: time, to: time.saturating_add(1) };
         // Of sessions no range is known: the row's own time stands for it.
         let windows = times.map(|time| closed_windows_of(window, row(time), self.closed_until).unwrap_or(row(time)));
-        let mut ranges = joined(windows.collect());
-        if ranges.len() > OWED_RANGES_MAX {
-            let all =
-                ranges.first().zip(ranges.last()).map(|(first, last)| TimeRange { from: first.from, to: last.to });
-            ranges = all.into_iter().collect();
-        }
-        self.owed.extend(ranges.into_iter().map(|range| Owed { epoch, from: range.from, to: range.to }));
+        let ranges = joined(windows.collect());
+        self.reach.owe(ranges.into_iter().map(|range| Owed { epoch, from: range.from, to: range.to }).collect());
     }
 
     /// Folds rows of the stream, none of them late.

@@ -14,8 +14,9 @@ use futures::TryStreamExt;
 
 use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
-use super::queries::{Queries, Windowed, event_times};
+use super::queries::{Queries, Stateless, Windowed, event_times};
 use super::rejoin::rebuild_joined;
+use super::restate::Reach;
 use super::{Facts, Feed, Input, Job, input, sessions};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::config::{Config, micros};
@@ -202,19 +203,31 @@ fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -
             ));
         }
         match query {
-            StandingQuery::Stateless(query) => queries.stateless.push(Arc::new(query)),
+            StandingQuery::Stateless(query) => {
+                let same = before.filter(|before| before.fingerprint == query.fingerprint());
+                let reach = same.map(Reach::of).unwrap_or_default();
+                queries.stateless.push(Stateless { query: Arc::new(query), reach });
+            }
             StandingQuery::Windowed(query) => {
                 // What was closed before this text came is not its answer.
                 let kept = before.filter(|_| change.kind == ChangeKind::Kept);
+                let is_session = matches!(query.window().shape(), WindowShape::Session { .. });
                 let query = Arc::new(query);
                 queries.windowed.push(Windowed {
                     open: OpenWindows::new(query.clone()),
                     query,
                     closed_until: change.closed_until,
                     end_of_input: before.is_some_and(|before| before.end_of_input),
-                    answers_after: kept.map_or(change.closed_until, |before| before.answers_after),
-                    reconciled_through: before.and_then(|before| before.reconciled_through),
-                    owed: kept.map_or_else(Vec::new, |before| before.owed.clone()),
+                    reach: match kept {
+                        Some(before) => Reach::of(before),
+                        None => Reach {
+                            answers_after: change.closed_until,
+                            // Which late rows count in sessions is asked anew; of other windows the closed ones are not
+                            // this text's.
+                            reconciled_through: before.filter(|_| !is_session).and_then(|b| b.reconciled_through),
+                            ..Reach::default()
+                        },
+                    },
                 });
             }
         }
@@ -249,8 +262,9 @@ async fn rebuild(
             windowed.refold(&batch, &lake.stream).await?;
         }
     }
+    let newest = Arc::clone(queries.joined());
     for windowed in queries.windowed.iter_mut().filter(|w| *w.query.driver() == Driver::Stream) {
-        count += sessions::rebuild(lake, base, windowed).await?;
+        count += sessions::rebuild(lake, base, windowed, &newest, facts).await?;
     }
     duplicates.restore(&[], &[], horizon);
     count += rebuild_joined(lake, base, queries, facts).await?;
@@ -329,23 +343,6 @@ impl LakeState {
     /// # Errors
     /// [`Error::External`] when the lake does not answer.
     pub(super) async fn stream_rows(&self, from: Micros, to: Option<Micros>) -> Result<SendableRecordBatchStream> {
-        self.rows_of_stream(from, to, &[]).await
-    }
-
-    /// Rows with `event_time >= from`, and `_epoch` as the last column.
-    ///
-    /// # Errors
-    /// As [`LakeState::stream_rows`].
-    pub(super) async fn stream_rows_with_epoch(&self, from: Micros) -> Result<SendableRecordBatchStream> {
-        self.rows_of_stream(from, None, &[provenance::EPOCH]).await
-    }
-
-    async fn rows_of_stream(
-        &self,
-        from: Micros,
-        to: Option<Micros>,
-        more: &[&str],
-    ) -> Result<SendableRecordBatchStream> {
         let doing = || "reading the stream's table";
         let table = self
             .tables
@@ -368,7 +365,6 @@ impl LakeState {
             .iter()
             .filter(|c| ![provenance::EPOCH, provenance::LATE].contains(&c.name.as_ref()))
             .map(|c| c.name.as_ref())
-            .chain(more.iter().copied())
             .map(col)
             .collect();
         let rows = self.session.read_table(table.provider(None).await?).context(doing)?;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::commit::{publish, stage_and_decide};
 use super::lookup::look_up;
 use super::recover::{Recovered, recover};
-use super::{Input, Job};
+use super::{AtRest, Input, Job, reconcile};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::epoch::{Counts, Slot};
@@ -39,6 +39,8 @@ pub enum Step {
     CommitHalf,
     /// The job is killed and starts again: what no epoch holds is read again.
     Restart,
+    /// The job is killed, late rows are brought into their windows by hand, and it starts again.
+    Reconcile,
 }
 
 /// A whole rehearsal. The lake is the configuration's; a lake that was rehearsed on before goes on from there.
@@ -94,6 +96,12 @@ pub async fn rehearse(config: &Config, script: &Script) -> Result<Rehearsed> {
                 stage = stage.set_again(&job, &script.files).await?;
             }
             Step::Restart => stage = stage.set_again(&job, &script.files).await?,
+            Step::Reconcile => {
+                // The lake's lock goes with the job.
+                drop(stage);
+                reconcile(&at_rest(&job)).await?;
+                stage = Stage::set(&job, &script.files).await?;
+            }
         }
     }
     for file in 0..script.files.len() {
@@ -102,6 +110,11 @@ pub async fn rehearse(config: &Config, script: &Script) -> Result<Rehearsed> {
     stage.end_files(0);
     stage.commit(&job, Ending::OfInput, &mut done).await?;
     Ok(done)
+}
+
+fn at_rest(job: &Job) -> AtRest {
+    let Job { config, clock, token_key, host, .. } = job;
+    AtRest { config: config.clone(), clock: clock.clone(), token_key: token_key.clone(), host: host.clone() }
 }
 
 /// How an epoch ends.

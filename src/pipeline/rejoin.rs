@@ -1,7 +1,8 @@
-//! Open windows of joined queries, rebuilt: every row meets what it met when it was first folded.
+//! Rows of the lake, joined again: every row meets what it met when it was first folded.
 //!
 //! The one law: the rows of an epoch are joined with the versions its slot names. Rows of epochs in which the query did
-//! not run yet are joined with those of the first epoch in which it did, where a rebuild had joined them before.
+//! not run yet are joined with those of the first epoch in which it did, where a rebuild had joined them before. Rows of a
+//! view are joined as of the epoch that closed their time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,27 +10,38 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::prelude::{Expr, col, lit};
+use datafusion::prelude::{Expr, SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
 
 use super::Facts;
 use super::queries::{Queries, Windowed};
 use super::recover::LakeState;
+use super::restate::Query;
 use crate::clock::Micros;
-use crate::contract::provenance;
-use crate::epoch::Slot;
+use crate::contract::{TableContract, provenance};
+use crate::epoch::{Slot, SlotLog};
 use crate::error::{Context, Error, Result};
 use crate::lookups::{Loaded, Versions};
-use crate::sql::{Driver, Lookup, ViewDriver};
+use crate::sql::{Driver, Lookup, TimeRange, ViewDriver, WindowShape, session};
 
 /// Slots read at once: enough to hide a store's latency, few enough not to be throttled.
-const READS_MAX: usize = 16;
+pub(super) const READS_MAX: usize = 16;
 
 /// Rows to be joined with one version of things; `None`: with the newest.
-struct Part {
-    versions: Option<Versions>,
-    wanted: Expr,
+pub(super) struct Part {
+    pub versions: Option<Versions>,
+    pub wanted: Expr,
+}
+
+/// The lake as rows are read from it to be folded again.
+pub(super) struct Rejoin<'a> {
+    pub slots: &'a SlotLog,
+    /// Its tables are those of the lake, at the versions to be read.
+    pub session: &'a SessionContext,
+    pub stream: &'a TableContract,
+    /// The newest epoch there is for whoever asks.
+    pub through: u64,
 }
 
 /// Rebuilds the open windows of every query that is joined with the lake; returns the rows folded.
@@ -44,36 +56,47 @@ pub(super) async fn rebuild_joined(
 ) -> Result<usize> {
     let newest = Arc::clone(queries.joined());
     let mut count = 0;
+    if !queries.windowed.iter().any(|w| w.query.joins_rows()) {
+        return Ok(count);
+    }
+    let session = lake.newest_session().await?;
+    let rejoin = lake.rejoin(&session, base);
     for windowed in queries.windowed.iter_mut().filter(|w| w.query.joins_rows()) {
-        let from = windowed.query.window().counted_from(windowed.closed_until);
         let drivers: Vec<Driver> = windowed.query.drivers().into_iter().cloned().collect();
         for driver in &drivers {
-            count += rebuild_of(lake, base, windowed, driver, from, &newest, facts).await?;
+            count += rebuild_of(lake, &rejoin, windowed, driver, &newest, facts).await?;
         }
         windowed.join_with(&newest)?;
+        let is_session = matches!(windowed.query.window().shape(), WindowShape::Session { .. });
+        if let (true, Some(until)) = (is_session, windowed.closed_until) {
+            windowed.open.close(None, until).await?;
+        }
     }
     Ok(count)
 }
 
-/// Folds the rows of one driver from a time on; returns their number.
+/// Folds the rows of one driver that open windows may hold; returns their number.
 async fn rebuild_of(
     lake: &LakeState,
-    base: &Slot,
+    rejoin: &Rejoin<'_>,
     windowed: &mut Windowed,
     driver: &Driver,
-    from: Micros,
     newest: &Arc<Loaded>,
     facts: &mut Facts,
 ) -> Result<usize> {
-    let mut count = 0;
-    let (table, parts) = match driver {
-        Driver::Stream => (Arc::clone(&lake.stream.name), stream_parts(lake, base, windowed, from).await?),
-        Driver::View(parent) => (Arc::clone(&parent.name), view_parts(lake, base, windowed, parent, from).await?),
+    let is_session = matches!(windowed.query.window().shape(), WindowShape::Session { .. });
+    // How far back an open session reaches, only its rows tell; those of the stream's rows have been rebuilt.
+    let from = match (is_session, driver) {
+        (true, Driver::Stream) => return Ok(0),
+        (true, Driver::View(_)) => Micros::MIN,
+        (false, _) => windowed.query.window().counted_from(windowed.closed_until),
     };
-    for part in parts {
+    let (times, mut count) = (TimeRange { from, to: Micros::MAX }, 0);
+    let query = Query::Windowed(Arc::clone(&windowed.query));
+    for part in rejoin.parts(&query, driver, times).await? {
         let loaded = load(lake, windowed, &part, newest, facts).await?;
         windowed.join_with(&loaded)?;
-        let mut rows = lake.rows_where(&table, part.wanted).await?;
+        let mut rows = rejoin.rows(driver, part.wanted, false).await?;
         while let Some(batch) = rows.try_next().await.context(|| "reading open windows back from the lake")? {
             count += batch.num_rows();
             match driver {
@@ -86,7 +109,7 @@ async fn rebuild_of(
 }
 
 /// What a part's rows are joined with. Versions a log no longer holds are a note and not an error: nobody could mend it.
-async fn load(
+pub(super) async fn load(
     lake: &LakeState,
     windowed: &Windowed,
     part: &Part,
@@ -119,133 +142,209 @@ fn shown(versions: &Versions) -> String {
     all.collect::<Vec<_>>().join(", ")
 }
 
-/// The stream's rows from `from` on, by what their epochs were joined with.
-async fn stream_parts(lake: &LakeState, base: &Slot, windowed: &Windowed, from: Micros) -> Result<Vec<Part>> {
-    let event_time = lake.stream.stream.as_ref().map_or("", |s| s.event_time.as_ref());
-    let recent = col(event_time).gt_eq(time(from));
-    let epochs = lake.epochs_where(recent.clone()).await?;
-    let Some(first) = epochs.first().copied() else { return Ok(Vec::new()) };
-    let mut by_versions: BTreeMap<Option<Versions>, Vec<Expr>> = BTreeMap::new();
-    for (epoch, versions) in joined_with(lake, base, windowed, first).await? {
-        if epochs.contains(&epoch) {
-            by_versions.entry(versions).or_default().push(lit(i64::try_from(epoch).unwrap_or(i64::MAX)));
+impl Rejoin<'_> {
+    /// The rows of one of those that drive a query, of some times, by what they were joined with. Times are the stream's event times; of a
+    /// view those of its column [`ViewDriver::closing`]; of a query's own windows over a view those of the column they go by.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the lake does not answer; [`Error::Usage`] for a view whose rows do not tell their time.
+    pub(super) async fn parts(&self, query: &Query, driver: &Driver, times: TimeRange) -> Result<Vec<Part>> {
+        match driver {
+            Driver::Stream => self.stream_parts(query, times).await,
+            Driver::View(parent) => self.view_parts(query, parent, times).await,
         }
     }
-    let part = |(versions, epochs)| Part {
-        versions,
-        wanted: recent.clone().and(col(provenance::EPOCH).in_list(epochs, false)),
-    };
-    Ok(by_versions.into_iter().map(part).collect())
-}
 
-/// The rows of a view from `from` on, by what the epochs that closed them were joined with: an epoch closes what lies
-/// between the parent's watermark before it and after it.
-async fn view_parts(
-    lake: &LakeState,
-    base: &Slot,
-    windowed: &Windowed,
-    parent: &ViewDriver,
-    from: Micros,
-) -> Result<Vec<Part>> {
-    let Some(column) = parent.time() else { return Ok(Vec::new()) };
-    let reached = |slot: &Slot| {
-        let until = slot.queries.get(&parent.name).and_then(|progress| progress.closed_until);
-        until.map_or(Micros::MIN, |until| parent.watermark(until))
-    };
-    let mut first = base.epoch;
-    while first > 0 && lake.slot(first).await?.as_ref().map_or(Micros::MIN, &reached) > from {
-        first -= 1;
-    }
-    let mut parts: Vec<Part> = Vec::new();
-    let mut since = from;
-    for (epoch, versions) in joined_with(lake, base, windowed, first).await? {
-        let until = lake.slot(epoch).await?.as_ref().map_or(Micros::MIN, &reached);
-        if until > since {
-            let wanted = col(column.as_ref()).gt_eq(time(since)).and(col(column.as_ref()).lt(time(until)));
-            match parts.last_mut().filter(|last| last.versions == versions) {
-                Some(last) => last.wanted = last.wanted.clone().or(wanted),
-                None => parts.push(Part { versions, wanted }),
+    /// The stream's rows, by what their epochs were joined with.
+    async fn stream_parts(&self, query: &Query, times: TimeRange) -> Result<Vec<Part>> {
+        let event_time = self.stream.stream.as_ref().map_or("", |s| s.event_time.as_ref());
+        let recent = within(event_time, times);
+        if !query.joins_rows() {
+            return Ok(vec![Part { versions: None, wanted: recent }]);
+        }
+        let epochs = self.epochs_where(recent.clone()).await?;
+        let Some(first) = epochs.first().copied() else { return Ok(Vec::new()) };
+        let mut by_versions: BTreeMap<Option<Versions>, Vec<Expr>> = BTreeMap::new();
+        for (epoch, versions) in self.joined_with(query, first).await? {
+            if epochs.contains(&epoch) {
+                by_versions.entry(versions).or_default().push(lit(i64::try_from(epoch).unwrap_or(i64::MAX)));
             }
-            since = until;
         }
+        let part = |(versions, epochs)| Part {
+            versions,
+            wanted: recent.clone().and(col(provenance::EPOCH).in_list(epochs, false)),
+        };
+        Ok(by_versions.into_iter().map(part).collect())
     }
-    Ok(parts)
-}
 
-/// What a query's rows were joined with in each epoch from `first` on.
-async fn joined_with(
-    lake: &LakeState,
-    base: &Slot,
-    windowed: &Windowed,
-    first: u64,
-) -> Result<Vec<(u64, Option<Versions>)>> {
-    let (name, tables) = (windowed.query.name(), tables(windowed.query.lookups()));
-    let mut slots = futures::stream::iter(first..=base.epoch)
-        .map(|epoch| async move { Ok::<_, Error>((epoch, lake.slot(epoch).await?)) })
-        .buffered(READS_MAX);
-    let (mut known, mut waiting) = (Vec::new(), Vec::new());
-    while let Some((epoch, slot)) = slots.try_next().await? {
-        waiting.push(epoch);
-        let progress = slot.as_ref().and_then(|slot| slot.queries.get(name));
-        let same = progress.filter(|p| p.running && p.fingerprint == windowed.query.fingerprint());
-        if let Some(progress) = same.filter(|p| tables.iter().all(|table| p.lookups.contains_key(table))) {
-            known.extend(waiting.drain(..).map(|epoch| (epoch, Some(progress.lookups.clone()))));
+    /// The rows of a view, by what the epochs that closed them were joined with: an epoch closes what lies between the
+    /// parent's progress before it and after it.
+    async fn view_parts(&self, query: &Query, parent: &ViewDriver, times: TimeRange) -> Result<Vec<Part>> {
+        let untold = || {
+            let (view, name) = (&parent.name, query.name());
+            Error::usage(format!(
+                "rows of `{view}` do not tell their window, so those of `{name}` cannot be computed again"
+            ))
+        };
+        let closing = parent.closing();
+        let time = parent.time().or(closing).ok_or_else(untold)?;
+        let all = within(time, times);
+        if !query.joins_rows() {
+            return Ok(vec![Part { versions: None, wanted: all }]);
         }
+        let closing = closing.ok_or_else(untold)?;
+        let reached = |slot: &Slot| {
+            let until = slot.queries.get(&parent.name).and_then(|progress| progress.closed_until);
+            until.map_or(Micros::MIN, |until| parent.closed_before(until))
+        };
+        // No row of these times was closed before its time had passed.
+        let mut first = self.through;
+        while first > 0 && self.slot(first).await?.as_ref().map_or(Micros::MIN, &reached) > times.from {
+            first -= 1;
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        let mut since = Micros::MIN;
+        let mut last = None;
+        for (epoch, versions) in self.joined_with(query, first).await? {
+            let until = self.slot(epoch).await?.as_ref().map_or(Micros::MIN, &reached);
+            last = Some(versions.clone());
+            if until > since {
+                let wanted = all.clone().and(within(closing, TimeRange { from: since, to: until }));
+                match parts.last_mut().filter(|last| last.versions == versions) {
+                    Some(last) => last.wanted = last.wanted.clone().or(wanted),
+                    None => parts.push(Part { versions, wanted }),
+                }
+                since = until;
+            }
+        }
+        // What ends when nothing more is said to have closed belongs to the newest epoch.
+        if let Some(versions) = last {
+            parts.push(Part { versions, wanted: all.and(within(closing, TimeRange { from: since, to: Micros::MAX })) });
+        }
+        Ok(parts)
     }
-    known.extend(waiting.into_iter().map(|epoch| (epoch, None)));
-    Ok(known)
-}
 
-fn tables(lookups: &[Lookup]) -> BTreeSet<Arc<str>> {
-    lookups.iter().flat_map(|lookup| lookup.tables.iter().cloned()).collect()
-}
+    /// How far epochs had closed a query's windows, in order, from the one that closed the first of `times` to the last; and
+    /// what it was joined with then. Windows of before the query ran are said to be closed by its first epoch.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the lake does not answer.
+    pub(super) async fn closings(&self, query: &Query, times: TimeRange) -> Result<Vec<(Micros, Option<Versions>)>> {
+        let reached = |slot: Option<&Slot>| {
+            let progress = slot.and_then(|slot| slot.queries.get(query.name()));
+            progress.and_then(|progress| progress.closed_until).unwrap_or(Micros::MIN)
+        };
+        let mut first = self.through;
+        while first > 0 && reached(self.slot(first).await?.as_ref()) > times.from {
+            first -= 1;
+        }
+        let mut closings: Vec<(Micros, Option<Versions>)> = Vec::new();
+        for (epoch, versions) in self.joined_with(query, first).await? {
+            let until = reached(self.slot(epoch).await?.as_ref()).min(times.to);
+            if closings.last().is_none_or(|(last, _)| *last < until) {
+                closings.push((until, versions));
+            }
+        }
+        Ok(closings)
+    }
 
-fn time(micros: Micros) -> Expr {
-    lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())))
-}
+    /// What a query's rows were joined with in each epoch from `first` on.
+    async fn joined_with(&self, query: &Query, first: u64) -> Result<Vec<(u64, Option<Versions>)>> {
+        let (name, tables) = (query.name(), tables(query.lookups()));
+        let mut slots = futures::stream::iter(first..=self.through)
+            .map(|epoch| async move { Ok::<_, Error>((epoch, self.slot(epoch).await?)) })
+            .buffered(READS_MAX);
+        let (mut known, mut waiting) = (Vec::new(), Vec::new());
+        while let Some((epoch, slot)) = slots.try_next().await? {
+            waiting.push(epoch);
+            let progress = slot.as_ref().and_then(|slot| slot.queries.get(name));
+            let same = progress.filter(|p| p.running && p.fingerprint == query.fingerprint());
+            if let Some(progress) = same.filter(|p| tables.iter().all(|table| p.lookups.contains_key(table))) {
+                known.extend(waiting.drain(..).map(|epoch| (epoch, Some(progress.lookups.clone()))));
+            }
+        }
+        known.extend(waiting.into_iter().map(|epoch| (epoch, None)));
+        Ok(known)
+    }
 
-impl LakeState {
     async fn slot(&self, epoch: u64) -> Result<Option<Slot>> {
         self.slots.read(epoch).await
-    }
-
-    /// Whether a log no longer holds one of these versions.
-    async fn is_gone(&self, versions: &Versions) -> Result<bool> {
-        for (name, version) in versions {
-            let commits = self.table(name)?.commits().await?;
-            if commits.first().is_none_or(|oldest| oldest.version > *version) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// The epochs of the stream's rows for which `wanted` is true.
     async fn epochs_where(&self, wanted: Expr) -> Result<BTreeSet<u64>> {
         let doing = || "reading the stream's table";
-        let table = self.table(&self.stream.name)?;
-        let rows =
-            self.session.read_table(table.provider(None).await?).context(doing)?.filter(wanted).context(doing)?;
+        let rows = self.session.table(self.stream.name.as_ref()).await.context(doing)?.filter(wanted).context(doing)?;
         let rows = rows.select(vec![col(provenance::EPOCH)]).context(doing)?.distinct().context(doing)?;
         let found: Vec<RecordBatch> = rows.collect().await.context(doing)?;
         let epochs = found.iter().filter_map(|batch| batch.column(0).as_primitive_opt::<Int64Type>());
         Ok(epochs.flat_map(|epochs| epochs.values().to_vec()).filter_map(|epoch| u64::try_from(epoch).ok()).collect())
     }
 
-    /// The rows of a table for which `wanted` is true, as its queries read them.
-    async fn rows_where(&self, table: &str, wanted: Expr) -> Result<SendableRecordBatchStream> {
+    /// The rows of a driver for which `wanted` is true, as queries read them; rows of the stream `with_epoch` as the last
+    /// column, if asked for.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the lake does not answer.
+    pub(super) async fn rows(
+        &self,
+        driver: &Driver,
+        wanted: Expr,
+        with_epoch: bool,
+    ) -> Result<SendableRecordBatchStream> {
+        let table = match driver {
+            Driver::Stream => &self.stream.name,
+            Driver::View(parent) => &parent.name,
+        };
         let doing = || format!("reading the table `{table}`");
-        let provider = self.table(table)?.provider(None).await?;
-        let is_stream = *table == *self.stream.name;
+        let is_stream = *driver == Driver::Stream;
         let hidden = |name: &str| is_stream && [provenance::EPOCH, provenance::LATE].contains(&name);
-        let schema = provider.schema();
-        let columns = schema.fields().iter().filter(|f| !hidden(f.name())).map(|f| col(f.name().as_str()));
-        let rows = self.session.read_table(provider).context(doing)?.filter(wanted).context(doing)?;
-        rows.select(columns.collect::<Vec<_>>()).context(doing)?.execute_stream().await.context(doing)
+        let rows = self.session.table(table.as_ref()).await.context(doing)?;
+        let schema = rows.schema().as_arrow().clone();
+        let columns = schema.fields().iter().map(|f| f.name().as_str()).filter(|name| !hidden(name));
+        let epoch = (is_stream && with_epoch).then_some(provenance::EPOCH);
+        let columns = columns.chain(epoch).map(|name| datafusion::logical_expr::ident(name)).collect::<Vec<_>>();
+        let rows = rows.filter(wanted).context(doing)?;
+        rows.select(columns).context(doing)?.execute_stream().await.context(doing)
+    }
+}
+
+fn tables(lookups: &[Lookup]) -> BTreeSet<Arc<str>> {
+    lookups.iter().flat_map(|lookup| lookup.tables.iter().cloned()).collect()
+}
+
+fn within(column: &str, times: TimeRange) -> Expr {
+    let time = |micros: Micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())));
+    let column = || datafusion::logical_expr::ident(column);
+    column().gt_eq(time(times.from)).and(column().lt(time(times.to)))
+}
+
+impl LakeState {
+    /// A session in which every table stands as it is now.
+    pub(super) async fn newest_session(&self) -> Result<SessionContext> {
+        let session = session();
+        self.lake.register(&session);
+        for (name, table) in &self.tables {
+            session
+                .register_table(name.as_ref(), table.provider(None).await?)
+                .context(|| "opening the lake's tables")?;
+        }
+        Ok(session)
     }
 
-    fn table(&self, name: &str) -> Result<&crate::lake::Table> {
-        let table = self.tables.get(name).map(AsRef::as_ref);
-        table.ok_or_else(|| Error::broken(format!("the table `{name}` is not open")))
+    pub(super) fn rejoin<'a>(&'a self, session: &'a SessionContext, base: &Slot) -> Rejoin<'a> {
+        Rejoin { slots: &self.slots, session, stream: &self.stream, through: base.epoch }
+    }
+
+    /// Whether a log no longer holds one of these versions.
+    async fn is_gone(&self, versions: &Versions) -> Result<bool> {
+        for (name, version) in versions {
+            let table = self.tables.get(name);
+            let table = table.ok_or_else(|| Error::broken(format!("the table `{name}` is not open")))?;
+            if table.commits().await?.first().is_none_or(|oldest| oldest.version > *version) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -6,18 +6,23 @@
 //! reading further and further back, until no open session begins near where the reading began.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
 use futures::{StreamExt, TryStreamExt};
 
+use super::Facts;
 use super::queries::{Windowed, event_times};
 use super::recover::LakeState;
+use super::rejoin::{Rejoin, load};
+use super::restate::Query;
 use crate::clock::Micros;
 use crate::epoch::{Slot, SlotLog};
 use crate::error::{Context, Error, Result};
-use crate::sql::WindowShape;
+use crate::lookups::Loaded;
+use crate::sql::{Driver, TimeRange, WindowShape};
 use crate::window::OpenWindows;
 
 /// Gaps to look back at first for sessions of a query without a slot: most sessions are shorter.
@@ -34,21 +39,29 @@ type Bounds = BTreeMap<i64, Option<Micros>>;
 ///
 /// # Errors
 /// [`Error::External`] when the lake does not answer; [`Error::Broken`] for a slot that is missing.
-pub(super) async fn rebuild(lake: &LakeState, base: &Slot, windowed: &mut Windowed) -> Result<usize> {
+pub(super) async fn rebuild(
+    lake: &LakeState,
+    base: &Slot,
+    windowed: &mut Windowed,
+    newest: &Arc<Loaded>,
+    facts: &mut Facts,
+) -> Result<usize> {
     let WindowShape::Session { gap } = windowed.query.window().shape() else { return Ok(0) };
+    let session = lake.newest_session().await?;
+    let mut back = Back { lake, rejoin: lake.rejoin(&session, base), newest, facts, bounds: Bounds::new() };
     let Some(until) = windowed.closed_until else {
-        return read_back(lake, windowed, Micros::MIN, None, &mut Bounds::new()).await;
+        return back.read(windowed, Micros::MIN, None).await;
     };
     let known = base.queries.get(windowed.query.name()).filter(|q| q.fingerprint == windowed.query.fingerprint());
     let mut reach = match known {
         Some(progress) => progress.open_since.map_or(0, |since| until.saturating_sub(since).max(0)),
         None => gap.saturating_mul(GAPS_FIRST),
     };
-    let (mut bounds, mut count) = (Bounds::new(), 0);
+    let mut count = 0;
     loop {
         // A session that begins within a gap of the first row read may have begun before it.
         let from = until.saturating_sub(reach).saturating_sub(gap).saturating_sub(1);
-        count += read_back(lake, windowed, from, Some(until), &mut bounds).await?;
+        count += back.read(windowed, from, Some(until)).await?;
         let begun = windowed.open.open_since()?;
         if from == Micros::MIN || begun.is_none_or(|since| since > from.saturating_add(gap)) {
             return Ok(count);
@@ -57,33 +70,45 @@ pub(super) async fn rebuild(lake: &LakeState, base: &Slot, windowed: &mut Window
     }
 }
 
-/// State from the rows with event times from `from` on.
-async fn read_back(
-    lake: &LakeState,
-    windowed: &mut Windowed,
-    from: Micros,
-    until: Option<Micros>,
-    bounds: &mut Bounds,
-) -> Result<usize> {
-    windowed.open = OpenWindows::new(windowed.query.clone());
-    let mut rows = lake.stream_rows_with_epoch(from).await?;
-    let mut count = 0;
-    while let Some(batch) = rows.try_next().await.context(|| "reading open sessions back from the lake")? {
-        count += batch.num_rows();
-        let counted = match until {
-            Some(until) => counted(lake, windowed, &batch, until, bounds).await?,
-            None => batch,
-        };
-        let columns: Vec<usize> = (0..counted.num_columns() - 1).collect();
-        let counted = counted.project(&columns).context(|| "reading open sessions back from the lake")?;
-        let partials = windowed.query.partial(&[counted]).await?;
-        windowed.open.fold(partials).await?;
+/// Reads rows back, joined again with what they were joined with.
+struct Back<'a> {
+    lake: &'a LakeState,
+    rejoin: Rejoin<'a>,
+    newest: &'a Arc<Loaded>,
+    facts: &'a mut Facts,
+    bounds: Bounds,
+}
+
+impl Back<'_> {
+    /// State from the rows with event times from `from` on.
+    async fn read(&mut self, windowed: &mut Windowed, from: Micros, until: Option<Micros>) -> Result<usize> {
+        windowed.open = OpenWindows::new(windowed.open.query().clone());
+        let query = Query::Windowed(windowed.query.clone());
+        let mut count = 0;
+        let driver = Driver::Stream;
+        for part in self.rejoin.parts(&query, &driver, TimeRange { from, to: Micros::MAX }).await? {
+            let loaded = load(self.lake, windowed, &part, self.newest, self.facts).await?;
+            windowed.join_with(&loaded)?;
+            let mut rows = self.rejoin.rows(&driver, part.wanted, true).await?;
+            while let Some(batch) = rows.try_next().await.context(|| "reading open sessions back from the lake")? {
+                count += batch.num_rows();
+                let counted = match until {
+                    Some(until) => counted(self.lake, windowed, &batch, until, &mut self.bounds).await?,
+                    None => batch,
+                };
+                let columns: Vec<usize> = (0..counted.num_columns() - 1).collect();
+                let counted = counted.project(&columns).context(|| "reading open sessions back from the lake")?;
+                let partials = windowed.query.partial(&[counted]).await?;
+                windowed.open.fold(partials).await?;
+            }
+        }
+        windowed.join_with(self.newest)?;
+        if let Some(until) = until {
+            // Sessions that have ended are in the query's table.
+            windowed.open.close(None, until).await?;
+        }
+        Ok(count)
     }
-    if let Some(until) = until {
-        // Sessions that have ended are in the query's table.
-        windowed.open.close(None, until).await?;
-    }
-    Ok(count)
 }
 
 /// The rows, their epoch as the last column, that the query did not refuse when they were read.

@@ -49,6 +49,8 @@ pub struct ViewDriver {
     window: WindowSpec,
     /// What the child's time says of the parent's windows; none where the child has no window.
     time: Option<(Arc<str>, Time)>,
+    /// What of the parent's table tells its windows.
+    told: Vec<(Arc<str>, Time)>,
 }
 
 /// What a column says of time.
@@ -58,6 +60,8 @@ pub(super) enum Time {
     Event,
     WindowStart,
     WindowEnd,
+    /// The start of a session: how early an open one has begun, nothing but its rows tells, so no window goes by it.
+    SessionStart,
 }
 
 /// A view that is read through its text: as it is, and with its lookups as leaves for a plan of the stream.
@@ -131,18 +135,44 @@ impl Catalog {
 }
 
 impl ViewDriver {
-    pub(super) fn new(name: Arc<str>, window: WindowSpec, time: Option<(Arc<str>, Time)>) -> Self {
-        Self { name, window, time }
+    pub(super) fn new(
+        name: Arc<str>,
+        window: WindowSpec,
+        time: Option<(Arc<str>, Time)>,
+        told: Vec<(Arc<str>, Time)>,
+    ) -> Self {
+        Self { name, window, time, told }
     }
 
-    /// The same parent, read by windows over another column.
+    /// The same parent, read by windows over another column: the parent's own, whatever a view between calls it.
     pub(super) fn timed(&self, time: Option<(Arc<str>, Time)>) -> Self {
-        Self { time, ..self.clone() }
+        let own = |(name, time)| self.told.iter().find(|(_, told)| *told == time).cloned().unwrap_or((name, time));
+        Self { time: time.map(own), ..self.clone() }
     }
 
     /// The parent's column that is the child's time; none where the child has no window.
     pub fn time(&self) -> Option<&Arc<str>> {
         self.time.as_ref().map(|(column, _)| column)
+    }
+
+    /// The parent's windows.
+    pub fn window(&self) -> WindowSpec {
+        self.window
+    }
+
+    /// The column of the parent's table by which its rows tell when they were closed: the end of their window, or else its
+    /// start. None where they do not tell.
+    pub fn closing(&self) -> Option<&Arc<str>> {
+        let column = |wanted: Time| self.told.iter().find(|(_, time)| *time == wanted).map(|(column, _)| column);
+        column(Time::WindowEnd).or_else(|| column(Time::WindowStart))
+    }
+
+    /// The rows closed once the parent has come this far are those whose [`ViewDriver::closing`] is before this.
+    pub fn closed_before(&self, closed_until: Micros) -> Micros {
+        match self.told.iter().any(|(_, time)| *time == Time::WindowEnd) {
+            true => closed_until.saturating_add(1),
+            false => self.window.counted_from(Some(closed_until)),
+        }
     }
 
     /// The child's times of the parent's rows whose windows start in `starts`; never fewer than there are.

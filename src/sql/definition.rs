@@ -50,6 +50,73 @@ pub(super) struct Definition {
     pub(super) event_date: Option<Arc<str>>,
 }
 
+/// What both kinds of standing query answer of themselves, from their definition and their output.
+macro_rules! of_definition {
+    ($query:ty) => {
+        impl $query {
+            /// The materialized view's name, which is its table's.
+            pub fn name(&self) -> &std::sync::Arc<str> {
+                &self.definition.name
+            }
+
+            /// SHA-256 (hex) of the normalised plan: the same for texts that differ in comments and layout only.
+            pub fn fingerprint(&self) -> &str {
+                &self.definition.fingerprint
+            }
+
+            /// Whose rows the query folds.
+            pub fn driver(&self) -> &$crate::sql::Driver {
+                &self.definition.source.driver
+            }
+
+            /// The table the query fills.
+            pub fn output(&self) -> &$crate::contract::TableContract {
+                &self.output.contract
+            }
+
+            /// What of the lake its rows are joined with.
+            pub fn lookups(&self) -> &[$crate::sql::Lookup] {
+                &self.definition.lookups
+            }
+
+            /// Whether its rows are joined with anything, static files included.
+            pub fn is_joined(&self) -> bool {
+                !self.definition.lookups.is_empty() || !self.definition.files.is_empty()
+            }
+
+            /// The column of its table that is the start of a window: of a query without one, of the window of the view
+            /// that its row came from.
+            pub fn start_column(&self) -> Option<&std::sync::Arc<str>> {
+                self.definition.start_column()
+            }
+
+            /// The query as a batch statement; with a range, only what lies wholly inside it: windows, or, of a query
+            /// without one, the times its rows tell.
+            ///
+            /// # Errors
+            /// None that planning the query would not have met.
+            pub fn batch_select(
+                &self,
+                range: Option<$crate::sql::TimeRange>,
+            ) -> $crate::Result<$crate::sql::BatchStatement> {
+                self.definition.batch_select(range)
+            }
+
+            /// Rows of the batch statement as rows of the query's table.
+            ///
+            /// # Errors
+            /// A value that does not fit the output table's types.
+            pub fn as_output(
+                &self,
+                answer: &arrow::record_batch::RecordBatch,
+            ) -> $crate::Result<arrow::record_batch::RecordBatch> {
+                self.output.cast(answer)
+            }
+        }
+    };
+}
+pub(super) use of_definition;
+
 /// Which pairs of a row and a window it falls into are looked at; by default all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pairs {
@@ -74,6 +141,12 @@ impl Definition {
             }
         }
         drivers
+    }
+
+    /// The column of the answer that is the start of a window: of a query without one, of the window its row came from.
+    pub(super) fn start_column(&self) -> Option<&Arc<str>> {
+        let is_start = |time: &Time| matches!(time, Time::WindowStart | Time::SessionStart);
+        self.times.iter().find(|(_, time)| is_start(time)).map(|(name, _)| name)
     }
 
     /// The SELECT as written.
@@ -256,7 +329,8 @@ fn range_conditions(times: &[(Arc<str>, Time)], range: TimeRange) -> Vec<String>
         let [from, before] = time_conditions(name, range);
         match time {
             Time::Event => vec![from, before],
-            Time::WindowStart => vec![from],
+            // Implied by what is asked of the end, where that is told.
+            Time::WindowStart | Time::SessionStart => vec![from, before],
             Time::WindowEnd => {
                 time_conditions(name, TimeRange { to: range.to.saturating_add(1), ..range })[1..].to_vec()
             }

@@ -207,7 +207,8 @@ impl Relation<'_> {
         match self.view.map(|view| &view.kind) {
             None => Driver::Stream,
             Some(ViewKind::Windowed(window)) => {
-                Driver::View(ViewDriver::new(Arc::clone(&self.contract.name), *window, time.cloned()))
+                let name = Arc::clone(&self.contract.name);
+                Driver::View(ViewDriver::new(name, *window, time.cloned(), self.times.clone()))
             }
             Some(ViewKind::Stateless { driver, .. }) => match driver {
                 Driver::Stream => Driver::Stream,
@@ -226,19 +227,20 @@ impl Relation<'_> {
 
 /// The column the windows go by, which must be one that tells the time.
 fn check_time(time: &Expr, relation: &Relation<'_>) -> Result<(Arc<str>, Time), Refusal> {
-    let choice = || relation.times.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+    let times: Vec<_> = relation.times.iter().filter(|(_, time)| *time != Time::SessionStart).collect();
+    let choice = || times.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
     let Some(name) = column(time) else {
         let refusal =
             Refusal::new(time.span(), format!("a window's time is a column that tells the time, not `{time}`"));
         return Err(refusal.help(format!("write {}", choice())));
     };
     let wanted = normal(name);
-    if let Some(found) = relation.times.iter().find(|(known, _)| **known == *wanted) {
-        return Ok(found.clone());
+    if let Some(found) = times.iter().find(|(known, _)| **known == *wanted) {
+        return Ok((*found).clone());
     }
     if relation.contract.column(&wanted).is_some() {
         let table = &relation.contract.name;
-        let refusal = match relation.times.as_slice() {
+        let refusal = match times.as_slice() {
             [] => Refusal::new(name.span, format!("`{table}` has no column that tells the time"))
                 .help(format!("let its SELECT keep the event time, or `{WINDOW_START}` and `{WINDOW_END}`")),
             _ => Refusal::new(name.span, format!("a window's time over `{table}` is not `{name}`"))

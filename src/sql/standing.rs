@@ -86,11 +86,13 @@ impl StandingQuery {
                 ViewKind::Stateless { text: definition.inlined(), driver: definition.source.driver.clone() }
             }
         };
-        // How early an open session has begun, nothing but its rows tells.
         let is_session =
             matches!(self, Self::Windowed(query) if matches!(query.window().shape(), WindowShape::Session { .. }));
-        let told = definition.times.iter().filter(|(_, time)| !(is_session && *time == Time::WindowStart));
-        ViewSource { contract: self.output().clone(), times: told.cloned().collect(), kind }
+        let told = definition.times.iter().map(|(name, time)| match time {
+            Time::WindowStart if is_session => (Arc::clone(name), Time::SessionStart),
+            time => (Arc::clone(name), *time),
+        });
+        ViewSource { contract: self.output().clone(), times: told.collect(), kind }
     }
 
     /// What of the lake its rows are joined with, by itself or by a view it reads through its text.

@@ -9,19 +9,15 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::TaskContext;
 
-use super::batch::BatchStatement;
 use super::catalog::Driver;
-use super::definition::Definition;
+use super::definition::{Definition, of_definition};
 use super::feed::run;
 use super::joined::{LookupRows, bind};
-use super::lookup::Lookup;
 use super::output::Output;
 use super::sessions::{SessionColumns, Sessions, meet};
 use super::spec::WindowSpec;
 use super::split::Split;
-use super::windows::TimeRange;
 use crate::clock::Micros;
-use crate::contract::TableContract;
 use crate::error::{Context, Result};
 
 /// A query over windows, planned once.
@@ -36,30 +32,12 @@ pub struct WindowedQuery {
     pub(super) task: Arc<TaskContext>,
 }
 
+of_definition!(WindowedQuery);
+
 impl WindowedQuery {
-    /// The materialized view's name, which is its table's.
-    pub fn name(&self) -> &Arc<str> {
-        &self.definition.name
-    }
-
-    /// SHA-256 (hex) of the normalised plan: the same for texts that differ in comments and layout only.
-    pub fn fingerprint(&self) -> &str {
-        &self.definition.fingerprint
-    }
-
-    /// Whose rows the query folds.
-    pub fn driver(&self) -> &Driver {
-        &self.definition.source.driver
-    }
-
     /// All whose rows it folds, [`WindowedQuery::driver`] first: joined windows may be over several views.
     pub fn drivers(&self) -> Vec<&Driver> {
         self.definition.drivers()
-    }
-
-    /// The table the query fills.
-    pub fn output(&self) -> &TableContract {
-        &self.output.contract
     }
 
     /// Which windows an event time falls into.
@@ -119,16 +97,6 @@ impl WindowedQuery {
         &self.split.keys
     }
 
-    /// What of the lake its rows are joined with.
-    pub fn lookups(&self) -> &[Lookup] {
-        &self.definition.lookups
-    }
-
-    /// Whether its rows are joined with anything, static files included.
-    pub fn is_joined(&self) -> bool {
-        !self.definition.lookups.is_empty() || !self.definition.files.is_empty()
-    }
-
     /// The same query joined with these rows of its lookups; those of other queries may be among them.
     ///
     /// # Errors
@@ -145,22 +113,6 @@ impl WindowedQuery {
         }
         query.sessions = self.sessions.as_ref().map(|s| s.joined_with(rows)).transpose().context(joining)?;
         Ok(query)
-    }
-
-    /// The query as a batch statement over the stream's table; with a range, only windows that lie wholly inside it.
-    ///
-    /// # Errors
-    /// None that planning the query would not have met.
-    pub fn batch_select(&self, range: Option<TimeRange>) -> Result<BatchStatement> {
-        self.definition.batch_select(range)
-    }
-
-    /// Rows of [`WindowedQuery::batch_select`] as rows of the query's table.
-    ///
-    /// # Errors
-    /// A value that does not fit the output table's types, as [`WindowedQuery::finish`].
-    pub fn as_output(&self, answer: &RecordBatch) -> Result<RecordBatch> {
-        self.output.cast(answer)
     }
 
     /// Partial rows of these rows of the stream's table (its schema without `_epoch` and `_late`), or of the view that
@@ -189,6 +141,15 @@ impl WindowedQuery {
             partials.extend(side.run(rows, &self.task).await.context(folding)?);
         }
         Ok(partials)
+    }
+
+    /// As [`WindowedQuery::partial`], but rows of one session stay apart where their times or keys differ.
+    ///
+    /// # Errors
+    /// As [`WindowedQuery::partial`].
+    pub async fn partial_apart(&self, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let folding = || format!("folding rows into `{}`", self.name());
+        run(&self.split.partial, rows, &self.task).await.context(folding)
     }
 
     /// The same partial rows, each with the bounds of the session it belongs to; sessions that have met share theirs.

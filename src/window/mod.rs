@@ -20,8 +20,10 @@ mod watermark;
 pub use crate::sql::{WindowShape, WindowSpec};
 pub use late::{LateSplit, split_late};
 pub use open::{Closed, OpenWindows};
+pub use stamp::{count_windows, session_bounds};
 pub use touched::{
     closed_windows_of, end_before, first_start_from, first_start_of, joined, last_start_of, starts_through, times_of,
+    windows_of,
 };
 pub use watermark::{Idleness, Watermarks};
 

@@ -13,7 +13,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::WindowShape;
 use super::slices::{Combined, Slices};
-use super::stamp::{self, times};
+use super::stamp::{count_windows, times};
 use crate::clock::Micros;
 use crate::error::{Context, Result};
 use crate::sql::WindowedQuery;
@@ -54,7 +54,7 @@ impl Closed {
             Parts::Whole(partials) if partials.is_empty() => Ok(None),
             Parts::Whole(partials) => {
                 let partials = std::mem::take(partials);
-                Ok(Some((stamp::count(&self.query, &partials)?, partials)))
+                Ok(Some((count_windows(&self.query, &partials)?, partials)))
             }
             Parts::Slices(combined) => match Slices::of(&self.query) {
                 Some(slices) => slices.next_piece(combined),
@@ -192,7 +192,7 @@ impl OpenWindows {
     pub fn count(&self, after: Option<Micros>) -> Result<u64> {
         match Slices::of(&self.query) {
             Some(slices) => slices.count(&self.state, after),
-            None => stamp::count(&self.query, &self.peek()?),
+            None => count_windows(&self.query, &self.peek()?),
         }
     }
 

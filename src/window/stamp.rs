@@ -17,7 +17,7 @@ use crate::error::{Context, Error, Result};
 use crate::sql::WindowedQuery;
 
 /// A window's bounds: start (inclusive), end (exclusive).
-pub(super) type Bounds = (Micros, Micros);
+pub type Bounds = (Micros, Micros);
 
 /// The times in one of the two columns of bounds, without their zone.
 pub(super) fn times(query: &WindowedQuery, batch: &RecordBatch, column: usize) -> Result<TimestampMicrosecondArray> {
@@ -73,8 +73,25 @@ pub(super) fn with_bounds(query: &WindowedQuery, rows: &RecordBatch, bounds: &[B
         .context(|| format!("giving partial rows of `{}` windows", query.name()))
 }
 
-/// How many windows these rows belong to: distinct bounds, for sessions by key.
-pub(super) fn count(query: &WindowedQuery, batches: &[RecordBatch]) -> Result<u64> {
+/// The bounds of the session that each of these partial rows belongs to, in order of the rows.
+///
+/// # Errors
+/// Batches that are not the query's partial rows.
+pub fn session_bounds(query: &WindowedQuery, batches: &[RecordBatch]) -> Result<Vec<Bounds>> {
+    let mut bounds = Vec::new();
+    for batch in query.meet(batches)? {
+        let starts = times(query, &batch, query.window_start_column())?;
+        let ends = times(query, &batch, query.window_end_column())?;
+        bounds.extend(starts.values().iter().copied().zip(ends.values().iter().copied()));
+    }
+    Ok(bounds)
+}
+
+/// How many windows these partial rows belong to: distinct bounds, for sessions by key.
+///
+/// # Errors
+/// As [`session_bounds`].
+pub fn count_windows(query: &WindowedQuery, batches: &[RecordBatch]) -> Result<u64> {
     let keys = query.session_key_columns();
     if keys.is_empty() {
         let mut seen: HashSet<Bounds> = HashSet::new();

@@ -15,9 +15,17 @@ pub fn closed_windows_of(window: WindowSpec, times: TimeRange, closed_until: Opt
     if matches!(window.shape(), WindowShape::Session { .. }) {
         return None;
     }
-    let from = first_start_of(window, times.from);
-    let to = next_start(window, times.to.saturating_sub(1)).min(starts_through(window, closed_until?));
+    let TimeRange { from, to } = windows_of(window, times);
+    let to = to.min(starts_through(window, closed_until?));
     (from < to).then_some(TimeRange { from, to })
+}
+
+/// The windows that hold a time in `times`, closed or not, as a range of `window_start`; of sessions the times themselves.
+pub fn windows_of(window: WindowSpec, times: TimeRange) -> TimeRange {
+    match window.shape() {
+        WindowShape::Session { .. } => times,
+        _ => TimeRange { from: first_start_of(window, times.from), to: next_start(window, times.to.saturating_sub(1)) },
+    }
 }
 
 /// The event times of the closed windows whose start lies in `starts`.

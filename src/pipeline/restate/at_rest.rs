@@ -7,9 +7,8 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::descent::descents;
 use super::rounds::Round;
-use super::{Ground, Mark, Restatement, Subject};
+use super::{Ground, Mark, Query, Reach, Restatement, Subject, decided};
 use crate::clock::{Clock, show_time};
 use crate::config::Config;
 use crate::epoch::{Decided, Kind, QueryProgress, Slot, TableAdds};
@@ -17,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::commit::publish_slot;
 use crate::pipeline::recover::{Taken, take};
 use crate::plans::plan_file;
-use crate::sql::{StandingQuery, TimeRange, WindowedQuery};
+use crate::sql::{StandingQuery, TimeRange};
 use crate::token::TokenKey;
 
 /// Who restates, and where.
@@ -49,8 +48,7 @@ pub struct RestatedTable {
 /// [`Error::Fenced`] while a job runs on the lake; else as [`crate::pipeline::start`].
 pub async fn reconcile(at: &AtRest) -> Result<Vec<RestatedTable>> {
     let mut taken = taken(at).await?;
-    let queries: Vec<Arc<WindowedQuery>> =
-        std::mem::take(&mut taken.queries).into_iter().filter_map(windowed).collect();
+    let queries: Vec<Query> = std::mem::take(&mut taken.queries).into_iter().map(shared).collect();
     let (present, edited): (Vec<_>, Vec<_>) =
         queries.into_iter().partition(|query| progress(query, &taken.base).is_ok());
     // Their windows are another text's; a run rebuilds them, and its next look finds the late rows.
@@ -69,11 +67,13 @@ pub async fn reconcile(at: &AtRest) -> Result<Vec<RestatedTable>> {
 pub async fn write_windows(at: &AtRest, file: &Path, range: TimeRange) -> Result<RestatedTable> {
     let planned = plan_file(&at.config, file).await?;
     let name = planned.name().clone();
-    let query = windowed(planned).ok_or_else(|| {
-        Error::usage(format!(
-            "`{name}` has no windows: its rows follow those of the stream, and there is nothing to replace"
-        ))
-    })?;
+    if matches!(planned, StandingQuery::Stateless(_)) {
+        return Err(Error::usage(format!(
+            "`{name}` has no windows: its rows follow those of the stream, or of the view it reads, and there is nothing \
+             to replace"
+        )));
+    }
+    let query = shared(planned);
     let mut taken = taken(at).await?;
     progress(&query, &taken.base)?;
     let queries = [query];
@@ -88,30 +88,11 @@ pub async fn write_windows(at: &AtRest, file: &Path, range: TimeRange) -> Result
             )));
         }
     }
-    let present = std::mem::take(&mut taken.queries).into_iter().filter_map(windowed);
+    let present = std::mem::take(&mut taken.queries).into_iter().map(shared);
     let queries: Vec<_> = present.filter(|query| progress(query, &taken.base).is_ok()).collect();
-    rounds.extend(children_rounds(&ground(at, &taken), &subjects(&queries, &taken.base)?, &name, &rounds).await?);
     let done = run(at, &mut taken, &queries, rounds).await?;
     let table = done.into_iter().find(|table| table.table == name);
     Ok(table.unwrap_or(RestatedTable { table: name, ..RestatedTable::default() }))
-}
-
-/// The rounds of the views that read what `rounds` restate of the query `name`, near before far.
-async fn children_rounds(
-    ground: &Ground,
-    subjects: &[Subject],
-    name: &str,
-    rounds: &VecDeque<Round>,
-) -> Result<Vec<Round>> {
-    let ranges: Vec<TimeRange> = rounds.iter().flat_map(|round| round.ranges.iter().copied()).collect();
-    let mut more = Vec::new();
-    for subject in subjects.iter().filter(|subject| subject.tells_windows()) {
-        let ways = descents(subject, subjects);
-        let below = |way: &'_ Vec<&Subject>| way.iter().position(|step| **step.query.name() == *name);
-        let ways = ways.iter().filter_map(|way| below(way).map(|from| &way[from..])).filter(|way| way.len() > 1);
-        more.extend(ground.followed_rounds(&ways.collect::<Vec<_>>(), &ranges).await?);
-    }
-    Ok(more)
 }
 
 async fn taken(at: &AtRest) -> Result<Taken> {
@@ -124,15 +105,15 @@ async fn taken(at: &AtRest) -> Result<Taken> {
     })
 }
 
-fn windowed(query: StandingQuery) -> Option<Arc<WindowedQuery>> {
+fn shared(query: StandingQuery) -> Query {
     match query {
-        StandingQuery::Windowed(query) => Some(Arc::new(query)),
-        StandingQuery::Stateless(_) => None,
+        StandingQuery::Windowed(query) => Query::Windowed(Arc::new(query)),
+        StandingQuery::Stateless(query) => Query::Stateless(Arc::new(query)),
     }
 }
 
 /// What the slot says of a query, if it ran with its present text.
-fn progress<'a>(query: &WindowedQuery, base: &'a Slot) -> Result<&'a QueryProgress> {
+fn progress<'a>(query: &Query, base: &'a Slot) -> Result<&'a QueryProgress> {
     let name = query.name();
     match base.queries.get(name) {
         Some(progress) if progress.fingerprint == query.fingerprint() => Ok(progress),
@@ -146,16 +127,10 @@ fn progress<'a>(query: &WindowedQuery, base: &'a Slot) -> Result<&'a QueryProgre
     }
 }
 
-fn subjects(queries: &[Arc<WindowedQuery>], base: &Slot) -> Result<Vec<Subject>> {
-    let subject = |query: &Arc<WindowedQuery>| {
+fn subjects(queries: &[Query], base: &Slot) -> Result<Vec<Subject>> {
+    let subject = |query: &Query| {
         let progress = progress(query, base)?;
-        Ok(Subject {
-            query: query.clone(),
-            closed_until: progress.closed_until,
-            answers_after: progress.answers_after,
-            reconciled_through: progress.reconciled_through,
-            owed: progress.owed.clone(),
-        })
+        Ok(Subject { query: query.clone(), closed_until: progress.closed_until, reach: Reach::of(progress) })
     };
     queries.iter().map(subject).collect()
 }
@@ -164,47 +139,65 @@ fn ground(at: &AtRest, taken: &Taken) -> Ground {
     Ground::new(&taken.lake, &at.config.lake.app_id, taken.base.epoch)
 }
 
-/// Restates round after round, each in an epoch of its own that the next one stands on.
+/// Restates round after round, each in an epoch of its own that the next one stands on, and then what views owe their
+/// parents by that, generation by generation.
 async fn run(
     at: &AtRest,
     taken: &mut Taken,
-    queries: &[Arc<WindowedQuery>],
-    rounds: VecDeque<Round>,
+    queries: &[Query],
+    mut rounds: VecDeque<Round>,
 ) -> Result<Vec<RestatedTable>> {
     let mut done: Vec<RestatedTable> = Vec::new();
-    let (idle, rounds): (Vec<Round>, Vec<Round>) = rounds.into_iter().partition(|round| round.ranges.is_empty());
-    let mut marks: Vec<(Arc<str>, Mark)> = idle.into_iter().map(|round| (round.query, round.mark)).collect();
-    for round in rounds {
-        let subjects = subjects(queries, &taken.base)?;
-        let Some(subject) = subjects.iter().find(|subject| *subject.query.name() == round.query) else { continue };
-        let restatement = ground(at, taken).restate(subject, &round).await?;
-        note(&restatement, &mut done);
-        decide(at, taken, restatement, std::mem::take(&mut marks)).await?;
+    let mut marks: Vec<Restatement> = Vec::new();
+    // A view owes only to views that stand before it: there are no more generations than views.
+    for _ in 0..=queries.len() {
+        let decided_before = taken.base.epoch;
+        while let Some(round) = rounds.pop_front() {
+            let subjects = subjects(queries, &taken.base)?;
+            let Some(subject) = subjects.iter().find(|subject| *subject.name() == round.query) else { continue };
+            let restatement = ground(at, taken).restate(subject, &round).await?;
+            if restatement.is_empty() {
+                marks.push(restatement);
+                continue;
+            }
+            note(&restatement, &mut done);
+            marks.push(restatement);
+            decide(at, taken, queries, std::mem::take(&mut marks)).await?;
+        }
+        if taken.base.epoch == decided_before {
+            break;
+        }
+        rounds = ground(at, taken).owed_rounds(&subjects(queries, &taken.base)?).await?.into();
+    }
+    // That there was nothing late needs no slot of its own; what was owed is to be known as paid.
+    if marks.iter().flat_map(|marks| &marks.marks).any(|mark| matches!(mark, Mark::Paid { .. })) {
+        decide(at, taken, queries, marks).await?;
     }
     Ok(done)
 }
 
-/// Decides a restatement, and `marks` of queries that had nothing to restate, and brings it into its table.
-async fn decide(at: &AtRest, taken: &mut Taken, restatement: Restatement, marks: Vec<(Arc<str>, Mark)>) -> Result<()> {
-    let Restatement { query, restated, replaced, mark, .. } = restatement;
+/// Decides restatements, of one query at most besides those that are but marks, and brings them into their tables.
+async fn decide(at: &AtRest, taken: &mut Taken, queries: &[Query], restatements: Vec<Restatement>) -> Result<()> {
     let mut slot = taken.base.next(&taken.writer, Kind::Epoch, at.clock.now())?;
     slot.published_through = Some(taken.base.epoch);
-    slot.restated.insert(query.clone(), restated);
-    for (query, mark) in marks.into_iter().chain([(query.clone(), mark)]) {
-        let Some(progress) = slot.queries.get_mut(&query) else { continue };
-        match mark {
-            Mark::Nothing => {}
-            Mark::Reconciled(through) => {
-                progress.reconciled_through = Some(through);
-                progress.owed.retain(|owed| owed.epoch > through);
-            }
-            Mark::AnswersAfter(after) => progress.answers_after = after,
+    let known = queries.iter().filter_map(|query| Some((query.clone(), Reach::of(slot.queries.get(query.name())?))));
+    let mut reaches: Vec<(Query, Reach)> = known.collect();
+    for restatement in &restatements {
+        decided(restatement, slot.epoch, reaches.iter_mut().map(|(query, reach)| (query.clone(), reach)));
+    }
+    for (query, reach) in reaches {
+        if let Some(progress) = slot.queries.get_mut(query.name()) {
+            reach.tell(progress);
         }
     }
-    let files = TableAdds::of(replaced.staged);
-    if !files.is_empty() {
-        slot.tables_known.insert(query.clone());
-        slot.tables.insert(query, files);
+    for restatement in restatements.into_iter().filter(|restatement| !restatement.is_empty()) {
+        let Restatement { query, restated, replaced, .. } = restatement;
+        slot.restated.insert(query.clone(), restated);
+        let files = TableAdds::of(replaced.staged);
+        if !files.is_empty() {
+            slot.tables_known.insert(query.clone());
+            slot.tables.insert(query, files);
+        }
     }
     match taken.lake.slots.decide(&slot).await? {
         Decided::Ours => {}

@@ -4,12 +4,10 @@
 //! every table, so the next one sees what the last one wrote; whatever is cut off leaves files nobody refers to.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-
 use tokio::task::JoinSet;
 
 use super::rounds::{Backfill, Round};
-use super::{Ground, Mark, Restatement, Subject};
+use super::{Ground, Restatement, Subject};
 use crate::error::{Error, Result};
 
 /// What one task has done.
@@ -17,8 +15,8 @@ use crate::error::{Error, Result};
 pub(in crate::pipeline) struct Step {
     /// What is left to do.
     todo: VecDeque<Round>,
-    /// Of rounds that had nothing to restate.
-    pub(in crate::pipeline) marks: Vec<(Arc<str>, Mark)>,
+    /// Of rounds that had nothing to restate: their marks.
+    pub(in crate::pipeline) marks: Vec<Restatement>,
     pub(in crate::pipeline) restatement: Option<Restatement>,
 }
 
@@ -27,6 +25,8 @@ pub(in crate::pipeline) struct Step {
 enum Look {
     ForHistory(Backfill),
     ForLateRows,
+    /// A parent was restated: what its views owe.
+    ForOwed,
     /// Rounds are left.
     Nowhere,
 }
@@ -40,6 +40,7 @@ pub(in crate::pipeline) struct Restater {
     todo: VecDeque<Round>,
     is_backfill: bool,
     late_due: bool,
+    owed_due: bool,
     task: JoinSet<Result<Step>>,
     /// Handed to the engine, and not known to be in every table yet.
     handed: bool,
@@ -52,6 +53,7 @@ impl Restater {
             todo: VecDeque::new(),
             is_backfill: false,
             late_due: false,
+            owed_due: false,
             task: JoinSet::new(),
             handed: false,
         }
@@ -69,7 +71,7 @@ impl Restater {
 
     /// Whether there is something to begin with.
     pub(in crate::pipeline) fn may_begin(&self) -> bool {
-        let asked = self.backfill.is_some() || self.late_due || !self.todo.is_empty();
+        let asked = self.backfill.is_some() || self.late_due || self.owed_due || !self.todo.is_empty();
         asked && self.task.is_empty() && !self.handed
     }
 
@@ -79,11 +81,13 @@ impl Restater {
         let look = match self.backfill.take() {
             _ if !todo.is_empty() => Look::Nowhere,
             Some(backfill) => Look::ForHistory(backfill),
-            None => Look::ForLateRows,
+            None if self.late_due => Look::ForLateRows,
+            None => Look::ForOwed,
         };
         match look {
             Look::ForHistory(_) => self.is_backfill = true,
-            Look::ForLateRows => self.late_due = false,
+            Look::ForLateRows => (self.late_due, self.owed_due) = (false, false),
+            Look::ForOwed => self.owed_due = false,
             Look::Nowhere => {}
         }
         self.task.spawn(step(ground, subjects, todo, look));
@@ -115,11 +119,13 @@ impl Restater {
     /// What was handed to the engine is in every table.
     pub(in crate::pipeline) fn published(&mut self) {
         self.handed = false;
+        self.owed_due = true;
         self.settle();
     }
 
     fn settle(&mut self) {
-        if self.todo.is_empty() && !self.handed {
+        // History is answered once the views of what was answered have followed.
+        if self.todo.is_empty() && !self.handed && !self.owed_due {
             self.is_backfill = false;
         }
     }
@@ -129,16 +135,17 @@ async fn step(ground: Ground, subjects: Vec<Subject>, mut todo: VecDeque<Round>,
     match look {
         Look::ForHistory(backfill) => todo = ground.backfill_rounds(&subjects, backfill).await?,
         Look::ForLateRows => todo = ground.late_rounds(&subjects).await?,
+        Look::ForOwed => todo = ground.owed_rounds(&subjects).await?.into(),
         Look::Nowhere => {}
     }
     let mut marks = Vec::new();
     while let Some(round) = todo.pop_front() {
-        let Some(subject) = subjects.iter().find(|subject| *subject.query.name() == round.query) else { continue };
-        if round.ranges.is_empty() {
-            marks.push((round.query, round.mark));
+        let Some(subject) = subjects.iter().find(|subject| *subject.name() == round.query) else { continue };
+        let restatement = ground.restate(subject, &round).await?;
+        if restatement.is_empty() {
+            marks.push(restatement);
             continue;
         }
-        let restatement = ground.restate(subject, &round).await?;
         return Ok(Step { todo, marks, restatement: Some(restatement) });
     }
     Ok(Step { todo, marks, restatement: None })

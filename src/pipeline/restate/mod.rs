@@ -2,67 +2,65 @@
 //!
 //! The one law: a restatement is decided by a slot like everything else. What is computed and staged here is seen by nobody
 //! before that, runs beside the live path, and depends only on the epoch it is computed as of: the windows named, their
-//! rows replaced by the query's own batch answer over every row up to that epoch, late or not.
+//! rows replaced by the query's own batch answer over every row up to that epoch, late or not; rows joined with tables that
+//! change are joined as of their own epochs.
 //!
 //! ```text
-//! late rows ─▶ reconcile ─┐
-//! --backfill ─▶ backfill ─┼─▶ rounds ─▶ Ground::restate ─▶ Restatement ─▶ the next slot
-//! batch --write ──────────┘            (one at a time)
+//! late rows, what a parent owes ─▶ reconcile ─┐
+//! --backfill ───────────────────▶ backfill ─┼─▶ rounds ─▶ Ground::restate ─▶ Restatement ─▶ the next slot
+//! batch --write ────────────────────────────┘            (one at a time)
 //! ```
 //! Why an epoch P is enough: a window that P's slot calls closed gets no rows by the live path any more, so all its rows
 //! are in the files live at P, and rows read after P are late for it. They wait for the next look.
 
 mod at_rest;
 mod background;
-mod descent;
+mod cut;
+mod late;
+mod reach;
 mod rounds;
+mod sessions;
+mod subject;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionContext, lit};
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::commit::Tables;
 use super::recover::LakeState;
+use super::rejoin::{Part, Rejoin};
 use crate::clock::Micros;
 use crate::contract::TableContract;
-use crate::epoch::{Owed, Restated};
+use crate::epoch::{Owed, Restated, SlotLog};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Replaced, Replacement, within};
-use crate::sql::{TimeRange, WINDOW_START, WindowedQuery, run_batch, session};
-use crate::window::{WindowShape, times_of};
+use crate::lookups::{Loaded, Loader};
+use crate::sql::{TimeRange, run_batch, session};
+use crate::window::{OpenWindows, WindowShape, WindowSpec, times_of};
 
 pub use at_rest::{AtRest, RestatedTable, reconcile, write_windows};
 pub(super) use background::{Restater, Step};
+pub(super) use reach::{Reach, decided};
 pub use rounds::Backfill;
-use rounds::Round;
+use rounds::{Round, Work};
+pub(super) use subject::{Query, Subject};
 
 /// Memory of the operators of one restatement; beyond it they spill to disk. The live path keeps the rest.
 const MEMORY_BYTES_MAX: usize = 512 << 20;
 /// Cores one restatement keeps busy: the live path has the others.
 const CORES: usize = 1;
-
-/// A query as a restatement sees it.
-#[derive(Clone, Debug)]
-pub(super) struct Subject {
-    pub query: Arc<WindowedQuery>,
-    /// As the slot of the epoch says that the restatement is computed as of.
-    pub closed_until: Option<Micros>,
-    pub answers_after: Option<Micros>,
-    pub reconciled_through: Option<u64>,
-    /// Closed windows that rows of its parent came too late for.
-    pub owed: Vec<Owed>,
-}
 
 /// The lake as of one published epoch.
 #[derive(Clone, Debug)]
@@ -70,52 +68,63 @@ pub(super) struct Ground {
     lake: Lake,
     app_id: String,
     tables: Tables,
+    slots: SlotLog,
+    lookups: Arc<Loader>,
     stream: Arc<TableContract>,
     /// The epoch.
     pub through: u64,
 }
 
 /// What is known of a query once a restatement is decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    Nothing,
-    /// Late rows up to this epoch were looked at.
-    Reconciled(u64),
+    /// Late rows up to this epoch were looked at; those that wait for their session to close are named.
+    Reconciled { through: u64, waiting: Vec<Owed> },
     /// The table answers windows that end after this; `None`: all.
     AnswersAfter(Option<Micros>),
+    /// What was owed of these times was looked at, as of the epoch, and restated where it had closed; what of it is open
+    /// still is owed again.
+    Paid { through: u64, times: Vec<TimeRange>, again: Vec<Owed> },
 }
 
 /// Windows restated, staged and not decided yet.
 #[derive(Clone, Debug)]
 pub(super) struct Restatement {
     pub query: Arc<str>,
+    /// Without ranges nothing was to be restated, and only the marks count.
     pub restated: Restated,
     pub replaced: Replaced,
     /// Windows that have rows now.
     pub windows: u64,
-    pub mark: Mark,
+    /// Of sessions: where the last one restated ends.
+    pub until: Option<Micros>,
+    pub marks: Vec<Mark>,
 }
 
-impl Subject {
-    /// Whether its closed windows can be restated: rows of its table tell their window by its start. Sessions are not: what
-    /// a late row does to them, only all rows of its key tell. Nor is what is joined with tables that change: today's rows
-    /// of them are not those that the window was joined with.
-    pub(super) fn tells_windows(&self) -> bool {
-        let is_session = matches!(self.query.window().shape(), WindowShape::Session { .. });
-        if is_session || !self.query.lookups().is_empty() {
-            return false;
-        }
-        let column = self.query.output().column(WINDOW_START);
-        column.is_some_and(|column| matches!(column.data_type, DataType::Timestamp(..)))
+impl Restatement {
+    fn of_marks(query: &Arc<str>, through: u64, marks: Vec<Mark>) -> Self {
+        let restated = Restated { ranges: Vec::new(), through };
+        Self { query: Arc::clone(query), restated, replaced: Replaced::default(), windows: 0, until: None, marks }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.restated.ranges.is_empty()
     }
 }
 
 impl Ground {
     /// The lake as of `through`, an epoch that every table holds.
     pub(super) fn new(state: &LakeState, app_id: &str, through: u64) -> Self {
-        let LakeState { lake, tables, stream, .. } = state;
-        let (lake, tables, stream) = (lake.clone(), tables.clone(), stream.clone());
-        Self { lake, app_id: app_id.to_owned(), tables, stream, through }
+        let LakeState { lake, tables, stream, slots, lookups, .. } = state;
+        Self {
+            lake: lake.clone(),
+            app_id: app_id.to_owned(),
+            tables: tables.clone(),
+            slots: slots.clone(),
+            lookups: Arc::clone(lookups),
+            stream: Arc::clone(stream),
+            through,
+        }
     }
 
     /// Recomputes the closed windows of a round and stages what replaces them.
@@ -123,58 +132,155 @@ impl Ground {
     /// # Errors
     /// [`Error::Usage`] for a table that does not tell its windows apart; whatever the query's plan or the store say.
     pub(super) async fn restate(&self, subject: &Subject, round: &Round) -> Result<Restatement> {
-        let query = &subject.query;
-        let name = query.name();
-        let closed_until = subject.closed_until.ok_or_else(|| Error::broken(format!("`{name}` has closed nothing")))?;
-        if !subject.tells_windows() {
-            return Err(Error::usage(format!(
-                "`{name}` cannot be restated: it must select `{WINDOW_START}`, and be neither of sessions nor joined with \
-                 tables that change"
-            )));
+        let marks = round.marks.clone();
+        match &round.work {
+            Work::Nothing => Ok(Restatement::of_marks(subject.name(), self.through, marks)),
+            Work::Windows { ranges, spans } => {
+                let starts = Arc::new(Mutex::new(HashSet::new()));
+                let rows = self.answers(subject, spans, ranges, starts.clone()).await?;
+                let (restated, replaced) = self.replace(subject, ranges, rows).await?;
+                let windows = starts.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+                Ok(Restatement { query: subject.name().clone(), restated, replaced, windows, until: None, marks })
+            }
+            Work::Sessions { around, starts } => self.restate_sessions(subject, around, starts, marks).await,
         }
-        let table =
-            self.tables.get(name).ok_or_else(|| Error::broken(format!("the table `{name}` of a query is not open")))?;
-        let starts = Arc::new(Mutex::new(HashSet::new()));
-        let bounds: Vec<(Micros, Micros)> = round.ranges.iter().map(|range| (range.from, range.to)).collect();
-        let rows = self.answers(query, closed_until, &round.spans, bounds.clone(), starts.clone()).await?;
+    }
+
+    /// Stages `rows` in the place of those whose windows start in `ranges`.
+    async fn replace(
+        &self,
+        subject: &Subject,
+        ranges: &[TimeRange],
+        rows: SendableRecordBatchStream,
+    ) -> Result<(Restated, Replaced)> {
+        let name = subject.name();
+        let column = subject.query.start_column().ok_or_else(|| untold(subject))?;
+        let bounds: Vec<(Micros, Micros)> = ranges.iter().map(|range| (range.from, range.to)).collect();
+        let table = self.table(name)?;
         let version = table.version_of_epoch(&self.app_id, self.through).await?;
-        let replacement = Replacement { column: WINDOW_START, ranges: &bounds, version, epoch: self.through, rows };
+        let replacement = Replacement { column, ranges: &bounds, version, epoch: self.through, rows };
         let replaced = table.stage_replacement(replacement).await.map_err(untangled)?;
-        let windows = starts.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
-        let restated = Restated { ranges: bounds, through: self.through };
-        Ok(Restatement { query: name.clone(), restated, replaced, windows, mark: round.mark })
+        Ok((Restated { ranges: bounds, through: self.through }, replaced))
     }
 
     /// The rows the query answers for the windows that start in `ranges`, in its table's schema; notes each window's start.
     async fn answers(
         &self,
-        query: &Arc<WindowedQuery>,
-        closed_until: Micros,
+        subject: &Subject,
         spans: &[TimeRange],
-        ranges: Vec<(Micros, Micros)>,
+        ranges: &[TimeRange],
         starts: Arc<Mutex<HashSet<Micros>>>,
     ) -> Result<SendableRecordBatchStream> {
+        let column = subject.query.start_column().ok_or_else(|| untold(subject))?.to_owned();
         let session = self.session().await?;
         // One plan after the other: memory holds the groups of one span.
-        let (planned, spans) = (query.clone(), spans.to_vec());
-        let answers = futures::stream::iter(spans).then(move |span| {
-            let (query, session) = (planned.clone(), session.clone());
-            async move {
-                let times = times_of(query.window(), span, closed_until);
-                let frame = run_batch(&session, query.batch_select(Some(times)).map_err(carried)?).await;
-                frame.map_err(carried)?.execute_stream().await
-            }
-        });
-        let schema = query.output().schema();
-        let query = query.clone();
-        let rows = answers.try_flatten().map(move |batch| {
-            let rows = query.as_output(&batch?).map_err(carried)?;
-            let wanted = within(&rows, WINDOW_START, &ranges).map_err(carried)?;
+        let (subject, spans) = (subject.clone(), spans.to_vec());
+        let schema = self.table(subject.name())?.schema();
+        let answers: BoxStream<'static, _> = if subject.query.lookups().is_empty() {
+            let spans =
+                futures::stream::iter(spans).then(move |span| batch_answers(subject.clone(), session.clone(), span));
+            spans.try_flatten().boxed()
+        } else {
+            let ground = self.clone();
+            let spans = futures::stream::iter(spans).then(move |span| {
+                let (ground, subject, session) = (ground.clone(), subject.clone(), session.clone());
+                async move {
+                    let rows = ground.refolded(&session, &subject, span).await.map_err(carried)?;
+                    Ok::<_, DataFusionError>(futures::stream::iter(rows.into_iter().map(Ok)))
+                }
+            });
+            spans.try_flatten().boxed()
+        };
+        let ranges: Vec<(Micros, Micros)> = ranges.iter().map(|range| (range.from, range.to)).collect();
+        let rows = answers.map(move |batch: std::result::Result<RecordBatch, DataFusionError>| {
+            let rows = batch?;
+            let wanted = within(&rows, &column, &ranges).map_err(carried)?;
             let rows = filter_record_batch(&rows, &wanted)?;
-            note_starts(&rows, &starts);
+            note_starts(&rows, &column, &starts);
             Ok(rows)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    /// The answer of a query that is joined with tables, each row as of its own epoch, by the code that folds the stream:
+    /// a batch statement knows one version only.
+    async fn refolded(&self, session: &SessionContext, subject: &Subject, span: TimeRange) -> Result<Vec<RecordBatch>> {
+        let what = || format!("reading what `{}` is computed from", subject.name());
+        let rejoin = self.rejoin(session);
+        let query = &subject.query;
+        match query {
+            Query::Windowed(windowed) => {
+                let closed_until = subject.closed_until()?;
+                let times = times_of(windowed.window(), span, closed_until);
+                let mut open = OpenWindows::new(windowed.clone());
+                for driver in windowed.drivers() {
+                    for part in rejoin.parts(query, driver, times).await? {
+                        let bound = windowed.joined_with(&self.load(query, &part).await?.rows)?;
+                        let mut rows = rejoin.rows(driver, part.wanted, false).await?;
+                        while let Some(batch) = rows.try_next().await.context(what)? {
+                            open.fold(bound.partial_of(driver, &[batch]).await?).await?;
+                        }
+                    }
+                }
+                self.closed_again(&rejoin, query, open, times).await
+            }
+            Query::Stateless(stateless) => {
+                let mut answer = Vec::new();
+                let driver = stateless.driver();
+                for part in rejoin.parts(query, driver, ends_of(query.window(), span)).await? {
+                    let bound = stateless.joined_with(&self.load(query, &part).await?.rows)?;
+                    let mut rows = rejoin.rows(driver, part.wanted, false).await?;
+                    while let Some(batch) = rows.try_next().await.context(what)? {
+                        answer.extend(bound.run(&[batch]).await?);
+                    }
+                }
+                Ok(answer)
+            }
+        }
+    }
+
+    /// The answer of the windows in `open` that end in `times`; joined windows meet their lookups as of the epoch that
+    /// closed them.
+    async fn closed_again(
+        &self,
+        rejoin: &Rejoin<'_>,
+        query: &Query,
+        mut open: OpenWindows,
+        times: TimeRange,
+    ) -> Result<Vec<RecordBatch>> {
+        let windowed = open.query().clone();
+        if !windowed.is_buffered() {
+            return Ok(open.close(None, times.to).await?.answer().await?.1);
+        }
+        let (mut answer, mut after) = (Vec::new(), None);
+        for (until, versions) in rejoin.closings(query, times).await? {
+            let part = Part { versions, wanted: lit(true) };
+            let bound = windowed.joined_with(&self.load(query, &part).await?.rows)?;
+            let mut closed = open.close(after, until).await?;
+            while let Some((_, partials)) = closed.next_piece()? {
+                answer.extend(bound.finish(partials).await?);
+            }
+            after = Some(until);
+        }
+        Ok(answer)
+    }
+
+    /// What the rows of a part are joined with.
+    async fn load(&self, query: &Query, part: &Part) -> Result<Loaded> {
+        match &part.versions {
+            Some(versions) => self.lookups.load(query.lookups(), versions).await,
+            None if query.lookups().is_empty() => Ok(Loaded::default()),
+            None => self.lookups.newest().await,
+        }
+    }
+
+    fn rejoin<'a>(&'a self, session: &'a SessionContext) -> Rejoin<'a> {
+        Rejoin { slots: &self.slots, session, stream: &self.stream, through: self.through }
+    }
+
+    fn table(&self, name: &str) -> Result<&crate::lake::Table> {
+        let table = self.tables.get(name).map(AsRef::as_ref);
+        table.ok_or_else(|| Error::broken(format!("the table `{name}` of a query is not open")))
     }
 
     /// A session in which every table stands at the epoch.
@@ -195,8 +301,54 @@ impl Ground {
     }
 }
 
-fn note_starts(rows: &RecordBatch, starts: &Mutex<HashSet<Micros>>) {
-    let column = rows.column_by_name(WINDOW_START).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+impl Subject {
+    fn closed_until(&self) -> Result<Micros> {
+        self.closed_until.ok_or_else(|| Error::broken(format!("`{}` has closed nothing", self.name())))
+    }
+}
+
+/// The batch answer over a span of windows, in the table's schema.
+async fn batch_answers(
+    subject: Subject,
+    session: SessionContext,
+    span: TimeRange,
+) -> std::result::Result<BoxStream<'static, std::result::Result<RecordBatch, DataFusionError>>, DataFusionError> {
+    let statement = match &subject.query {
+        Query::Windowed(query) => {
+            let times = times_of(query.window(), span, subject.closed_until().map_err(carried)?);
+            query.batch_select(Some(times))
+        }
+        Query::Stateless(query) => query.batch_select(Some(ends_of(subject.query.window(), span))),
+    };
+    let frame = run_batch(&session, statement.map_err(carried)?).await.map_err(carried)?;
+    let rows = frame.execute_stream().await?;
+    let output = move |batch: RecordBatch| match &subject.query {
+        Query::Windowed(query) => query.as_output(&batch).map_err(carried),
+        Query::Stateless(query) => query.as_output(&batch).map_err(carried),
+    };
+    Ok(rows.map(move |batch| output(batch?)).boxed())
+}
+
+/// From the first start to past the last end of the windows that start in `span`; how far a session reaches, nobody knows.
+fn ends_of(window: Option<WindowSpec>, span: TimeRange) -> TimeRange {
+    let to = match window {
+        Some(window) if !matches!(window.shape(), WindowShape::Session { .. }) => {
+            times_of(window, span, Micros::MAX - 1).to.saturating_add(1)
+        }
+        _ => Micros::MAX,
+    };
+    TimeRange { from: span.from, to }
+}
+
+fn untold(subject: &Subject) -> Error {
+    Error::usage(format!(
+        "`{}` cannot be restated: its table must tell the start of each row's window; select `window_start`",
+        subject.name()
+    ))
+}
+
+fn note_starts(rows: &RecordBatch, column: &str, starts: &Mutex<HashSet<Micros>>) {
+    let column = rows.column_by_name(column).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
     if let Some(column) = column.filter(|column| !column.is_empty()) {
         // Nobody panics while holding it; a poisoned set would still be right.
         starts.lock().unwrap_or_else(PoisonError::into_inner).extend(column.values().iter().copied());

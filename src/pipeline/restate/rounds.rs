@@ -13,28 +13,16 @@ use datafusion::functions_aggregate::expr_fn::min;
 use datafusion::prelude::{col, lit};
 use futures::TryStreamExt;
 
-use super::descent::{descents, follow};
-use super::{Ground, Mark, Subject};
-use crate::clock::{MICROS_PER_SECOND, Micros};
+use super::cut::{Part, cut, few};
+use super::{Ground, Mark, Query, Subject};
+use crate::clock::Micros;
 use crate::contract::provenance;
 use crate::error::{Context, Error, Result};
 use crate::sql::TimeRange;
-use crate::window::{
-    closed_windows_of, end_before, first_start_from, first_start_of, joined, last_start_of, starts_through,
-};
+use crate::window::{closed_windows_of, end_before, first_start_from, first_start_of, joined, starts_through};
 
-/// Rows of the stream one round recomputes, as far as whole days allow: a few seconds of one core, and at most as many
-/// groups as a full epoch of the live path may hold four times.
-const ROUND_ROWS_MAX: u64 = 4_000_000;
-/// Ranges of one round: the slot names them, in about forty bytes each.
-const ROUND_RANGES_MAX: usize = 1_000;
-/// Rows between two ranges that one plan reads over: a plan of its own costs as much.
-const GAP_ROWS_MAX: u64 = 100_000;
 /// Ranges a look for late rows keeps apart; beyond that, neighbours are joined and what lies between is restated, too.
-const RANGES_MAX: usize = 100_000;
-/// Microseconds in a day.
-const DAY: Micros = 86_400 * MICROS_PER_SECOND;
-
+pub(super) const RANGES_MAX: usize = 100_000;
 /// History asked for by `--backfill`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backfill {
@@ -48,41 +36,85 @@ pub enum Backfill {
 #[derive(Clone, Debug)]
 pub(in crate::pipeline) struct Round {
     pub query: Arc<str>,
-    /// In order and apart; empty: there is nothing to restate, but the mark.
-    pub ranges: Vec<TimeRange>,
-    /// The ranges and what lies between neighbours: one plan each.
-    pub spans: Vec<TimeRange>,
-    pub mark: Mark,
+    pub work: Work,
+    pub marks: Vec<Mark>,
 }
 
-/// The windows of a round.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Part {
-    ranges: Vec<TimeRange>,
-    spans: Vec<TimeRange>,
+/// What a round restates.
+#[derive(Clone, Debug)]
+pub(in crate::pipeline) enum Work {
+    Nothing,
+    /// Windows by their start, in order and apart; `spans` are the ranges and what lies between neighbours: one plan each.
+    Windows {
+        ranges: Vec<TimeRange>,
+        spans: Vec<TimeRange>,
+    },
+    /// Sessions: of the stream those that late rows belong to; those that have, or had, rows at the times `around`; and all
+    /// that begin in `starts`. What that is in ranges is found when it is done.
+    Sessions {
+        around: Vec<TimeRange>,
+        starts: Vec<TimeRange>,
+    },
 }
 
 impl Part {
-    fn round(self, subject: &Subject, mark: Mark) -> Round {
-        Round { query: subject.query.name().clone(), ranges: self.ranges, spans: self.spans, mark }
+    fn round(self, subject: &Subject, marks: Vec<Mark>) -> Round {
+        let Self { ranges, spans } = self;
+        let work = match (ranges.is_empty(), subject.query.is_session()) {
+            (true, _) => Work::Nothing,
+            (false, true) => Work::Sessions { around: Vec::new(), starts: ranges },
+            (false, false) => Work::Windows { ranges, spans },
+        };
+        Round { query: subject.name().clone(), work, marks }
     }
 }
 
 impl Ground {
-    /// The rounds that bring late rows into the closed windows they belong to.
+    /// The rounds that bring late rows into the closed windows they belong to, and what views owe their parents into theirs.
     ///
     /// # Errors
     /// [`Error::External`] when the lake does not answer.
     pub(super) async fn late_rounds(&self, subjects: &[Subject]) -> Result<VecDeque<Round>> {
-        let subjects: Vec<&Subject> = subjects.iter().filter(|s| s.tells_windows()).collect();
+        let of_stream = subjects.iter().filter(|s| s.query.is_of_stream() && s.query.start_column().is_some());
+        let of_stream = of_stream.filter(|subject| matches!(subject.query, Query::Windowed(_)));
+        let (sessions, windows): (Vec<&Subject>, Vec<&Subject>) = of_stream.partition(|s| s.query.is_session());
         let days = self.rows_by_day().await?;
         let mut rounds = VecDeque::new();
-        for (subject, ranges) in subjects.iter().zip(self.touched(&subjects).await?) {
+        for (subject, ranges) in windows.iter().zip(self.touched(&windows).await?) {
             let mut cut = cut(ranges, subject, &days);
             // The last one says that all is done; a crash before it looks again.
             let last = cut.pop().unwrap_or_default();
-            rounds.extend(cut.into_iter().map(|part| part.round(subject, Mark::Nothing)));
-            rounds.push_back(last.round(subject, Mark::Reconciled(self.through)));
+            rounds.extend(cut.into_iter().map(|part| part.round(subject, Vec::new())));
+            let mark = Mark::Reconciled { through: self.through, waiting: Vec::new() };
+            rounds.push_back(last.round(subject, vec![mark]));
+        }
+        rounds.extend(sessions.into_iter().map(sessions_round));
+        rounds.extend(self.owed_rounds(subjects).await?);
+        Ok(rounds)
+    }
+
+    /// The rounds that bring the tables of views up to what those of their parents say.
+    ///
+    /// # Errors
+    /// As [`Ground::late_rounds`].
+    pub(super) async fn owed_rounds(&self, subjects: &[Subject]) -> Result<Vec<Round>> {
+        let mut rounds = Vec::new();
+        let mut days = None;
+        for subject in subjects.iter().filter(|subject| subject.query.parents().next().is_some()) {
+            let due = joined(subject.due(self.through));
+            if due.is_empty() || subject.query.start_column().is_none() {
+                continue;
+            }
+            if subject.query.is_session() {
+                let work = Work::Sessions { around: due, starts: Vec::new() };
+                rounds.push(Round { query: subject.name().clone(), work, marks: Vec::new() });
+                continue;
+            }
+            if days.is_none() {
+                days = Some(self.rows_by_day().await?);
+            }
+            let parts = cut(due, subject, days.as_ref().unwrap_or(&BTreeMap::new()));
+            rounds.extend(parts.into_iter().map(|part| part.round(subject, Vec::new())));
         }
         Ok(rounds)
     }
@@ -96,76 +128,72 @@ impl Ground {
         let days = self.rows_by_day().await?;
         let mut rounds = VecDeque::new();
         for subject in subjects {
-            let (window, Some(before)) = (subject.query.window(), subject.answers_after) else { continue };
-            if !subject.tells_windows() {
-                let name = subject.query.name();
+            let (Query::Windowed(query), Some(before)) = (&subject.query, subject.reach.answers_after) else {
+                continue;
+            };
+            let window = query.window();
+            if subject.query.start_column().is_none() {
                 return Err(Error::usage(format!(
-                    "`{name}` cannot be backfilled: it must select `window_start`, and be neither of sessions nor joined with \
-                     tables that change"
+                    "`{}` cannot be backfilled: it must select `window_start`",
+                    subject.name()
                 )));
             }
             let oldest = first_start_of(window, first_row);
             let (from, all) = match backfill {
-                Backfill::From(time) if time > oldest => (first_start_from(window, time), false),
+                Backfill::From(time) if time > oldest => (start_from(subject, time), false),
                 Backfill::All | Backfill::From(_) => (oldest, true),
             };
-            let to = starts_through(window, before);
+            // Sessions that end by then start before.
+            let to = if subject.query.is_session() { before } else { starts_through(window, before) };
             let pieces = if from < to { cut(vec![TimeRange { from, to }], subject, &days) } else { Vec::new() };
             for part in pieces.into_iter().rev() {
                 let start = part.ranges.first().map_or(from, |range| range.from);
-                rounds.push_back(part.round(subject, Mark::AnswersAfter(Some(end_before(window, start)))));
+                // Where sessions start does not tell which have ended by a time: only all of them are a stretch.
+                let answered = Mark::AnswersAfter(Some(end_before(window, start)));
+                let marks = if subject.query.is_session() { Vec::new() } else { vec![answered] };
+                rounds.push_back(part.round(subject, marks));
             }
-            match rounds.back_mut().filter(|last| last.query == *subject.query.name()) {
-                Some(last) if all => last.mark = Mark::AnswersAfter(None),
-                None if all => rounds.push_back(Part::default().round(subject, Mark::AnswersAfter(None))),
+            match rounds.back_mut().filter(|last| last.query == *subject.name()) {
+                Some(last) if all => last.marks = vec![Mark::AnswersAfter(None)],
+                None if all => rounds.push_back(Part::default().round(subject, vec![Mark::AnswersAfter(None)])),
                 _ => {}
             }
         }
         Ok(rounds)
     }
 
-    /// The rounds that restate the closed windows inside `range`, newest first.
+    /// The rounds that restate the closed windows inside `range`, of sessions those that begin in it; newest first.
     ///
     /// # Errors
     /// As [`Ground::late_rounds`].
     pub(super) async fn written_rounds(&self, subject: &Subject, range: TimeRange) -> Result<VecDeque<Round>> {
-        let (window, Some(first_row)) = (subject.query.window(), self.first_row().await?) else {
+        let (Some(window), Some(first_row)) = (subject.query.window(), self.first_row().await?) else {
             return Ok(VecDeque::new());
         };
         let days = self.rows_by_day().await?;
-        let from = first_start_from(window, range.from.max(first_start_of(window, first_row)));
-        let to = subject.closed_until.map(|until| starts_through(window, until.min(range.to)));
+        let from = start_from(subject, range.from.max(first_start_of(window, first_row)));
+        let to = subject.closed_until.map(|until| match subject.query.is_session() {
+            true => until.min(range.to),
+            false => starts_through(window, until.min(range.to)),
+        });
         let windows = to.filter(|to| from < *to).map(|to| TimeRange { from, to });
         let mut rounds = VecDeque::new();
-        let mut answers_after = subject.answers_after;
+        let mut answers_after = subject.reach.answers_after;
         for part in cut(windows.into_iter().collect(), subject, &days).into_iter().rev() {
             // What touches the stretch the table answers makes it longer.
             let (start, end) = (part.ranges.first().map(|r| r.from), part.ranges.last().map(|r| r.to));
             let touches = |after: Micros| {
                 let answered_from = Some(starts_through(window, after));
-                end >= answered_from && start < answered_from
+                end >= answered_from && start < answered_from && !subject.query.is_session()
             };
             let longer = answers_after.filter(|after| touches(*after)).and(start);
-            let mark = longer.map_or(Mark::Nothing, |start| Mark::AnswersAfter(Some(end_before(window, start))));
-            if let Mark::AnswersAfter(after) = mark {
+            let mark = longer.map(|start| Mark::AnswersAfter(Some(end_before(window, start))));
+            if let Some(Mark::AnswersAfter(after)) = mark {
                 answers_after = after;
             }
-            rounds.push_back(part.round(subject, mark));
+            rounds.push_back(part.round(subject, mark.into_iter().collect()));
         }
         Ok(rounds)
-    }
-
-    /// The rounds that restate the windows of the last query of some ways that `ranges`, windows of the first of each, lead
-    /// to.
-    ///
-    /// # Errors
-    /// As [`Ground::late_rounds`].
-    pub(super) async fn followed_rounds(&self, ways: &[&[&Subject]], ranges: &[TimeRange]) -> Result<VecDeque<Round>> {
-        let Some(subject) = ways.first().and_then(|way| way.last()) else { return Ok(VecDeque::new()) };
-        let days = self.rows_by_day().await?;
-        let windows = ways.iter().flat_map(|way| follow(way, ranges.to_vec())).collect();
-        let parts = cut(few(joined(windows)), subject, &days);
-        Ok(parts.into_iter().map(|part| part.round(subject, Mark::Nothing)).collect())
     }
 
     /// For each query, the closed windows that late rows belong to which it has not looked at yet.
@@ -173,13 +201,9 @@ impl Ground {
         let what = || "looking for late rows";
         let mut touched = vec![Vec::new(); subjects.len()];
         // The epochs up to which every query has looked need no second look.
-        let Some(since) = subjects.iter().map(|s| s.reconciled_through.map_or(-1, signed)).min() else {
+        let Some(since) = subjects.iter().map(|s| s.reach.reconciled_through.map_or(-1, signed)).min() else {
             return Ok(touched);
         };
-        let all: Vec<Subject> = subjects.iter().map(|subject| (*subject).clone()).collect();
-        let ways = |(place, subject)| descents(subject, &all).into_iter().map(move |way| (place, way));
-        let ways: Vec<(usize, Vec<&Subject>)> = all.iter().enumerate().flat_map(ways).collect();
-        let mut firsts = vec![Vec::new(); ways.len()];
         let event_time = self.event_time();
         let session = self.session().await?;
         let rows = session.table(self.stream.name.as_ref()).await.context(what)?;
@@ -190,26 +214,16 @@ impl Ground {
         while let Some(batch) = rows.try_next().await.context(what)? {
             let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
             let epochs = batch.column(1).as_primitive::<Int64Type>();
-            for ((place, way), ranges) in ways.iter().zip(&mut firsts) {
-                // What a view on a view has not looked at yet, its first ancestor's windows tell.
-                let Some(first) = way.first() else { continue };
-                let looked = subjects[*place].reconciled_through.map_or(-1, signed);
+            for (subject, ranges) in subjects.iter().zip(&mut touched) {
+                let looked = subject.reach.reconciled_through.map_or(-1, signed);
                 for (&time, &epoch) in times.values().iter().zip(epochs.values()) {
                     if epoch > looked {
-                        note(first, TimeRange { from: time, to: time.saturating_add(1) }, ranges);
+                        note(subject, TimeRange { from: time, to: time.saturating_add(1) }, ranges);
                     }
                 }
             }
         }
-        for ((place, way), ranges) in ways.iter().zip(firsts) {
-            touched[*place].extend(follow(way, ranges));
-        }
-        let of_own = touched.into_iter().zip(subjects).map(|(followed, subject)| {
-            let owed = subject.owed.iter().filter(|owed| owed.epoch <= self.through);
-            let owed = owed.map(|owed| TimeRange { from: owed.from, to: owed.to });
-            few(joined(followed.into_iter().chain(owed).collect()))
-        });
-        Ok(of_own.collect())
+        Ok(touched.into_iter().map(|ranges| few(joined(ranges), RANGES_MAX)).collect())
     }
 
     /// The event time of the lake's first row.
@@ -234,165 +248,39 @@ impl Ground {
         Ok(days)
     }
 
-    fn event_time(&self) -> &str {
+    pub(super) fn event_time(&self) -> &str {
         self.stream.stream.as_ref().map_or("", |stream| stream.event_time.as_ref())
     }
 }
 
+/// A look at the sessions of the stream: which of them late rows belong to is found when it is done.
+fn sessions_round(subject: &Subject) -> Round {
+    let work = Work::Sessions { around: Vec::new(), starts: Vec::new() };
+    Round { query: subject.name().clone(), work, marks: Vec::new() }
+}
+
+/// The first window that starts at or after a time; a session may start anywhere.
+fn start_from(subject: &Subject, time: Micros) -> Micros {
+    match subject.query.window() {
+        Some(window) if !subject.query.is_session() => first_start_from(window, time),
+        _ => time,
+    }
+}
+
 /// Notes the windows of a time, unless they are open, noted, or not this text's to answer.
-pub(super) fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
-    let Some(windows) = closed_windows_of(subject.query.window(), times, subject.closed_until) else { return };
-    let after = subject.answers_after.map(|after| starts_through(subject.query.window(), after));
+fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
+    let Some(window) = subject.query.window() else { return };
+    let Some(windows) = closed_windows_of(window, times, subject.closed_until) else { return };
+    let after = subject.reach.answers_after.map(|after| starts_through(window, after));
     let is_answered = after.is_none_or(|after| windows.to > after);
     if is_answered && ranges.last() != Some(&windows) {
         ranges.push(windows);
         if ranges.len() > 2 * RANGES_MAX {
-            *ranges = few(joined(std::mem::take(ranges)));
+            *ranges = few(joined(std::mem::take(ranges)), RANGES_MAX);
         }
     }
 }
 
-/// Joins neighbours until there are few enough.
-fn few(mut ranges: Vec<TimeRange>) -> Vec<TimeRange> {
-    let mut apart = MICROS_PER_SECOND;
-    while ranges.len() > RANGES_MAX {
-        let mut fewer: Vec<TimeRange> = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            match fewer.last_mut() {
-                Some(last) if range.from.saturating_sub(last.to) <= apart => last.to = range.to,
-                _ => fewer.push(range),
-            }
-        }
-        (ranges, apart) = (fewer, apart.saturating_mul(2));
-    }
-    ranges
-}
-
-/// Cuts ranges into rounds, oldest first: at window boundaries near midnight, where a round would grow too big.
-fn cut(ranges: Vec<TimeRange>, subject: &Subject, days: &BTreeMap<i32, u64>) -> Vec<Part> {
-    let window = subject.query.window();
-    cut_at(ranges, |time| last_start_of(window, time), days)
-}
-
-fn cut_at(ranges: Vec<TimeRange>, start_of: impl Fn(Micros) -> Micros, days: &BTreeMap<i32, u64>) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
-    let mut rows = 0;
-    for piece in ranges.into_iter().flat_map(|range| by_day(range, &start_of, days)) {
-        let own = rows_in(piece, days);
-        let last = parts.last().and_then(|part| part.spans.last());
-        let gap = last.map(|last| rows_in(TimeRange { from: last.to, to: piece.from }, days));
-        let gap = gap.filter(|gap| *gap <= GAP_ROWS_MAX);
-        let more = own.saturating_add(gap.unwrap_or(0));
-        match parts.last_mut() {
-            Some(part) if rows + more <= ROUND_ROWS_MAX && part.ranges.len() < ROUND_RANGES_MAX => {
-                rows += more;
-                extend(&mut part.ranges, piece, |last| last.to == piece.from);
-                extend(&mut part.spans, piece, |_| gap.is_some());
-            }
-            _ => {
-                rows = own;
-                parts.push(Part { ranges: vec![piece], spans: vec![piece] });
-            }
-        }
-    }
-    parts
-}
-
-/// Makes the last range longer, or adds one.
-fn extend(ranges: &mut Vec<TimeRange>, piece: TimeRange, joins: impl Fn(&TimeRange) -> bool) {
-    match ranges.last_mut() {
-        Some(last) if joins(last) => last.to = piece.to,
-        _ => ranges.push(piece),
-    }
-}
-
-/// A range cut at the start of the first window of each day that has rows.
-fn by_day(range: TimeRange, start_of: impl Fn(Micros) -> Micros, days: &BTreeMap<i32, u64>) -> Vec<TimeRange> {
-    let day = |time: Micros| i32::try_from(time.div_euclid(DAY)).unwrap_or(if time < 0 { i32::MIN } else { i32::MAX });
-    let mut pieces = Vec::new();
-    let mut from = range.from;
-    for (&next, _) in days.range(day(range.from)..=day(range.to)) {
-        let at = start_of(Micros::from(next) * DAY);
-        if from < at && at < range.to {
-            pieces.push(TimeRange { from, to: at });
-            from = at;
-        }
-    }
-    pieces.push(TimeRange { from, to: range.to });
-    pieces
-}
-
-/// Rows of the stream in a range, by its share of each day.
-fn rows_in(range: TimeRange, days: &BTreeMap<i32, u64>) -> u64 {
-    let mut rows = 0;
-    for (&day, &count) in days {
-        let start = Micros::from(day) * DAY;
-        let shared = range.to.min(start + DAY).saturating_sub(range.from.max(start)).max(0);
-        rows += u64::try_from(i128::from(count) * i128::from(shared) / i128::from(DAY)).unwrap_or(u64::MAX);
-    }
-    rows
-}
-
-fn signed(epoch: u64) -> i64 {
+pub(super) fn signed(epoch: u64) -> i64 {
     i64::try_from(epoch).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range(from: Micros, to: Micros) -> TimeRange {
-        TimeRange { from, to }
-    }
-
-    #[test]
-    fn a_range_is_cut_where_days_with_rows_begin() {
-        let days = BTreeMap::from([(0, 10), (1, 10), (9, 10)]);
-        let hour = DAY / 24;
-        let pieces = by_day(range(-DAY, 12 * DAY), |time| time.div_euclid(hour) * hour, &days);
-        assert_eq!(pieces, [range(-DAY, 0), range(0, DAY), range(DAY, 9 * DAY), range(9 * DAY, 12 * DAY)]);
-        // A window longer than a day is not cut.
-        let week = 7 * DAY;
-        let pieces = by_day(range(0, 2 * week), |time| time.div_euclid(week) * week, &days);
-        assert_eq!(pieces, [range(0, week), range(week, 2 * week)]);
-        assert_eq!(pieces.iter().map(|piece| rows_in(*piece, &days)).collect::<Vec<_>>(), [20, 10]);
-        assert_eq!(rows_in(range(0, DAY / 2), &days), 5);
-    }
-
-    #[test]
-    fn rounds_are_bounded_and_hold_every_range_once() {
-        let minute = 60 * MICROS_PER_SECOND;
-        let start_of = |time: Micros| time.div_euclid(minute) * minute;
-        let every_other =
-            |n: i64, day: i64| (0..n).map(move |i| range(day * DAY + 2 * i * minute, day * DAY + (2 * i + 1) * minute));
-        // A day of two million rows, three months without, and another.
-        let days = BTreeMap::from([(0, 2_000_000), (1, 2_500_000), (90, 1_000)]);
-        let ranges: Vec<TimeRange> = every_other(700, 0).chain(every_other(700, 1)).chain(every_other(2, 90)).collect();
-        let parts = cut_at(ranges.clone(), start_of, &days);
-        assert_eq!(parts.iter().flat_map(|part| part.ranges.clone()).collect::<Vec<_>>(), ranges);
-        for part in &parts {
-            assert!(part.ranges.len() <= ROUND_RANGES_MAX);
-            assert!(part.spans.iter().map(|span| rows_in(*span, &days)).sum::<u64>() <= ROUND_ROWS_MAX);
-            assert!(part.ranges.iter().all(|r| part.spans.iter().any(|s| s.from <= r.from && r.to <= s.to)));
-        }
-        // Neighbours are read by one plan; rows nobody asked for are not read over.
-        assert_eq!((parts.len(), parts[0].spans.len()), (2, 1));
-        let busy = BTreeMap::from([(0, 2_000), (1, 2_000_000_000), (2, 2_000)]);
-        let apart = cut_at(vec![range(0, minute), range(2 * DAY, 2 * DAY + minute)], start_of, &busy);
-        assert_eq!((apart.len(), apart[0].spans.len()), (1, 2));
-    }
-
-    #[test]
-    fn too_many_ranges_become_few_that_hold_them_all() {
-        let many: Vec<TimeRange> = (0..250_000).map(|n| range(n * 10_000_000, n * 10_000_000 + 1)).collect();
-        let few = few(many.clone());
-        assert!(few.len() <= RANGES_MAX);
-        let holds = |one: &TimeRange| {
-            let next = few.partition_point(|r| r.from <= one.from);
-            next > 0 && one.to <= few[next - 1].to
-        };
-        assert!(many.iter().all(holds));
-        let kept = vec![range(0, 1), range(5, 6)];
-        assert_eq!(super::few(kept.clone()), kept);
-    }
 }

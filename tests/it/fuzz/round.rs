@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use lakeward::batch::LakeView;
+use lakeward::clock::Clock;
 use lakeward::config::Config;
-use lakeward::pipeline::{Rehearsed, Script, Step, rehearse};
+use lakeward::pipeline::{AtRest, Rehearsed, Script, Step, reconcile, rehearse};
 use lakeward::sql::Params;
 use lakeward::token::TokenKey;
 use rand::{RngExt, SeedableRng};
@@ -42,6 +43,8 @@ pub struct Round {
     out_of_orderness_s: i64,
     /// Rows may come later than any window waits.
     has_late_rows: bool,
+    /// Late rows are brought into their windows, on the way and at the end.
+    is_reconciled: bool,
 }
 
 impl Round {
@@ -54,13 +57,14 @@ impl Round {
         let start_us = STARTS_US[random.random_range(0..STARTS_US.len())];
         let events = events_from(random, start_us, count, span_s * SECOND_US);
         let out_of_orderness_s = DISORDER_S[random.random_range(0..DISORDER_S.len())];
-        let has_late_rows = random.random_bool(0.3);
+        let has_late_rows = random.random_bool(0.5);
         let lateness_s = queries.iter().map(Query::patience_s).min().unwrap_or(0);
         let disorder_s = if has_late_rows { span_s / 4 } else { out_of_orderness_s + lateness_s };
         let shards = deal(random, &events, disorder_s * SECOND_US);
-        let steps = steps(random, &shards);
+        let is_reconciled = has_late_rows && random.random_bool(0.6);
+        let steps = steps(random, &shards, is_reconciled);
         let kinds = kinds(random);
-        Self { seed, queries, kinds, shards, steps, out_of_orderness_s, has_late_rows }
+        Self { seed, queries, kinds, shards, steps, out_of_orderness_s, has_late_rows, is_reconciled }
     }
 
     /// Runs the round.
@@ -73,11 +77,15 @@ impl Round {
         let done = rehearse(&config, &script).await.map_err(|error| format!("the job failed: {error}"))?;
         let rows: usize = self.shards.iter().map(Vec::len).sum();
         self.check_books(&done, rows)?;
+        if self.is_reconciled {
+            self.correct(&config, &script).await?;
+        }
         let view = LakeView::open(&config).await.map_err(|error| format!("the lake: {error}"))?;
         let mut statements = self.tables(folder.path(), &view).await?;
         let setup = statements.len();
         for query in &self.queries {
-            statements.extend([query.duck(self.has_late_rows), query.duck_batch(self.has_late_rows)]);
+            let is_late = self.has_late_rows && !self.is_reconciled;
+            statements.extend([query.duck(is_late), query.duck_batch(is_late)]);
         }
         let mut answers = duck.run(&statements).into_iter().skip(setup);
         for query in &self.queries {
@@ -99,11 +107,30 @@ impl Round {
             let expected = cells::duck(query, whole).map_err(|e| describe("DuckDB", e))?;
             cells::compare(query, &found, &expected).map_err(|e| describe("batch and DuckDB differ", e))?;
         }
-        if self.seed.is_multiple_of(AUDIT_EVERY) {
-            let report = lakeward::audit::audit(&config).await.map_err(|error| format!("the audit: {error}"))?;
-            if !report.is_clean() {
-                return Err(format!("the audit finds:\n{report}"));
-            }
+        if self.seed.is_multiple_of(AUDIT_EVERY) && !self.is_reconciled {
+            audit(&config).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings what is still late into its windows; the audit must be content before and after, and every view on a view
+    /// must be what its parent's table says.
+    async fn correct(&self, config: &Config, script: &Script) -> Result<(), String> {
+        audit(config).await?;
+        let at = AtRest {
+            config: config.clone(),
+            clock: Clock::fixed(script.now),
+            token_key: script.token_key.clone(),
+            host: "fuzz".into(),
+        };
+        reconcile(&at).await.map_err(|error| format!("reconcile: {error}"))?;
+        let report = audit(config).await?;
+        if report.contains("not compared") {
+            return Err(format!("after a reconcile not all is compared:\n{report}"));
+        }
+        let again = reconcile(&at).await.map_err(|error| format!("reconcile again: {error}"))?;
+        if !again.is_empty() {
+            return Err(format!("a second reconcile finds more: {again:?}"));
         }
         Ok(())
     }
@@ -136,6 +163,12 @@ impl Round {
         fs::create_dir(folder.join("queries/lookups")).unwrap();
         let kinds: String = self.kinds.iter().map(|(key, label, weight)| format!("{key},{label},{weight}\n")).collect();
         fs::write(folder.join("queries/lookups/kinds.csv"), format!("kk,label,w\n{kinds}")).unwrap();
+        if self.is_reconciled {
+            for query in &self.queries {
+                let (name, text) = child(&query.name);
+                fs::write(folder.join(format!("queries/{name}.sql")), text).unwrap();
+            }
+        }
         let mut files = Vec::new();
         for (number, events) in self.shards.iter().enumerate() {
             let path = folder.join(format!("input_{number}.ndjson"));
@@ -208,6 +241,32 @@ fn kinds(random: &mut ChaCha8Rng) -> Vec<(&'static str, &'static str, i64)> {
     (0..5).map(|_| line()).collect()
 }
 
+/// Audits the lake; what it says.
+async fn audit(config: &Config) -> Result<String, String> {
+    let report = lakeward::audit::audit(config).await.map_err(|error| format!("the audit: {error}"))?;
+    if report.is_clean() { Ok(report.to_string()) } else { Err(format!("the audit finds:\n{report}")) }
+}
+
+/// A view on a view, of one kind or another.
+fn child(parent: &str) -> (String, String) {
+    let number: usize = parent[1..].parse().expect("a numbered query");
+    let name = format!("{parent}_child");
+    let counts = |window: &str| {
+        format!(
+            "SELECT window_start, window_end, CAST(window_start AS DATE) AS day, count(*) AS n, count(a0) AS known \
+             FROM {window} GROUP BY window_start, window_end"
+        )
+    };
+    let select = match number % 4 {
+        0 => format!("SELECT * FROM {parent}"),
+        1 => counts(&format!("TUMBLE({parent}, window_end, INTERVAL '10 minutes')")),
+        2 => counts(&format!("SESSION({parent}, window_end, INTERVAL '5 minutes')")),
+        _ => counts(&format!("HOP({parent}, window_end, INTERVAL '1 minute', INTERVAL '3 minutes')")),
+    };
+    let text = format!("CREATE MATERIALIZED VIEW {name} WITH (partition_by = 'day') AS {select}");
+    (name, text)
+}
+
 /// What each query had closed in the slot before each epoch: lines of query, epoch, microseconds.
 fn closed(slots: &Path) -> String {
     let mut lines = String::new();
@@ -246,8 +305,8 @@ fn deal(random: &mut ChaCha8Rng, events: &[Event], disorder_us: i64) -> Vec<Vec<
     shards
 }
 
-fn steps(random: &mut ChaCha8Rng, shards: &[Vec<Event>]) -> Vec<Step> {
-    let commits = random.random_range(0..8);
+fn steps(random: &mut ChaCha8Rng, shards: &[Vec<Event>], is_reconciled: bool) -> Vec<Step> {
+    let commits = random.random_range(if is_reconciled { 3..12 } else { 0..8 });
     let rows: usize = shards.iter().map(Vec::len).sum();
     let piece = rows / (commits + 1) + 1;
     let mut steps = Vec::new();
@@ -266,6 +325,9 @@ fn steps(random: &mut ChaCha8Rng, shards: &[Vec<Event>]) -> Vec<Step> {
         });
         if random.random_bool(0.15) {
             steps.push(Step::Restart);
+        }
+        if is_reconciled && random.random_bool(0.4) {
+            steps.push(Step::Reconcile);
         }
     }
     steps
