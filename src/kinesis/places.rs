@@ -103,7 +103,7 @@ impl Places {
 /// count (64), nothing (8), now (36, seconds), the index again (32), 2 (4): version 2 of kinesalite's layout.
 fn number(created_millis: u64, count: u64, now_millis: u64, index: u32) -> String {
     const SECONDS: u64 = (1 << 36) - 1;
-    let (created, now) = (created_millis / 1_000 & SECONDS, now_millis / 1_000 & SECONDS);
+    let (created, now) = ((created_millis / 1_000) & SECONDS, (now_millis / 1_000) & SECONDS);
     // 188 bits in three parts of 64.
     let parts = [
         2 << 56 | created << 20 | u64::from(index & 0xf) << 16 | count >> 48,
