@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::ident;
 use datafusion::prelude::{Expr, SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
@@ -303,7 +304,7 @@ impl Rejoin<'_> {
         let schema = rows.schema().as_arrow().clone();
         let columns = schema.fields().iter().map(|f| f.name().as_str()).filter(|name| !hidden(name));
         let epoch = (is_stream && with_epoch).then_some(provenance::EPOCH);
-        let columns = columns.chain(epoch).map(|name| datafusion::logical_expr::ident(name)).collect::<Vec<_>>();
+        let columns = columns.chain(epoch).map(ident).collect::<Vec<_>>();
         let rows = rows.filter(wanted).context(doing)?;
         rows.select(columns).context(doing)?.execute_stream().await.context(doing)
     }
@@ -315,7 +316,7 @@ fn tables(lookups: &[Lookup]) -> BTreeSet<Arc<str>> {
 
 fn within(column: &str, times: TimeRange) -> Expr {
     let time = |micros: Micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())));
-    let column = || datafusion::logical_expr::ident(column);
+    let column = || ident(column);
     column().gt_eq(time(times.from)).and(column().lt(time(times.to)))
 }
 

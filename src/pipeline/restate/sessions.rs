@@ -38,6 +38,9 @@ const STRETCHES_MAX: usize = 256;
 /// and comes again, until sessions have closed.
 const WAITING_MAX: usize = 2_000;
 
+/// Start and end of a session.
+type Bounds = (Micros, Micros);
+
 /// A query's sessions, as they are formed again.
 struct Former<'a> {
     ground: &'a Ground,
@@ -54,9 +57,9 @@ struct Formed {
     /// Where their sessions stand that begin and end in sight.
     open: OpenWindows,
     /// Partial rows of late rows, by epoch, with the bounds of the session each would be in.
-    late: Vec<(i64, RecordBatch, Vec<(Micros, Micros)>)>,
+    late: Vec<(i64, RecordBatch, Vec<Bounds>)>,
     /// Bounds of all sessions.
-    bounds: Vec<(Micros, Micros)>,
+    bounds: Vec<Bounds>,
 }
 
 /// What is looked for in a stretch.
