@@ -162,7 +162,7 @@ fn killed_while_restating() {
         let before = tracks(&scratch);
         let mut job = scratch.spawn("reconcile", &["lake", "reconcile"]);
         let aim = round % 3;
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_secs(300);
         // What the fence of the start writes is not aimed at.
         let struck = loop {
             let now = tracks(&scratch);
