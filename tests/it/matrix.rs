@@ -141,7 +141,7 @@ async fn streamed(
             open.restore(reduced).await?;
         }
     }
-    query.finish(open.close(None, i64::MAX).await?).await
+    Ok(open.close(None, i64::MAX).await?.answer().await?.1)
 }
 
 async fn batch(query: &StandingQuery, rows: &RecordBatch) -> lakeward::Result<Vec<RecordBatch>> {
