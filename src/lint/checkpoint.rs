@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::file::metadata::RowGroupMetaData;
 use serde::Deserialize;
 
 use super::files::{self, Footer};
@@ -44,12 +45,10 @@ pub(super) async fn check(
     for part in log.checkpoint.iter().flat_map(|(_, parts)| parts) {
         let Some(size) = objects.size(part.as_ref()) else { continue };
         if let Footer::Read(footer) = files::footer(store, part, size).await? {
-            let without = footer
-                .row_groups()
-                .iter()
-                .flat_map(|group| group.columns())
-                .filter(|column| column.column_index_offset().is_none() || column.offset_index_offset().is_none());
-            if let Some(column) = without.map(|column| column.column_path().string()).next() {
+            let mut columns = footer.row_groups().iter().flat_map(RowGroupMetaData::columns);
+            let without =
+                columns.find(|column| column.column_index_offset().is_none() || column.offset_index_offset().is_none());
+            if let Some(column) = without.map(|column| column.column_path().string()) {
                 linted.find(Rule::Checkpoint, part.to_string(), format!("its column `{column}` has no page index"));
             }
         }

@@ -82,7 +82,7 @@ impl Objects {
     /// The newest checkpoint all of whose parts are there.
     pub(super) fn newest_checkpoint(&self) -> Option<(u64, Vec<Path>)> {
         self.checkpoints().into_iter().rev().find(|(_, parts)| {
-            let counted = parts.first().and_then(|part| part_count(part)).unwrap_or(1);
+            let counted = parts.first().and_then(part_count).unwrap_or(1);
             parts.len() as u64 >= counted
         })
     }
@@ -135,7 +135,8 @@ fn junk(log: &TableLog, objects: &Objects, linted: &mut Linted) {
             Some(column) => text.strip_prefix(column.as_str()).is_some_and(|rest| rest.starts_with('=')),
             None => !text.contains('/'),
         };
-        if !hidden && !(is_parquet && in_partition) && !log.files.contains_key(text) {
+        let is_data = is_parquet && in_partition;
+        if !(hidden || is_data || log.files.contains_key(text)) {
             linted.find(Rule::Junk, text, "it is no data file in a partition's folder");
         }
     }

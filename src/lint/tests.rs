@@ -51,11 +51,11 @@ fn good_rows() -> RecordBatch {
     ])
 }
 
-fn replaced(name: &str, values: ArrayRef) -> RecordBatch {
+fn replaced(name: &str, values: &ArrayRef) -> RecordBatch {
     let rows = good_rows();
     let schema = rows.schema();
     let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| match field.name() == name {
-        true => (field.name().as_str(), Arc::clone(&values)),
+        true => (field.name().as_str(), Arc::clone(values)),
         false => (field.name().as_str(), Arc::clone(column)),
     });
     batch(columns.collect())
@@ -218,10 +218,11 @@ fn types() -> Vec<(Rule, Table)> {
 
 fn files() -> Vec<(Rule, Table)> {
     let good = Table::good;
-    let unsigned = replaced("id", Arc::new(UInt64Array::from(vec![1, u64::MAX])));
-    let narrow = replaced("id", Arc::new(Int32Array::from(vec![1, 2])));
-    let nanoseconds = replaced("at", Arc::new(TimestampNanosecondArray::from(vec![1, 2]).with_timezone("UTC")));
-    let local = replaced("at", Arc::new(TimestampMicrosecondArray::from(vec![1, 2])));
+    let unsigned = replaced("id", &(Arc::new(UInt64Array::from(vec![1, u64::MAX])) as ArrayRef));
+    let narrow = replaced("id", &(Arc::new(Int32Array::from(vec![1, 2])) as ArrayRef));
+    let nanoseconds =
+        replaced("at", &(Arc::new(TimestampNanosecondArray::from(vec![1, 2]).with_timezone("UTC")) as ArrayRef));
+    let local = replaced("at", &(Arc::new(TimestampMicrosecondArray::from(vec![1, 2])) as ArrayRef));
     let renamed = good_rows();
     let renamed = batch(
         renamed
@@ -252,7 +253,7 @@ fn files() -> Vec<(Rule, Table)> {
             Rule::DeletionVector,
             good().said(|add| {
                 add["deletionVector"] =
-                    json!({"storageType": "u", "pathOrInlineDv": "x", "sizeInBytes": 1, "cardinality": 1})
+                    json!({"storageType": "u", "pathOrInlineDv": "x", "sizeInBytes": 1, "cardinality": 1});
             }),
         ),
         (Rule::WrongFile, good().said(|add| add["size"] = 7.into())),

@@ -293,7 +293,7 @@ async fn physical(
                 false => split(&definition.bind_files(plan)?, &keys)?,
             };
             let sessions = match window.shape() {
-                WindowShape::Session { .. } => Sessions::of(&split)?,
+                WindowShape::Session { .. } => Sessions::of(&split)?.map(Box::new),
                 _ => None,
             };
             StandingQuery::Windowed(WindowedQuery { split, sessions, definition, window, output, task })

@@ -27,7 +27,7 @@ pub struct WindowedQuery {
     pub(super) window: WindowSpec,
     pub(super) split: Split,
     /// How rows become partial rows of sessions.
-    pub(super) sessions: Option<Sessions>,
+    pub(super) sessions: Option<Box<Sessions>>,
     pub(super) output: Output,
     pub(super) task: Arc<TaskContext>,
 }
@@ -111,7 +111,8 @@ impl WindowedQuery {
         if self.is_buffered() {
             query.split.finish = bind(&self.split.finish, rows).context(joining)?;
         }
-        query.sessions = self.sessions.as_ref().map(|s| s.joined_with(rows)).transpose().context(joining)?;
+        query.sessions =
+            self.sessions.as_ref().map(|s| s.joined_with(rows).map(Box::new)).transpose().context(joining)?;
         Ok(query)
     }
 

@@ -55,12 +55,11 @@ fn views() -> Vec<(&'static str, String)> {
         ),
         (
             "pairs",
-            format!(
-                "SELECT a.window_start, a.window_end, CAST(a.window_start AS DATE) AS event_date, a.transaction_id AS one, \
-                 b.transaction_id AS two FROM TUMBLE(transactions, event_time, INTERVAL '2 minutes') a \
-                 JOIN TUMBLE(transactions, event_time, INTERVAL '2 minutes') b ON a.window_start = b.window_start \
-                 AND a.window_end = b.window_end AND a.state = b.state WHERE a.transaction_id < b.transaction_id"
-            ),
+            "SELECT a.window_start, a.window_end, CAST(a.window_start AS DATE) AS event_date, a.transaction_id AS one, \
+             b.transaction_id AS two FROM TUMBLE(transactions, event_time, INTERVAL '2 minutes') a \
+             JOIN TUMBLE(transactions, event_time, INTERVAL '2 minutes') b ON a.window_start = b.window_start \
+             AND a.window_end = b.window_end AND a.state = b.state WHERE a.transaction_id < b.transaction_id"
+                .to_owned(),
         ),
         (
             "large",
