@@ -147,6 +147,11 @@ impl Ground<'_> {
         let owes = life
             .owes
             .then_some("what the view it reads says was corrected since; `lakeward lake reconcile` corrects it, too");
+        if life.start.is_none() && !parent.restated.is_empty() {
+            return Some(
+                "what the view it reads says was corrected, and its rows do not tell which: select `window_start`",
+            );
+        }
         if life.window.is_none() {
             let came_later = parent.closed_before_epoch(self.history, life.first_epoch).is_some();
             return if came_later { Some("it came after the view it reads") } else { owes };
@@ -163,13 +168,15 @@ impl Ground<'_> {
             return Ok(());
         }
         let rows = self.scans.table(parent).ok_or_else(|| Error::broken(format!("`{parent}` cannot be read")))?;
-        let Some(closing) = driver.closing().filter(|_| seen.is_several()) else {
+        let Some(closing) = driver.closing().filter(|_| seen.tells_rows()) else {
             return session.register_table(parent.as_ref(), rows).context(what).map(drop);
         };
-        session.register_udf(seen.as_of());
-        session.register_table(PARENT, rows).context(what)?;
+        // The view below keeps the function it was planned with.
+        session.register_udf(seen.as_of(parent));
+        let raw = quoted(&format!("{PARENT}_{parent}"));
+        session.register_table(raw.as_str(), rows).context(what)?;
         let closing = quoted(closing);
-        let text = format!("SELECT *, {JOINED_AS_OF}(CAST({closing} AS BIGINT)) AS {JOINED_AT} FROM {PARENT}");
+        let text = format!("SELECT *, {JOINED_AS_OF}(CAST({closing} AS BIGINT)) AS {JOINED_AT} FROM {raw}");
         let rows = session.sql(&text).await.context(what)?;
         session.register_table(parent.as_ref(), rows.into_view()).context(what).map(drop)
     }
@@ -282,12 +289,11 @@ impl Answered {
             check_open(session, life, &format!("{end} > {until}"), report).await?;
             condition = format!("{end} <= {until}");
             if let (true, Some(before)) = (life.edited, life.closed_before) {
-                let restated = if life.restated.is_empty() {
-                    String::new()
-                } else {
-                    // Only a table that tells its windows' starts is restated.
-                    format!(" OR {RESTATED}(CAST(window_start AS BIGINT), CAST(-1 AS BIGINT))")
-                };
+                // Only a table that tells its windows' starts is restated.
+                let start = life.start.as_ref().filter(|_| !life.restated.is_empty());
+                let restated = start.map_or_else(String::new, |start| {
+                    format!(" OR {RESTATED}(CAST({} AS BIGINT), CAST(-1 AS BIGINT))", quoted(start))
+                });
                 condition = format!("{condition} AND ({end} > {before}{restated})");
                 report.note(format!(
                     "`{}`: windows closed until {} were answered by an earlier text and not compared, but those restated",

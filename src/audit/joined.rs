@@ -35,7 +35,9 @@ pub(super) struct Seen {
     /// Epoch and place among `versions`.
     epochs: Vec<(u64, usize)>,
     /// Of rows of a view: the time before which its rows were closed by an epoch, and what that epoch saw; in order.
-    closed: Vec<(Micros, usize)>,
+    closed: BTreeMap<Arc<str>, Vec<(Micros, usize)>>,
+    /// Rows meet lookups one by one.
+    joins_rows: bool,
 }
 
 impl Seen {
@@ -57,16 +59,24 @@ impl Seen {
             });
             seen.epochs.extend(waiting.drain(..).map(|epoch| (epoch, place)));
         }
-        if let Driver::View(parent) = query.driver() {
+        seen.joins_rows = joins_rows(query);
+        for driver in query.drivers() {
+            let Driver::View(parent) = driver else { continue };
             let closed = |(epoch, place): &(u64, usize)| {
                 let until = history.steps.get(epoch)?.queries.get(&parent.name)?.closed_until?;
                 Some((parent.closed_before(until), *place))
             };
-            seen.closed = seen.epochs.iter().filter_map(closed).collect();
+            let mut closed: Vec<_> = seen.epochs.iter().filter_map(closed).collect();
             // An epoch that has closed nothing more has closed no row.
-            seen.closed.dedup_by_key(|(before, _)| *before);
+            closed.dedup_by_key(|(before, _)| *before);
+            seen.closed.insert(Arc::clone(&parent.name), closed);
         }
         seen
+    }
+
+    /// Whether its rows saw more than one version, row by row.
+    pub(super) fn tells_rows(&self) -> bool {
+        self.joins_rows && self.is_several()
     }
 
     /// Whether its rows saw more than one version.
@@ -77,18 +87,19 @@ impl Seen {
     /// Why the answers cannot be recomputed, if so.
     pub(super) fn untold(&self, query: &StandingQuery) -> Option<String> {
         let several = self.versions.len();
-        match query.driver() {
-            Driver::View(parent) if self.is_several() && joins_rows(query) && parent.closing().is_none() => {
-                Some(format!(
-                    "its rows, of the view `{}`, were joined with {several} versions of its lookups, and do not tell which: let \
-                 the view select `window_end`",
-                    parent.name
-                ))
-            }
-            _ if self.versions.iter().any(Versions::is_empty) => {
+        let untold = query.drivers().into_iter().find_map(|driver| match driver {
+            Driver::View(parent) if self.tells_rows() && parent.closing().is_none() => Some(&parent.name),
+            _ => None,
+        });
+        match untold {
+            Some(parent) => Some(format!(
+                "its rows, of the view `{parent}`, were joined with {several} versions of its lookups, and do not tell which: \
+                 let the view select `window_end`"
+            )),
+            None if self.versions.iter().any(Versions::is_empty) => {
                 Some("some of its slots do not say what it was joined with".to_owned())
             }
-            _ => None,
+            None => None,
         }
     }
 
@@ -156,10 +167,10 @@ impl Seen {
         create_udf(JOINED_BY_END, vec![DataType::Int64], DataType::Int64, Volatility::Immutable, Arc::new(place))
     }
 
-    /// `__joined_as_of(time)`: which of the versions a view's row of this [`ViewDriver::closing`](crate::sql::ViewDriver)
-    /// saw; both as BIGINT.
-    pub(super) fn as_of(&self) -> ScalarUDF {
-        let closed = self.closed.clone();
+    /// `__joined_as_of(time)`: which of the versions a row of this view of this
+    /// [`ViewDriver::closing`](crate::sql::ViewDriver) saw; both as BIGINT.
+    pub(super) fn as_of(&self, parent: &str) -> ScalarUDF {
+        let closed = self.closed.get(parent).cloned().unwrap_or_default();
         let place = move |time: i64| {
             let at = closed.partition_point(|(before, _)| *before <= time);
             let (_, place) = closed.get(at).or(closed.last())?;

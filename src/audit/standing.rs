@@ -123,6 +123,8 @@ pub(super) struct Life {
     fingerprint: String,
     /// Of a query over windows.
     pub window: Option<Windows>,
+    /// The column of its table that tells where a row's window starts: without one nothing is restated.
+    pub start: Option<Arc<str>>,
     lateness: Micros,
     /// Whose rows it folds: the stream's, unless it reads other views.
     pub parents: Vec<(ViewDriver, Arc<Life>)>,
@@ -176,6 +178,10 @@ impl Life {
             name: Arc::clone(query.name()),
             fingerprint: query.fingerprint().to_owned(),
             window,
+            start: match query {
+                StandingQuery::Windowed(query) => query.start_column().cloned(),
+                StandingQuery::Stateless(query) => query.start_column().cloned(),
+            },
             lateness,
             first_epoch: 0,
             closed_before: None,

@@ -176,7 +176,7 @@ enum OutputFormat {
 
 #[derive(Debug, Args)]
 struct BatchArgs {
-    /// The SQL file; a standing query's prints its backfill.
+    /// The SQL file; of a standing query it prints the rows computed from the lake.
     file: PathBuf,
     /// A value for `$name` in the file.
     #[arg(long = "param", value_name = "NAME=VALUE")]
@@ -213,7 +213,7 @@ struct ExplainArgs {
 
 #[derive(Debug, Args)]
 struct LakeCheckArgs {
-    /// Tables of the configured lake, or folders or URLs of tables or lakes, anybody's; the configured lake by default.
+    /// Tables of the configured lake, or local folders of any tables or lakes; every table of the configured lake by default.
     tables: Vec<String>,
     /// Print all findings as JSON.
     #[arg(long)]

@@ -72,7 +72,7 @@ impl Sink {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
     pub name: Arc<str>,
-    /// One of the types rule 2 of the lake contract allows.
+    /// One of the types a contract allows.
     pub data_type: DataType,
     pub nullable: bool,
     pub comment: String,

@@ -264,7 +264,7 @@ mod tests {
         for (name, table) in &tables {
             assert!(!table.comment.is_empty(), "{name} has no comment");
             assert!(table.columns.iter().all(|column| !column.comment.is_empty()), "a column of {name} has no comment");
-            // Statistics cover the first 32 columns only (rule 13).
+            // Statistics cover the first 32 columns only.
             assert!(table.columns.len() <= 32, "{name}");
             assert_eq!(table.stream.is_some(), name.as_ref() == "transactions");
         }

@@ -15,7 +15,7 @@ use super::types::type_name;
 use super::{Column, Origin, parse, provenance, timestamp_type};
 use crate::error::{Refusal, Refusals, Result};
 
-/// Longest name, in bytes: Redshift's limit (rule 8).
+/// Longest name, in bytes: Redshift's limit.
 const NAME_BYTES_MAX: usize = 127;
 
 /// Words that need quotes in Athena (its DDL and SELECT lists) or in Redshift, plain names only.
@@ -50,7 +50,7 @@ pub(super) fn check_name(source: &Source, of: NameOf, name: &Ident) -> Result<()
     bad_name(of, &name.value).map_or(Ok(()), |refusal| Err(source.refuse(refusal.or_at(name.span))))
 }
 
-/// What makes a name one that some reader of the lake cannot take (rule 8); the refusal has no place yet.
+/// What makes a name one that some reader of the lake cannot take; the refusal has no place yet.
 pub fn bad_name(of: NameOf, text: &str) -> Option<Refusal> {
     let refuse = |message: String| Some(Refusal::new(Span::empty(), message));
     let what = match of {

@@ -12,11 +12,11 @@ use super::source::Source;
 use super::timestamp_type;
 use crate::error::{Refusal, Result};
 
-/// The types of rule 2, as a contract writes them.
+/// The types of columns, as a contract writes them.
 const TYPES: [&str; 11] =
     ["STRING", "BOOLEAN", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIMESTAMP", "BINARY"];
 
-/// Digits of a decimal. At least 19 (rule 5): fewer are stored as INT64, which Redshift Spectrum is not known to read.
+/// Digits of a decimal. At least 19: fewer are stored as INT64, which Redshift Spectrum is not known to read.
 const DECIMAL_DIGITS: RangeInclusive<u8> = DECIMAL_DIGITS_MIN..=38;
 
 /// The fewest digits a decimal of the lake has.

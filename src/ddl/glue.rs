@@ -112,7 +112,7 @@ fn spectrum_name(table: &TableOfLake) -> String {
     format!("{}_spectrum", table.contract.name)
 }
 
-/// The same columns for the table and each of its partitions (rule 33 of the lake contract).
+/// The same columns for the table and each of its partitions.
 fn symlinked(table: &TableOfLake, location: &str) -> Result<Value> {
     Ok(json!({
         "Columns": columns(table.file_columns())?,

@@ -72,7 +72,7 @@ impl Site {
         format!("{}/{MANIFESTS}", self.table(table))
     }
 
-    /// A table's folder of plain Parquet files, beside the lake (rule 34 of the lake contract).
+    /// A table's folder of plain Parquet files, beside the lake.
     pub(super) fn plain(&self, table: &TableOfLake) -> String {
         format!("{}_plain/{}", self.location, table.contract.name)
     }

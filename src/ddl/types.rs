@@ -1,7 +1,7 @@
 //! A contract's types in Hive's and Redshift's words.
 //!
 //! The one law: width, precision and scale are those of the files, because Spectrum compares them with the Parquet type
-//! (rule 6 of the lake contract). A timestamp is INT64 microseconds UTC in every file.
+//!. A timestamp is INT64 microseconds UTC in every file.
 
 use arrow::datatypes::DataType;
 

@@ -126,7 +126,7 @@ rules! {
     /// Codecs that every reader has.
     Compression = "compression", Error,
         "Spectrum documents gzip and snappy only",
-        "rewrite the file with SNAPPY: give the writer's properties to compaction, too, which defaults to ZSTD";
+        "rewrite the file with SNAPPY, and set it for compaction, too, which may default to ZSTD";
     /// Pages as Parquet's first version has them.
     Encoding = "encoding", Error,
         "older readers, Redshift's among them, refuse pages of version 2 and delta encodings",
@@ -146,11 +146,11 @@ rules! {
     /// Closed partitions are compacted.
     SmallFiles = "small-files", Warning,
         "each file costs a request or two and a footer: queries wait for S3, not for bytes",
-        "compact the partition: `lakeward lake compact`";
+        "write fewer, larger files (in Lakeward a longer `commit.interval`), or compact with the writer that owns the table";
     /// The log can be read from a young checkpoint.
     CheckpointDue = "checkpoint-due", Warning,
         "each query reads every commit since the last checkpoint before it begins",
-        "write a checkpoint: `lakeward lake checkpoint`";
+        "let the table's writer write one (Lakeward's job does, every `commit.checkpoint_every` versions)";
     /// Checkpoints every reader reads.
     Checkpoint = "checkpoint", Error,
         "Trino, and so Athena, has failed on checkpoints in parts, of version 2, or without an index for each column",
@@ -166,7 +166,7 @@ rules! {
     /// Manifests say what the log says.
     Manifest = "manifest", Error,
         "Spectrum reads what the manifest names: removed rows, too few rows, or a failing query",
-        "write the manifests again: `lakeward lake manifest`; vacuum only after them";
+        "write the manifests again with the tool that made them (GENERATE symlink_format_manifest); vacuum only after them";
 }
 
 impl std::fmt::Display for Rule {

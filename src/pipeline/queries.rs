@@ -169,9 +169,13 @@ impl Queries {
             let after = std::mem::replace(&mut windowed.closed_until, target);
             closed.advanced = true;
             windowed.end_of_input = end_of_input;
-            let (windows, rows) = windowed.open.close(after, until).await?.answer().await?;
-            closed.windows += windows;
-            closed.outputs.extend(rows.into_iter().map(|batch| (windowed.query.name().clone(), batch)));
+            let mut pieces = windowed.open.close(after, until).await?;
+            while let Some((windows, partials)) = pieces.next_piece()? {
+                closed.windows += windows;
+                // Joined windows meet their lookups now: the query of the open windows is bound to none.
+                let rows = windowed.query.finish(partials).await?;
+                closed.outputs.extend(rows.into_iter().map(|batch| (windowed.query.name().clone(), batch)));
+            }
         }
         for Windowed { query, open, .. } in &self.windowed {
             let (batches, rows, bytes) = (open.state().len(), open.groups(), open.memory_bytes());

@@ -240,11 +240,20 @@ impl Rejoin<'_> {
             first -= 1;
         }
         let mut closings: Vec<(Micros, Option<Versions>)> = Vec::new();
+        let mut newest = None;
         for (epoch, versions) in self.joined_with(query, first).await? {
             let until = reached(self.slot(epoch).await?.as_ref()).min(times.to);
-            if closings.last().is_none_or(|(last, _)| *last < until) {
-                closings.push((until, versions));
+            newest.clone_from(&versions);
+            match closings.last_mut() {
+                _ if until <= times.from => {}
+                Some((last, _)) if *last >= until => {}
+                Some((last, same)) if *same == versions => *last = until,
+                _ => closings.push((until, versions)),
             }
+        }
+        // No slot names a query yet that has just come: its history meets what is there now.
+        if closings.last().is_none_or(|(last, _)| *last < times.to) {
+            closings.push((times.to, newest));
         }
         Ok(closings)
     }

@@ -67,7 +67,7 @@ pub(super) fn take_joins(
     if let (Some(join), Ok(Some(call))) = (from.joins.first(), window_call(&from.relation))
         && matches!(call.spec.shape(), WindowShape::Session { .. })
     {
-        let refusal = Refusal::new(join.relation.span(), "rows of sessions are not joined yet");
+        let refusal = Refusal::new(join.relation.span(), "rows of sessions are not joined");
         return Err(refusal.help("join them in a view without a window, and read its rows in the session"));
     }
     let driver = relation_name(&from.relation);

@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Select, SelectItem, Spanned, TableAlias, TableFactor};
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Select, SelectItem, Spanned, TableAlias,
+    TableFactor,
+};
 
 use super::catalog::{Catalog, Driver, Inlined, Time, ViewDriver, ViewKind, ViewSource, single};
 use super::file::normal;
@@ -146,6 +149,31 @@ pub(super) fn times_of(
         let (Some(source), Some(name)) = (source, name) else { continue };
         let source = normal(source);
         told.extend(times.iter().filter(|(known, _)| **known == *source).map(|(_, time)| (normal(name).into(), *time)));
+    }
+    told
+}
+
+/// The columns of an answer over joined windows that are a bound of whichever sides have a row: `coalesce` of theirs.
+pub(super) fn coalesced_times(select: &Select, times: &[(Arc<str>, Time)]) -> Vec<(Arc<str>, Time)> {
+    let bound = |expr: &Expr| {
+        let Expr::Function(call) = expr else { return None };
+        let FunctionArguments::List(list) = &call.args else { return None };
+        let columns = list.args.iter().map(|argument| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => column(expr).map(normal),
+            _ => None,
+        });
+        let columns = columns.collect::<Option<BTreeSet<String>>>()?;
+        let is_coalesce = call.name.to_string().eq_ignore_ascii_case("coalesce");
+        if is_coalesce && columns.len() == 1 { columns.into_iter().next() } else { None }
+    };
+    let mut told = Vec::new();
+    for item in &select.projection {
+        if let SelectItem::ExprWithAlias { expr, alias } = item
+            && let Some(bound) = bound(expr)
+        {
+            let known = times.iter().filter(|(known, _)| **known == *bound);
+            told.extend(known.map(|(_, time)| (normal(alias).into(), *time)));
+        }
     }
     told
 }

@@ -26,7 +26,7 @@ use super::output::Output;
 use super::place::{Refusal, Refusals};
 use super::recover;
 use super::refuse::{check, check_plan, plain_select};
-use super::relation::{Shape, sides, times_of};
+use super::relation::{Shape, coalesced_times, sides, times_of};
 use super::session::standing_session;
 use super::sessions::Sessions;
 use super::sides::{register, split_buffered};
@@ -206,6 +206,11 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
         lookups.extend(parent.lookups.iter().cloned());
         files.extend(parent.files.iter().cloned());
     }
+    let written = plain_select(&view.query)?;
+    let mut times = times_of(written, &source.times, &joins.aliases);
+    if !sides.is_empty() {
+        times.extend(coalesced_times(written, &source.times));
+    }
     let mut definition = Definition {
         name: Arc::clone(&file.name),
         fingerprint: String::new(),
@@ -216,7 +221,7 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
         streamed,
         lookups,
         files,
-        times: times_of(plain_select(&view.query)?, &source.times, &joins.aliases),
+        times,
         sides,
         event_date: match source.driver {
             Driver::Stream if source.inlined.is_empty() => event_date(&catalog.stream, &catalog.event_time),

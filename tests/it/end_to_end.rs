@@ -89,13 +89,11 @@ fn an_older_file_is_refused_before_anything_is_written() {
 /// The genuine rows stay outside the project; where they are, they must come out as DuckDB counts them.
 #[test]
 fn genuine_rows_reach_the_lake() {
-    let folder = std::env::var_os("LAKEWARD_GENUINE_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-    let file = folder.join("transactions_genuine.csv.gz");
-    if !file.is_file() {
-        say(&format!("NOT TESTED: the genuine rows are not in {} (set LAKEWARD_GENUINE_DATA)", folder.display()));
+    let Some(folder) = std::env::var_os("LAKEWARD_GENUINE_DATA").map(PathBuf::from) else {
+        say("NOT TESTED: the genuine rows (set LAKEWARD_GENUINE_DATA to their folder)");
         return;
-    }
+    };
+    let file = folder.join("transactions_genuine.csv.gz");
     let rows = duckdb(&format!("SELECT count(*) FROM {}", crate::oracle::input(&file)))[0][0].as_u64().unwrap();
     for through in ["--source", "--replay"] {
         let scratch = Scratch::new();

@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use super::reach::Reach;
 use crate::clock::Micros;
 use crate::contract::TableContract;
-use crate::sql::{Driver, Lookup, StatelessQuery, TimeRange, ViewDriver, WINDOW_START, WindowedQuery};
+use crate::sql::{Driver, Lookup, StatelessQuery, TimeRange, ViewDriver, WindowedQuery};
 use crate::window::{WindowShape, WindowSpec, starts_through, windows_of};
 
 /// A standing query, shared with whoever runs it.
@@ -107,8 +107,7 @@ impl Query {
             column.is_some_and(|column| matches!(column.data_type, DataType::Timestamp(..)))
         };
         let told = match self {
-            // A join of windows may make its own of both sides' bounds.
-            Self::Windowed(query) => query.start_column().map_or(WINDOW_START, AsRef::as_ref),
+            Self::Windowed(query) => query.start_column()?,
             Self::Stateless(query) => query.start_column()?,
         };
         is_time(told).then_some(told)
