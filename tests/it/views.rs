@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::oracle::differences;
-use crate::support::{Scratch, interrupt, slots, text, wait_for};
+use crate::support::{Scratch, duckdb, interrupt, slots, text, wait_for};
 
 const SPEND_MINUTE: &str = "
 -- The parent: spend per state and minute.
@@ -179,6 +179,37 @@ fn a_child_that_comes_later_begins_with_a_whole_window() {
     let csv = scratch.must(&["sql", "select count(distinct window_start) from spend_five", "--format", "csv"]);
     let windows: u32 = csv.lines().nth(1).unwrap().parse().unwrap();
     assert!((1..=3).contains(&windows), "{windows} windows of twelve minutes");
+}
+
+#[test]
+fn children_that_come_later_get_their_history_when_asked() {
+    let scratch = scratch();
+    let children = [("spend_five", SPEND_FIVE), ("spend_ten", SPEND_TEN), ("busy", BUSY)];
+    for (name, _) in children {
+        fs::remove_file(scratch.path(&format!("queries/{name}.sql"))).unwrap();
+    }
+    let mut job = scratch.spawn("job", &["run", "--source", &input(), "--pace", "100"]);
+    assert!(wait_for(&mut job, || slots(&scratch.lake()) >= 8), "the input ended too soon");
+    interrupt(&job);
+    job.wait().unwrap();
+    for (name, text) in children {
+        fs::write(scratch.path(&format!("queries/{name}.sql")), text).unwrap();
+    }
+    let audited = || {
+        let said = scratch.must(&["audit"]);
+        assert!(!said.contains("not compared"), "{said}");
+    };
+    let first = || duckdb(&format!("SELECT epoch_us(min(window_start)) FROM {}", scratch.delta("busy")));
+    scratch.summary(&["--source", &input()]);
+    audited();
+    let before = first();
+    let summary = scratch.summary(&["--source", &input(), "--backfill"]);
+    assert!(summary["windows_restated"].as_u64() > Some(0), "{summary}");
+    assert!(first()[0][0].as_i64() < before[0][0].as_i64(), "{before:?}");
+    audited();
+    assert_all(&scratch);
+    let summary = scratch.summary(&["--source", &input(), "--backfill"]);
+    assert_eq!(summary["windows_restated"], 0, "asked again: {summary}");
 }
 
 #[test]
