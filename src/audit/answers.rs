@@ -138,7 +138,8 @@ impl Ground<'_> {
         if let (None, Some(statement)) = (&why, query.select_over_lookups(range, &pairs, seen.is_several())?) {
             return Ok(Some(statement));
         }
-        let why = why.unwrap_or_else(|| "its windows saw several versions of their lookups, and are joined by USING".to_owned());
+        let why = why
+            .unwrap_or_else(|| "its windows saw several versions of their lookups, and are joined by USING".to_owned());
         report.note(format!("`{}`: its table was not compared: {why}", query.name()));
         Ok(None)
     }

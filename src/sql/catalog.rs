@@ -169,7 +169,8 @@ impl ViewDriver {
 
     /// The column of the parent's table that is the start of a row's window, and that which is its end; where it has them.
     pub fn bounds(&self) -> (Option<&Arc<str>>, Option<&Arc<str>>) {
-        let column = |wanted: &[Time]| self.told.iter().find(|(_, time)| wanted.contains(time)).map(|(column, _)| column);
+        let column =
+            |wanted: &[Time]| self.told.iter().find(|(_, time)| wanted.contains(time)).map(|(column, _)| column);
         (column(&[Time::WindowStart, Time::SessionStart]), column(&[Time::WindowEnd]))
     }
 

@@ -158,7 +158,8 @@ fn history_of_joined_windows_meets_what_the_first_epoch_met() {
     scratch.summary(&["--source", &input, "--backfill"]);
     let audit = scratch.must(&["audit"]);
     assert!(!audit.contains("not compared"), "{audit}");
-    let first = |table: &str, time: &str| duckdb(&format!("SELECT epoch_us(min({time})) FROM {}", scratch.delta(table)));
+    let first =
+        |table: &str, time: &str| duckdb(&format!("SELECT epoch_us(min({time})) FROM {}", scratch.delta(table)));
     let (first_row, first_pair) = (first("transactions", "event_time"), first("known_pairs", "window_end"));
     let minutes = (first_pair[0][0].as_i64().unwrap() - first_row[0][0].as_i64().unwrap()) / 60_000_000;
     assert!(minutes <= 4, "its first pair is {minutes} minutes after the first row");

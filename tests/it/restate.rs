@@ -312,7 +312,7 @@ fn history_of_sessions_is_answered_once() {
     run(0, &[]);
     run(1, &[]);
     let text = "CREATE MATERIALIZED VIEW visits AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, \
-                state, count(*) AS n FROM SESSION(transactions, event_time, INTERVAL '90 minutes', state) \
+                state, count(*) AS n FROM SESSION(transactions, event_time, INTERVAL '2 minutes', state) \
                 GROUP BY window_start, window_end, state";
     fs::write(queries.join("visits.sql"), text).unwrap();
     let half = duckdb(&format!(
@@ -329,7 +329,7 @@ fn history_of_sessions_is_answered_once() {
     let audit = scratch.must(&["audit"]);
     assert!(!audit.contains("not compared"), "{audit}");
     let t = scratch.delta("transactions");
-    let begins = "CASE WHEN event_time - lag(event_time) OVER (PARTITION BY state ORDER BY event_time) <= INTERVAL 90 MINUTE THEN 0 \
+    let begins = "CASE WHEN event_time - lag(event_time) OVER (PARTITION BY state ORDER BY event_time) <= INTERVAL 2 MINUTE THEN 0 \
                   ELSE 1 END";
     let rows = duckdb(&format!(
         "SELECT (SELECT sum(b)::BIGINT FROM (SELECT {begins} AS b FROM {t})), (SELECT count(*) FROM {v}), \

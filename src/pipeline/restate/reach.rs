@@ -93,7 +93,8 @@ impl Reach {
                     left.push(Owed { from, to: start, ..owed });
                 }
                 if let Some(growing) = growing {
-                    let (from, to) = (from.max(start).max(growing.starts.from), owed.to.min(end).min(growing.starts.to));
+                    let (from, to) =
+                        (from.max(start).max(growing.starts.from), owed.to.min(end).min(growing.starts.to));
                     let rest = Owed { from, to, paid_until: Some(growing.closed_until), ..owed };
                     let is_known = |known: &Owed| Owed { epoch: rest.epoch, ..*known } == rest;
                     if from < to && !left.iter().any(is_known) {

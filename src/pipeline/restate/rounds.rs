@@ -134,7 +134,10 @@ impl Ground {
             if subject.query.start_column().is_none() {
                 if matches!(subject.query, Query::Stateless(_)) {
                     // It never was, and a start asks for the history of all.
-                    tracing::warn!(query = subject.name().as_ref(), "not backfilled: it does not select `window_start`");
+                    tracing::warn!(
+                        query = subject.name().as_ref(),
+                        "not backfilled: it does not select `window_start`"
+                    );
                     continue;
                 }
                 return Err(Error::usage(format!(

@@ -257,10 +257,11 @@ fn child(parent: &str) -> (String, String) {
              FROM {window} GROUP BY window_start, window_end"
         )
     };
-    let select = match number % 4 {
-        0 => format!("SELECT * FROM {parent}"),
-        1 => counts(&format!("TUMBLE({parent}, window_end, INTERVAL '10 minutes')")),
-        2 => counts(&format!("SESSION({parent}, window_end, INTERVAL '5 minutes')")),
+    let select = match number {
+        7 => counts(&format!("CUMULATE({parent}, window_end, INTERVAL '5 minutes', INTERVAL '2 hours')")),
+        0 | 4 => format!("SELECT * FROM {parent}"),
+        1 | 5 => counts(&format!("TUMBLE({parent}, window_end, INTERVAL '10 minutes')")),
+        2 | 6 => counts(&format!("SESSION({parent}, window_end, INTERVAL '5 minutes')")),
         _ => counts(&format!("HOP({parent}, window_end, INTERVAL '1 minute', INTERVAL '3 minutes')")),
     };
     let text = format!("CREATE MATERIALIZED VIEW {name} WITH (partition_by = 'day') AS {select}");
@@ -327,7 +328,7 @@ fn steps(random: &mut ChaCha8Rng, shards: &[Vec<Event>], is_reconciled: bool) ->
             steps.push(Step::Restart);
         }
         if is_reconciled && random.random_bool(0.4) {
-            steps.push(Step::Reconcile);
+            steps.push(if steps.len().is_multiple_of(2) { Step::Reconcile } else { Step::Restate });
         }
     }
     steps
