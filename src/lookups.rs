@@ -53,9 +53,15 @@ impl Loader {
         queries: impl IntoIterator<Item = &'a StandingQuery>,
         tables: &BTreeMap<Arc<str>, Arc<Table>>,
     ) -> Self {
-        let lookups: BTreeMap<_, _> =
-            queries.into_iter().flat_map(StandingQuery::lookups).map(|lookup| (&lookup.name, lookup)).collect();
-        let lookups: Vec<Lookup> = lookups.into_values().cloned().collect();
+        // A view read through its text brings its lookups along, of which either plan may need other columns: they are
+        // held once, with the columns of both.
+        let mut lookups: Vec<Lookup> = Vec::new();
+        for lookup in queries.into_iter().flat_map(StandingQuery::lookups) {
+            match lookups.iter_mut().find(|known| known.name == lookup.name) {
+                Some(known) => known.widen(lookup),
+                None => lookups.push(lookup.clone()),
+            }
+        }
         let read: BTreeSet<_> = lookups.iter().flat_map(|lookup| &lookup.tables).collect();
         let tables = tables.iter().filter(|(name, _)| read.contains(name));
         let tables = tables.map(|(name, table)| (Arc::clone(name), Arc::clone(table))).collect();

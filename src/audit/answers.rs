@@ -75,17 +75,18 @@ impl Ground<'_> {
         }
         let session = self.scans.session_with(ROWS, rows)?;
         session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
+        session.register_udf(life.restated.function());
         let mut range = life.range();
         let seen = Seen::of(query, self.history, self.published);
         if life.parents.is_empty() {
             self.register_stream(&session, life, &seen).await?;
         }
         for (driver, parent) in &life.parents {
-            if let Some(why) = self.behind(life, parent) {
+            if let Some(why) = Self::behind(life, driver, parent) {
                 report.note(format!("`{name}`: its table was not compared: {why}"));
                 return Ok(());
             }
-            self.register_parent(&session, driver, &seen).await?;
+            self.register_parent(&session, life, driver, parent, &seen).await?;
             range = range.or(Some(TimeRange { from: Micros::MIN, to: parent.closed_until.unwrap_or(Micros::MIN) }));
         }
         let statement = self.statement(&session, query, range, life.pairs(), &seen, report).await?;
@@ -137,13 +138,14 @@ impl Ground<'_> {
         if let (None, Some(statement)) = (&why, query.select_over_lookups(range, &pairs, seen.is_several())?) {
             return Ok(Some(statement));
         }
-        let why = why.unwrap_or_else(|| "it saw several versions of its lookups, and is joined by USING".to_owned());
+        let why = why
+            .unwrap_or_else(|| "its windows saw several versions of their lookups, and are joined by USING".to_owned());
         report.note(format!("`{}`: its table was not compared: {why}", query.name()));
         Ok(None)
     }
 
     /// Why the table of a view on a view may differ from what its parent's table says now, if it may.
-    fn behind(&self, life: &Life, parent: &Life) -> Option<&'static str> {
+    fn behind(life: &Life, driver: &ViewDriver, parent: &Life) -> Option<&'static str> {
         let owes = life
             .owes
             .then_some("what the view it reads says was corrected since; `lakeward lake reconcile` corrects it, too");
@@ -152,15 +154,23 @@ impl Ground<'_> {
                 "what the view it reads says was corrected, and its rows do not tell which: select `window_start`",
             );
         }
-        if life.window.is_none() {
-            let came_later = parent.closed_before_epoch(self.history, life.first_epoch).is_some();
-            return if came_later { Some("it came after the view it reads") } else { owes };
+        let came_later = life.window.is_none() && life.closed_before.is_some();
+        if came_later && life.passed(driver, parent).is_none() {
+            return Some("it came after the view it reads, whose rows do not tell which: let that select `window_end`");
         }
         owes
     }
 
-    /// Registers the table of the view this query reads: every row of it counts.
-    async fn register_parent(&self, session: &SessionContext, driver: &ViewDriver, seen: &Seen) -> Result<()> {
+    /// Registers the table of the view this query reads: every row of it counts. Of a query without windows only those have
+    /// passed it that were closed, or restated, since it came.
+    async fn register_parent(
+        &self,
+        session: &SessionContext,
+        life: &Life,
+        driver: &ViewDriver,
+        above: &Life,
+        seen: &Seen,
+    ) -> Result<()> {
         let parent = &driver.name;
         let what = || format!("opening the table `{parent}`");
         // Two sides may read one view by different times.
@@ -168,15 +178,21 @@ impl Ground<'_> {
             return Ok(());
         }
         let rows = self.scans.table(parent).ok_or_else(|| Error::broken(format!("`{parent}` cannot be read")))?;
-        let Some(closing) = driver.closing().filter(|_| seen.tells_rows()) else {
+        let passed = life.passed(driver, above).filter(|_| life.window.is_none());
+        let closing = driver.closing().filter(|_| seen.tells_rows());
+        if passed.is_none() && closing.is_none() {
             return session.register_table(parent.as_ref(), rows).context(what).map(drop);
-        };
-        // The view below keeps the function it was planned with.
-        session.register_udf(seen.as_of(parent));
+        }
         let raw = quoted(&format!("{PARENT}_{parent}"));
         session.register_table(raw.as_str(), rows).context(what)?;
-        let closing = quoted(closing);
-        let text = format!("SELECT *, {JOINED_AS_OF}(CAST({closing} AS BIGINT)) AS {JOINED_AT} FROM {raw}");
+        let mut joined = String::new();
+        if let Some(closing) = closing {
+            // The view below keeps the function it was planned with.
+            session.register_udf(seen.as_of(parent));
+            joined = format!(", {JOINED_AS_OF}(CAST({} AS BIGINT)) AS {JOINED_AT}", quoted(closing));
+        }
+        let passed = passed.map_or_else(String::new, |passed| format!(" WHERE {passed}"));
+        let text = format!("SELECT *{joined} FROM {raw}{passed}");
         let rows = session.sql(&text).await.context(what)?;
         session.register_table(parent.as_ref(), rows.into_view()).context(what).map(drop)
     }
@@ -193,7 +209,6 @@ impl Ground<'_> {
         let hidden = [provenance::EPOCH, provenance::LATE];
         let columns = self.stream.columns.iter().filter(|column| !hidden.contains(&column.name.as_ref()));
         let mut columns: Vec<String> = columns.map(|column| format!("r.{}", quoted(&column.name))).collect();
-        session.register_udf(life.restated.function());
         let mut joined = String::new();
         if seen.is_several() {
             let list = seen.list()?;
@@ -239,6 +254,21 @@ impl Life {
         Some(TimeRange { from: Micros::MIN, to: self.closed_until.unwrap_or(Micros::MIN) })
     }
 
+    /// Of a query without windows that came later: which rows of the view it reads have passed it, as SQL over that view's
+    /// table; `None` where they do not tell, or all have.
+    fn passed(&self, driver: &ViewDriver, parent: &Self) -> Option<String> {
+        let before = self.closed_before?;
+        let bigint = |column: &Arc<str>| format!("CAST({} AS BIGINT)", quoted(column));
+        let (start, end) = driver.bounds();
+        let start = start.map(bigint);
+        let of_start = || parent.window?.end_of_start_sql(start.as_ref()?);
+        let since = format!("{} > {before}", end.map(bigint).or_else(of_start)?);
+        Some(match start.filter(|_| !self.restated.is_empty()) {
+            Some(start) => format!("({since} OR {RESTATED}({start}, CAST(-1 AS BIGINT)))"),
+            None => since,
+        })
+    }
+
     /// Which rows count in which windows: in those closed under the present text that had not been closed when the row was
     /// read, and in those that were restated since.
     fn pairs(&self) -> Pairs {
@@ -246,9 +276,9 @@ impl Life {
         let after = self.closed_before.map(|before| format!("{end} > {before}"));
         let told_by_pair = self.parents.is_empty() && self.window.is_some_and(|window| !window.is_session());
         let is_restated = |epoch: &str| format!("{RESTATED}(CAST(window_start AS BIGINT), {epoch})");
-        // Sessions: which rows count was told row by row; history that was answered since has its start in a range.
-        let is_session = self.parents.is_empty() && self.window.is_some_and(Windows::is_session);
-        if let (true, Some(after), false) = (is_session, &after, self.restated.is_empty()) {
+        // Of sessions which rows count was told row by row, of a view every row does; history that was answered since has its
+        // start in a range.
+        if let (false, Some(after), false) = (told_by_pair, &after, self.restated.is_empty()) {
             let answered = format!("({after} OR {})", is_restated("CAST(-1 AS BIGINT)"));
             return Pairs { conditions: vec![answered], columns: Vec::new() };
         }

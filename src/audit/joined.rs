@@ -20,7 +20,7 @@ use crate::clock::Micros;
 use crate::error::{Context, Result};
 use crate::lake::{Lake, Table};
 use crate::lookups::{Loader, Versions};
-use crate::sql::{Driver, JOINED_AT, JOINED_BY_END, LOOKED_UP_AT, StandingQuery};
+use crate::sql::{Driver, JOINED_AT, JOINED_BY_END, LOOKED_UP_AT, Lookup, StandingQuery};
 
 /// What the audit's statements call [`Seen::as_of`].
 pub(super) const JOINED_AS_OF: &str = "__joined_as_of";
@@ -117,10 +117,12 @@ impl Seen {
             }
         }
         let loader = Loader::new(lake, [query], &tables);
+        // The audit's statement is the text as written, which may name columns that no plan needs.
+        let lookups: Vec<Lookup> = query.lookups().iter().map(Lookup::whole).collect();
         let mut rows: BTreeMap<Arc<str>, Vec<RecordBatch>> = BTreeMap::new();
         let mut count = 0;
         for (place, versions) in self.versions.iter().enumerate() {
-            let loaded = match loader.load(query.lookups(), versions).await {
+            let loaded = match loader.load(&lookups, versions).await {
                 Ok(loaded) => loaded,
                 Err(error) => return Ok(Some(format!("what it was joined with cannot be read: {error}"))),
             };
@@ -136,7 +138,7 @@ impl Seen {
                 )));
             }
         }
-        for lookup in query.lookups() {
+        for lookup in &lookups {
             let what = || format!("joining `{}`", query.name());
             let batches = rows.remove(&lookup.name).unwrap_or_default();
             if session.table_exist(lookup.name.as_ref()).context(what)? {

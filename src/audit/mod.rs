@@ -167,6 +167,7 @@ async fn check_rows(
         report.note(format!("the query `{name}` is not in `queries.dir` any more: its table was not compared"));
     }
     let known: Vec<Life> = lives.iter().map(|(_, life)| life.as_ref().clone()).collect();
+    restated::check(history, published, &known, report);
     late::check(scans, history, published, stream, &known, report).await;
     let ground = Ground { scans, history, published, stream, float_tolerance };
     for (query, life) in &lives {

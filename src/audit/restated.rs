@@ -10,6 +10,10 @@ use arrow::array::{AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 
+use super::finding::Kind as Found;
+use super::history::{History, place};
+use super::report::{Report, show_time};
+use super::standing::Life;
 use crate::clock::Micros;
 use crate::epoch::Restated;
 
@@ -18,6 +22,32 @@ pub(super) const RESTATED: &str = "__restated";
 
 /// What the audit's statements call the function that tells which late rows wait.
 pub(super) const WAITS: &str = "__waits";
+
+/// Only windows that have closed are restated: of every range the last start, and of its windows the one that ends first.
+pub(super) fn check(history: &History, published: Option<u64>, lives: &[Life], report: &mut Report) {
+    for (epoch, step) in history.through(published) {
+        for (name, restated) in &step.restated {
+            let Some(life) = lives.iter().find(|life| life.name == *name && life.ran_in(epoch, step)) else { continue };
+            // A query without windows has those of the view its rows come from.
+            let Some((owner, window)) = life.windows() else { continue };
+            let until = step.queries.get(owner).and_then(|progress| progress.closed_until);
+            for &(from, to) in &restated.ranges {
+                let end = window.first_end_before(to);
+                if Some(end) > until {
+                    let what = format!(
+                        "it restates windows that start from {} to {}, of which one ends at {}; `{owner}` has closed \
+                         until {}",
+                        show_time(Some(from)),
+                        show_time(Some(to)),
+                        show_time(Some(end)),
+                        show_time(until)
+                    );
+                    report.find(Found::WrongRestatement, format!("{}, query `{name}`", place(epoch)), what);
+                }
+            }
+        }
+    }
+}
 
 /// `__waits(time, epoch)`, both as BIGINT: whether a late row does not count yet in sessions, because its session is open.
 pub(super) fn waits(waiting: BTreeSet<(i64, Micros)>) -> ScalarUDF {

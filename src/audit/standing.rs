@@ -83,6 +83,20 @@ impl Windows {
         until.is_some_and(|until| end <= until)
     }
 
+    /// Of the windows of the last start before `to`: the end of the one that ends first. Of a session no less than its start.
+    pub(super) fn first_end_before(self, to: Micros) -> Micros {
+        let last = to.saturating_sub(1);
+        match self.shape {
+            WindowShape::Session { .. } => last,
+            WindowShape::Tumble(grid) => grid.mark(grid.last_mark(last).saturating_add(1)),
+            WindowShape::Hop { slides, cells } => slides.mark(slides.last_mark(last).saturating_add(cells)),
+            WindowShape::Cumulate { steps, cells } => {
+                let mark = steps.last_mark(last);
+                steps.mark(mark.saturating_sub(mark.rem_euclid(cells)).saturating_add(1))
+            }
+        }
+    }
+
     /// What may be closed once the watermark, less the lateness, has reached a time.
     pub(super) fn closed_at(self, time: Micros) -> Micros {
         match (self.grid(), self.grid().map(|grid| grid.place())) {
@@ -130,7 +144,7 @@ pub(super) struct Life {
     pub parents: Vec<(ViewDriver, Arc<Life>)>,
     /// The first slot that names the present text.
     pub first_epoch: u64,
-    /// What had been closed before that.
+    /// What had been closed before that; of a query without windows, by the view it reads.
     pub closed_before: Option<Micros>,
     /// What is closed at the end.
     pub closed_until: Option<Micros>,
@@ -198,7 +212,11 @@ impl Life {
             if same && !present {
                 life.first_epoch = epoch;
                 life.edited = named;
-                life.closed_before = life.closed_before_epoch(history, epoch);
+                life.closed_before = match (&life.window, life.parents.first()) {
+                    // The windows of its rows are those of the view they come from.
+                    (None, Some((_, parent))) => parent.closed_before_epoch(history, epoch),
+                    _ => life.closed_before_epoch(history, epoch),
+                };
             }
             (named, present) = (true, same);
             if let Some(restated) = step.restated.get(&life.name).filter(|_| same) {
@@ -206,7 +224,12 @@ impl Life {
             }
             life.closed_until = progress.closed_until;
             life.reconciled = progress.reconciled_through.map(|through| (through, waiting(progress)));
-            life.owes = progress.owed.iter().any(|owed| window.is_none_or(|w| w.closes(owed.from, life.closed_until)));
+            let until = life.closed_until;
+            let is_due = |owed: &Owed| {
+                let is_unpaid = owed.paid_until.is_none_or(|paid| Some(paid) < until);
+                is_unpaid && window.is_none_or(|window| window.closes(owed.from, until))
+            };
+            life.owes = progress.owed.iter().any(is_due);
         }
         match (named, present) {
             (false, _) => Err(Untold::NeverRan),
@@ -219,6 +242,14 @@ impl Life {
     pub(super) fn ran_in(&self, epoch: u64, step: &Step) -> bool {
         epoch >= self.first_epoch
             && step.queries.get(&self.name).is_some_and(|q| q.running && q.fingerprint == self.fingerprint)
+    }
+
+    /// Its windows and whose they are: of a query without any those of the view it reads.
+    pub(super) fn windows(&self) -> Option<(&Arc<str>, Windows)> {
+        match self.window {
+            Some(window) => Some((&self.name, window)),
+            None => self.parents.first().and_then(|(_, parent)| parent.windows()),
+        }
     }
 
     /// What the query had closed before an epoch's rows were read. A query met for the first time starts at its first
@@ -360,6 +391,27 @@ mod tests {
         assert!(life.ran_in(2, &history.steps[&2]) && !life.ran_in(1, &history.steps[&1]));
         assert_eq!(Life::of(&query, &history, Some(1), &[]).unwrap_err(), Untold::EditedSince);
         assert_eq!(Life::of(&query, &history, Some(0), &[]).unwrap_err(), Untold::NeverRan);
+    }
+
+    #[test]
+    fn of_the_last_start_in_a_range_the_window_that_ends_first_is_found_by_walking() {
+        for (cell, cells, offset) in [(10, 1, 0), (10, 3, 0), (7, 5, 3)] {
+            let grid = Grid::fixed(cell, offset).unwrap();
+            let hops = sql::WindowSpec::hopping(grid, cells * cell).unwrap();
+            let cycles = sql::WindowSpec::cumulating(grid, cells * cell).unwrap();
+            for to in 0..200 {
+                let first_end = |spec: sql::WindowSpec, stride: i64, length: i64| {
+                    let mut start = offset - 1_000 * stride;
+                    while start + stride < to {
+                        start += stride;
+                    }
+                    assert_eq!(Windows { shape: spec.shape() }.first_end_before(to), start + length, "{to} of {spec}");
+                };
+                first_end(hops, cell, cells * cell);
+                first_end(cycles, cells * cell, cell);
+                first_end(sql::WindowSpec::tumbling(grid), cell, cell);
+            }
+        }
     }
 
     #[tokio::test]

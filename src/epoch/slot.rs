@@ -181,6 +181,17 @@ pub struct Owed {
     /// Half-open: of `window_start`, of a view without windows that of its parent; of sessions, times of rows.
     pub from: Micros,
     pub to: Micros,
+    /// Only of windows that grow, several to a start: those that end by this are as they should be, later ones have not
+    /// closed yet and will not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid_until: Option<Micros>,
+}
+
+impl Owed {
+    /// All windows of a stretch.
+    pub fn new(epoch: u64, from: Micros, to: Micros) -> Self {
+        Self { epoch, from, to, paid_until: None }
+    }
 }
 
 /// Slots written before this was recorded only ever knew queries that ran.

@@ -245,7 +245,7 @@ impl Queries {
         let stateless = self.stateless.iter().map(|s| (Query::Stateless(s.query.clone()), &s.reach));
         let subject = |(query, reach): (Query, &Reach)| {
             let said = progress.get(query.name())?;
-            Some(Subject { query, closed_until: said.closed_until, reach: reach.clone() })
+            Some(Subject { query, closed_until: said.closed_until, reach: reach.clone(), met: said.lookups.clone() })
         };
         windowed.chain(stateless).filter_map(subject).collect()
     }
@@ -367,7 +367,7 @@ impl Windowed {
         // Of sessions no range is known: the row's own time stands for it.
         let windows = times.map(|time| closed_windows_of(window, row(time), self.closed_until).unwrap_or(row(time)));
         let ranges = joined(windows.collect());
-        self.reach.owe(ranges.into_iter().map(|range| Owed { epoch, from: range.from, to: range.to }).collect());
+        self.reach.owe(ranges.into_iter().map(|range| Owed::new(epoch, range.from, range.to)).collect());
     }
 
     /// Folds rows of the stream, none of them late.

@@ -204,8 +204,11 @@ fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -
         }
         match query {
             StandingQuery::Stateless(query) => {
-                let same = before.filter(|before| before.fingerprint == query.fingerprint());
-                let reach = same.map(Reach::of).unwrap_or_default();
+                let reach = match before.filter(|before| before.fingerprint == query.fingerprint()) {
+                    Some(same) => Reach::of(same),
+                    // Rows of windows that were closed before have not passed it.
+                    None => Reach { answers_after: change.closed_until, ..Reach::default() },
+                };
                 queries.stateless.push(Stateless { query: Arc::new(query), reach });
             }
             StandingQuery::Windowed(query) => {

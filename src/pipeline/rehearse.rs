@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::commit::{publish, stage_and_decide};
 use super::lookup::look_up;
 use super::recover::{Recovered, recover};
+use super::restate::{Ground, Restater};
 use super::{AtRest, Input, Job, reconcile};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
@@ -41,6 +42,8 @@ pub enum Step {
     Restart,
     /// The job is killed, late rows are brought into their windows by hand, and it starts again.
     Reconcile,
+    /// Late rows are brought into their windows beside the stream, each round decided by an epoch of its own.
+    Restate,
 }
 
 /// A whole rehearsal. The lake is the configuration's; a lake that was rehearsed on before goes on from there.
@@ -102,6 +105,7 @@ pub async fn rehearse(config: &Config, script: &Script) -> Result<Rehearsed> {
                 reconcile(&at_rest(&job)).await?;
                 stage = Stage::set(&job, &script.files).await?;
             }
+            Step::Restate => stage.restate(&job, &mut done).await?,
         }
     }
     for file in 0..script.files.len() {
@@ -255,6 +259,27 @@ impl Stage {
         if let Some(loaded) = lake.lookups.refresh(&self.joined_with).await? {
             self.joined_with = Arc::new(loaded);
             engine.join_next(Arc::clone(&self.joined_with))?;
+        }
+        Ok(())
+    }
+}
+
+impl Stage {
+    /// As the job does when a look for late rows is due, but for the rows that it would read meanwhile.
+    async fn restate(&mut self, job: &Job, done: &mut Rehearsed) -> Result<()> {
+        let mut restater = Restater::new(None);
+        restater.late_rows_due();
+        while restater.may_begin() {
+            let ground = Ground::new(&self.work.lake, &job.config.lake.app_id, self.last.epoch);
+            restater.begin(ground, self.work.engine.subjects(&self.last.queries));
+            let Some(step) = restater.ended().await else { break };
+            let step = step?;
+            let is_handed = step.restatement.is_some();
+            self.work.engine.restated(step);
+            self.commit(job, Ending::Published, done).await?;
+            if is_handed {
+                restater.published();
+            }
         }
         Ok(())
     }

@@ -29,7 +29,8 @@ use crate::sql::{Driver, Lookup, TimeRange, ViewDriver, WindowShape, session};
 /// Slots read at once: enough to hide a store's latency, few enough not to be throttled.
 pub(super) const READS_MAX: usize = 16;
 
-/// Rows to be joined with one version of things; `None`: with the newest.
+/// Rows to be joined with one version of things; `None` before a slot names any: with those the first one will name, which are
+/// the newest when the job starts.
 pub(super) struct Part {
     pub versions: Option<Versions>,
     pub wanted: Expr,
@@ -251,7 +252,7 @@ impl Rejoin<'_> {
                 _ => closings.push((until, versions)),
             }
         }
-        // No slot names a query yet that has just come: its history meets what is there now.
+        // No slot names a query yet that has just come: its history meets what its first slot will name.
         if closings.last().is_none_or(|(last, _)| *last < times.to) {
             closings.push((times.to, newest));
         }

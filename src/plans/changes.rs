@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use crate::clock::{Micros, show_time};
 use crate::epoch::QueryProgress;
-use crate::sql::StandingQuery;
+use crate::sql::{Driver, StandingQuery};
 
 /// What becomes of one query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     pub query: Arc<str>,
     pub kind: ChangeKind,
-    /// Windows that end up to here are not computed: they are closed, or older than the query. `None`: all are.
+    /// Windows that end up to here are not computed: they are closed, or older than the query. `None`: all are. Of a query
+    /// without windows over a view with some: those of that view.
     pub closed_until: Option<Micros>,
     /// The least time of rows that its open windows are rebuilt from; `None` for a query without windows.
     pub reads_from: Option<Micros>,
@@ -50,7 +51,11 @@ pub fn changes(
             Some(_) => ChangeKind::Changed,
         };
         let (closed_until, reads_from) = match (query, before) {
-            (StandingQuery::Stateless(_), _) => (None, None),
+            // Rows of windows that another view closes come from here on, whatever ran under its name before.
+            (StandingQuery::Stateless(query), _) => match query.driver() {
+                Driver::View(parent) => (until.get(&parent.name).copied().flatten(), None),
+                Driver::Stream => (None, None),
+            },
             (StandingQuery::Windowed(query), before) => {
                 let closed = match before {
                     Some(before) => before.closed_until,

@@ -167,6 +167,13 @@ impl ViewDriver {
         column(Time::WindowEnd).or_else(|| column(Time::WindowStart))
     }
 
+    /// The column of the parent's table that is the start of a row's window, and that which is its end; where it has them.
+    pub fn bounds(&self) -> (Option<&Arc<str>>, Option<&Arc<str>>) {
+        let column =
+            |wanted: &[Time]| self.told.iter().find(|(_, time)| wanted.contains(time)).map(|(column, _)| column);
+        (column(&[Time::WindowStart, Time::SessionStart]), column(&[Time::WindowEnd]))
+    }
+
     /// The rows closed once the parent has come this far are those whose [`ViewDriver::closing`] is before this.
     pub fn closed_before(&self, closed_until: Micros) -> Micros {
         match self.told.iter().any(|(_, time)| *time == Time::WindowEnd) {

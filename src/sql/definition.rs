@@ -192,7 +192,9 @@ impl Definition {
         let (mut query, mut streamed) = (self.query.clone(), self.streamed.clone());
         inline(&mut query, &self.source.inlined, |view| &view.query, &[]);
         inline(&mut streamed, &self.source.inlined, |view| &view.streamed, &[]);
-        Inlined { query, streamed, lookups: self.lookups.clone(), files: self.files.clone() }
+        // This plan needs some of their columns; the text names others, too.
+        let lookups = self.lookups.iter().map(Lookup::whole).collect();
+        Inlined { query, streamed, lookups, files: self.files.clone() }
     }
 
     /// The query with its source narrowed to `range` and to `pairs`, in words a scan can prune by.

@@ -127,6 +127,11 @@ impl FeedExec {
         self.lookup.as_ref()
     }
 
+    /// The schema of the batches handed in.
+    pub(super) fn input(&self) -> &SchemaRef {
+        &self.input
+    }
+
     /// The same feed with batches that hold only the columns it emits.
     pub(super) fn narrowed(&self) -> Self {
         Self { input: Arc::clone(&self.output), projection: None, ..self.clone() }

@@ -69,12 +69,16 @@ pub(super) fn needed(plan: &Arc<dyn ExecutionPlan>) -> Result<BTreeMap<Arc<str>,
 }
 
 /// The plan joined with these rows, in place of whatever it was joined with; lookups that are not among them keep theirs.
+/// Of the rows it takes the columns it needs, by name: other plans may need others.
 pub(super) fn bind(plan: &Arc<dyn ExecutionPlan>, rows: &LookupRows) -> Result<Arc<dyn ExecutionPlan>> {
     let bound = Arc::clone(plan).transform_up(|node| {
         let lookup = node.downcast_ref::<FeedExec>();
         let held = lookup.and_then(|feed| feed.lookup_name()).and_then(|name| rows.get(name));
         match (lookup, held) {
-            (Some(feed), Some(rows)) => Ok(Transformed::yes(Arc::new(feed.holding(rows)?) as _)),
+            (Some(feed), Some(rows)) => {
+                let rows = narrowed_rows(rows, feed.input())?;
+                Ok(Transformed::yes(Arc::new(feed.holding(&rows)?) as _))
+            }
             // What the join has built and measured so far belongs to other rows.
             _ => Ok(Transformed::yes(node.reset_state()?)),
         }

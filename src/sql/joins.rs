@@ -268,7 +268,7 @@ fn relation_name(factor: &TableFactor) -> Option<(String, Span)> {
 }
 
 /// Lets each row, and each window of joined windows (`of_windows`), meet only the version of a lookup that it saw. `false`
-/// where that cannot be said: joins by USING.
+/// where that cannot be said: lookups that joined windows meet by USING.
 pub(super) fn by_version(query: &mut Query, of_windows: bool) -> bool {
     let mut said = true;
     let _: ControlFlow<()> = query.visit(&mut ByVersion { said: &mut said, of_windows });
@@ -297,6 +297,16 @@ impl VisitorMut for ByVersion<'_> {
             if !single(name).is_some_and(|ident| ident.value.starts_with(LOOKUP_PREFIX)) {
                 continue;
             }
+            if let (false, Some(columns)) = (of_windows, using(&mut join.join_operator)) {
+                // Both sides have one more column of one name.
+                let numbered = format!("(SELECT *, {LOOKED_UP_AT} AS {JOINED_AT} FROM {name})");
+                if let Ok(Expr::Subquery(subquery)) = parse_expression(&numbered) {
+                    columns.push(ObjectName::from(vec![Ident::new(JOINED_AT)]));
+                    let alias = Some(alias.clone());
+                    join.relation = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
+                    continue;
+                }
+            }
             let met = match of_windows {
                 true => parse_expression(&format!("{JOINED_BY_END}(CAST(coalesce({}) AS BIGINT))", ends.join(", "))),
                 false => Ok(Expr::Identifier(Ident::new(JOINED_AT))),
@@ -317,6 +327,17 @@ impl VisitorMut for ByVersion<'_> {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The columns of a join by USING.
+fn using(join: &mut JoinOperator) -> Option<&mut Vec<ObjectName>> {
+    match join {
+        JoinOperator::Join(JoinConstraint::Using(columns))
+        | JoinOperator::Inner(JoinConstraint::Using(columns))
+        | JoinOperator::Left(JoinConstraint::Using(columns))
+        | JoinOperator::LeftOuter(JoinConstraint::Using(columns)) => Some(columns),
+        _ => None,
     }
 }
 

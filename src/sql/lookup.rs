@@ -41,12 +41,26 @@ pub struct Lookup {
     pub tables: BTreeSet<Arc<str>>,
     /// Of the rows to bind: the columns the plan needs, in its order.
     pub schema: SchemaRef,
+    /// All columns of its answer.
+    columns: SchemaRef,
     text: SourceText,
     at: Span,
     query: Box<Query>,
 }
 
 impl Lookup {
+    /// The same lookup with every column of its answer: what another plan of the text that names it may need.
+    pub fn whole(&self) -> Self {
+        Self { schema: Arc::clone(&self.columns), ..self.clone() }
+    }
+
+    /// Takes in the columns that another plan needs of the same lookup.
+    pub fn widen(&mut self, other: &Self) {
+        let fields = self.schema.fields();
+        let more = other.schema.fields().iter().filter(|field| fields.find(field.name()).is_none());
+        self.schema = Arc::new(Schema::new(fields.iter().chain(more).cloned().collect::<Vec<_>>()));
+    }
+
     /// The statement whose answer, over the tables of the lake, is the lookup's rows. It may give more columns than
     /// [`Lookup::schema`] has.
     ///
@@ -85,7 +99,8 @@ pub(super) async fn plan_lookup(
     let optimized = context.state().optimize(&plan).map_err(refuse)?;
     let fields = optimized.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
-    let lookup = Lookup { name, tables: known, schema, text: text.clone(), at, query };
+    let columns = Arc::clone(&schema);
+    let lookup = Lookup { name, tables: known, schema, columns, text: text.clone(), at, query };
     Ok((lookup, plan.display_indent().to_string()))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, StringArray};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::MemTable;
@@ -360,6 +360,52 @@ async fn a_view_read_through_its_text_brings_its_lookups() {
     let rows = rows(5, 150, false);
     let lookups = loaded(child, &some_states()).await;
     assert_eq!(live(child, &lookups, &cut(&rows, 5, 4)).await, batch(child, &rows, &some_states()).await);
+}
+
+/// One lookup, of which each plan needs other columns: all are joined with the same rows.
+#[tokio::test]
+async fn views_that_share_a_lookup_take_the_columns_they_need() {
+    let parse = |name: &str, select: &str| {
+        let text = format!("CREATE MATERIALIZED VIEW {name} AS SELECT {select}");
+        QueryFile::parse(Path::new(&format!("queries/{name}.sql")), &text).unwrap()
+    };
+    let files = [
+        parse(
+            "placed",
+            "t.event_time, event_date, amount, region, weight, cap FROM transactions t JOIN states s ON t.state = s.state",
+        ),
+        parse("light", "event_time, event_date, amount, region, weight FROM placed WHERE amount < cap"),
+        parse("lighter", "event_time, event_date, region FROM light"),
+        parse(
+            "by_region",
+            "window_start, CAST(window_start AS DATE) AS event_date, region, count(*) AS n \
+             FROM TUMBLE(lighter, event_time, INTERVAL '5 minutes') GROUP BY window_start, window_end, region",
+        ),
+    ];
+    let planned = plan_all(&files, catalog([states()]), &mut crate::error::Refusals::default()).await.unwrap();
+    let mut shared = planned[3].lookups()[0].clone();
+    assert!(shared.schema.fields().len() < planned[0].lookups()[0].schema.fields().len());
+    planned.iter().for_each(|query| shared.widen(&query.lookups()[0]));
+    let names: Vec<_> = shared.schema.fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "each once: {names:?}");
+    let with = |schema: &SchemaRef| {
+        let column = |name: &String| Arc::clone(some_states().column_by_name(name).unwrap());
+        let columns = schema.fields().iter().map(|field| column(field.name()));
+        RecordBatch::try_new(Arc::clone(schema), columns.collect()).unwrap()
+    };
+    let lookups = LookupRows::from([(Arc::clone(&shared.name), vec![with(&shared.schema)])]);
+    let rows = rows(5, 150, false);
+    for query in &planned {
+        let answer = live(query, &lookups, &cut(&rows, 5, 4)).await;
+        assert!(!answer.is_empty());
+        assert_eq!(answer, batch(query, &rows, &some_states()).await, "{}", query.name());
+        let written = query.select_over_lookups(None, &super::Pairs::default(), false).unwrap().unwrap();
+        let context = lake(&rows);
+        let whole = query.lookups()[0].whole();
+        let table = MemTable::try_new(Arc::clone(&whole.schema), vec![vec![with(&whole.schema)]]).unwrap();
+        context.register_table(whole.name.as_ref(), Arc::new(table)).unwrap();
+        assert_eq!(shown(&run_batch(&context, written).await.unwrap().collect().await.unwrap()), answer);
+    }
 }
 
 /// A join, and how its refusal begins. The join begins at 3:8.

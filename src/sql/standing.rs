@@ -103,7 +103,7 @@ impl StandingQuery {
     /// The query as a batch statement over the stream's table and tables named as its lookups. With `by_versions` these
     /// hold several versions: the column [`LOOKED_UP_AT`](super::LOOKED_UP_AT) says which a row is of, and
     /// [`JOINED_AT`](super::JOINED_AT) of the stream's table which of them a row meets; `None` where the text cannot say
-    /// that, because it joins by USING.
+    /// that, because joined windows meet a lookup by USING.
     ///
     /// # Errors
     /// None that planning the query would not have met.

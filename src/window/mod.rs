@@ -22,8 +22,8 @@ pub use late::{LateSplit, split_late};
 pub use open::{Closed, OpenWindows};
 pub use stamp::{count_windows, session_bounds};
 pub use touched::{
-    closed_windows_of, end_before, first_start_from, first_start_of, joined, last_start_of, starts_through, times_of,
-    windows_of,
+    closed_windows_of, end_before, first_start_from, first_start_of, growing_at, joined, last_start_of, starts_through,
+    times_of, windows_of,
 };
 pub use watermark::{Idleness, Watermarks};
 

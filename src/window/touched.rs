@@ -64,6 +64,13 @@ pub fn starts_through(window: WindowSpec, until: Micros) -> Micros {
     }
 }
 
+/// Of windows that share a start: the range of `window_start` of those that contain `until` or begin there, of which later
+/// ones have not closed. `None` of other windows, which close all at once.
+pub fn growing_at(window: WindowSpec, until: Micros) -> Option<TimeRange> {
+    let from = window.counted_from(Some(until));
+    matches!(window.shape(), WindowShape::Cumulate { .. }).then(|| TimeRange { from, to: last_end_of(window, from) })
+}
+
 /// Where the first window starts that starts after a time.
 fn next_start(window: WindowSpec, time: Micros) -> Micros {
     match window.shape() {
@@ -112,6 +119,15 @@ mod tests {
         assert_eq!(closed_windows_of(tens, range(20, 30), Some(100)), Some(range(20, 30)));
         assert_eq!(times_of(tens, range(20, 40), 30), range(20, 30));
         assert_eq!((first_start_from(tens, 20), first_start_from(tens, 21), end_before(tens, 20)), (20, 30, 20));
+    }
+
+    #[test]
+    fn windows_that_grow_close_one_after_the_other() {
+        let grid = Grid::fixed(10, 0).unwrap();
+        let growing = WindowSpec::cumulating(grid, 50).unwrap();
+        assert_eq!(growing_at(growing, 30), Some(range(0, 50)));
+        assert_eq!(growing_at(growing, 50), Some(range(50, 100)));
+        assert_eq!(growing_at(WindowSpec::hopping(grid, 50).unwrap(), 30), None);
     }
 
     proptest! {

@@ -28,6 +28,14 @@ fn views() -> Vec<(&'static str, String)> {
             ),
         ),
         ("five", grouped("state, sum(n) AS n", "TUMBLE(minute, window_start, INTERVAL '5 minutes')", ", state")),
+        (
+            "so_far",
+            grouped(
+                "state, sum(n) AS n",
+                "CUMULATE(minute, window_start, INTERVAL '2 minutes', INTERVAL '10 minutes')",
+                ", state",
+            ),
+        ),
         ("busy", "SELECT window_start AS since, window_end, event_date, state, n FROM minute WHERE n > 2".into()),
         ("busier", "SELECT since, event_date, state, n * 2 AS twice FROM busy WHERE n > 3".into()),
         ("busy_ten", grouped("count(*) AS states, sum(n) AS n", "TUMBLE(busy, since, INTERVAL '10 minutes')", "")),
@@ -186,6 +194,15 @@ fn assert_all(scratch: &Scratch) {
             "five",
             "window_start, state, n",
             format!("SELECT {}, state, sum(n)::BIGINT FROM {minute} GROUP BY ALL", bucket(5, "s")),
+        ),
+        (
+            "so_far",
+            "window_start, window_end, state, n",
+            format!(
+                "SELECT ws, we, state, sum(n)::BIGINT FROM (SELECT {0} AS ws, {0} + to_minutes(2 * unnest(range(1, 6))::INTEGER) \
+                 AS we, * FROM {minute}) WHERE we > s GROUP BY ALL",
+                bucket(10, "s")
+            ),
         ),
         ("busy", "since, state, n", format!("SELECT s, state, n FROM {minute} WHERE n > 2")),
         ("busier", "since, state, twice", format!("SELECT s, state, 2 * n FROM {minute} WHERE n > 3")),

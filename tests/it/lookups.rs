@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Scratch, duckdb};
+use crate::support::{Scratch, duckdb, interrupt, wait_for};
 
-/// What large purchases a card has made, kept by a view; and two views that are joined with it.
-const QUERIES: [(&str, &str); 3] = [
+/// What large purchases a card has made, kept by a view; and views that are joined with it.
+const QUERIES: [(&str, &str); 6] = [
     (
         "large",
         "SELECT event_time, event_date, transaction_id, card_token, amount FROM transactions WHERE amount >= 100",
@@ -28,6 +28,14 @@ const QUERIES: [(&str, &str); 3] = [
          coalesce(sum(h.n), 0) AS known FROM TUMBLE(transactions, event_time, INTERVAL '5 minutes') t LEFT JOIN \
          (SELECT card_token, count(*) AS n FROM large GROUP BY card_token) h ON h.card_token = t.card_token \
          LEFT JOIN 'lookups/risk.csv' r ON r.state = t.state GROUP BY window_start, window_end, r.level",
+    ),
+    // Read through its text, with fewer columns of the lookup; and so again.
+    ("known_few", "SELECT event_time, event_date, transaction_id, n FROM known WHERE n > 1"),
+    ("known_fewer", "SELECT event_time, event_date, transaction_id FROM known_few"),
+    (
+        "known_using",
+        "SELECT t.event_time, t.event_date, t.transaction_id, card_token, h.n FROM transactions t LEFT JOIN \
+         (SELECT card_token, count(*) AS n FROM large GROUP BY card_token) h USING (card_token)",
     ),
 ];
 
@@ -121,6 +129,40 @@ fn rows_stay_joined_with_what_they_met_through_kills() {
         ),
         &format!("SELECT window_start, level, n, known FROM {}", scratch.delta("known_minute")),
     );
+}
+
+/// A view of joined windows that comes later: its history meets the tables as its first epoch saw them.
+#[test]
+fn history_of_joined_windows_meets_what_the_first_epoch_met() {
+    let scratch = scratch();
+    let input = golden("input.ndjson");
+    let stopped = |more: usize, args: &[&str]| {
+        let before = slots(&scratch).len();
+        let all = [&["run", "--source", &input, "--pace", "100"], args].concat();
+        let mut job = scratch.spawn("job", &all);
+        assert!(wait_for(&mut job, || slots(&scratch).len() >= before + more), "the input ended too soon");
+        interrupt(&job);
+        job.wait().unwrap();
+    };
+    stopped(8, &[]);
+    let windows = "TUMBLE(transactions, event_time, INTERVAL '2 minutes')";
+    let text = format!(
+        "CREATE MATERIALIZED VIEW known_pairs AS SELECT a.window_start, a.window_end, CAST(a.window_start AS DATE) AS \
+         event_date, a.transaction_id AS one, b.transaction_id AS two, h.n FROM {windows} a JOIN {windows} b \
+         ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.state = b.state \
+         JOIN (SELECT card_token, count(*) AS n FROM large GROUP BY card_token) h ON h.card_token = a.card_token \
+         WHERE a.transaction_id < b.transaction_id"
+    );
+    fs::write(scratch.path("queries/known_pairs.sql"), text).unwrap();
+    stopped(8, &["--backfill"]);
+    scratch.summary(&["--source", &input, "--backfill"]);
+    let audit = scratch.must(&["audit"]);
+    assert!(!audit.contains("not compared"), "{audit}");
+    let first =
+        |table: &str, time: &str| duckdb(&format!("SELECT epoch_us(min({time})) FROM {}", scratch.delta(table)));
+    let (first_row, first_pair) = (first("transactions", "event_time"), first("known_pairs", "window_end"));
+    let minutes = (first_pair[0][0].as_i64().unwrap() - first_row[0][0].as_i64().unwrap()) / 60_000_000;
+    assert!(minutes <= 4, "its first pair is {minutes} minutes after the first row");
 }
 
 /// A file is read at full speed: without a bound all of it would be one epoch, or a table would be read again too late.

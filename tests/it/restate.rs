@@ -300,6 +300,45 @@ fn history_is_answered_for_new_and_edited_queries() {
     scratch.must(&["audit"]);
 }
 
+/// Of sessions asked for from a time on, a second asking leaves but those that reach over that time.
+#[test]
+fn history_of_sessions_is_answered_once() {
+    let (scratch, queries) = with_queries(scratch());
+    let parts = scratch.parts(&scratch.simulated("all.csv", 4_000), 3);
+    let run = |part: usize, more: &[&str]| {
+        scratch.summary(&[&["--source", str(&parts[part]), "--pace", "4000"], more].concat())
+    };
+    view(&queries, "minutes", "1 minute", "");
+    run(0, &[]);
+    run(1, &[]);
+    let text = "CREATE MATERIALIZED VIEW visits AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, \
+                state, count(*) AS n FROM SESSION(transactions, event_time, INTERVAL '2 minutes', state) \
+                GROUP BY window_start, window_end, state";
+    fs::write(queries.join("visits.sql"), text).unwrap();
+    let half = duckdb(&format!(
+        "SELECT strftime(quantile_disc(event_time, 0.5), '%Y-%m-%dT%H:%M:%SZ') FROM {}",
+        scratch.delta("transactions")
+    ));
+    let from = format!("--backfill={}", half[0][0].as_str().unwrap());
+    let first = count(&run(2, &[&from]), "windows_restated");
+    let second = count(&run(2, &[&from]), "windows_restated");
+    assert!(first > 20 && second * 4 < first, "{first} sessions, then {second}");
+    scratch.must(&["audit"]);
+    run(2, &["--backfill"]);
+    assert_eq!(count(&run(2, &["--backfill"]), "windows_restated"), 0);
+    let audit = scratch.must(&["audit"]);
+    assert!(!audit.contains("not compared"), "{audit}");
+    let t = scratch.delta("transactions");
+    let begins = "CASE WHEN event_time - lag(event_time) OVER (PARTITION BY state ORDER BY event_time) <= INTERVAL 2 MINUTE THEN 0 \
+                  ELSE 1 END";
+    let rows = duckdb(&format!(
+        "SELECT (SELECT sum(b)::BIGINT FROM (SELECT {begins} AS b FROM {t})), (SELECT count(*) FROM {v}), \
+         (SELECT count(*) FROM {t}), (SELECT sum(n)::BIGINT FROM {v})",
+        v = scratch.delta("visits")
+    ));
+    assert!(rows[0][0] == rows[0][1] && rows[0][2] == rows[0][3], "{rows:?}");
+}
+
 #[test]
 fn an_added_column_is_null_in_older_rows_and_other_changes_are_refused() {
     let (scratch, queries) = with_queries(scratch());

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::oracle::differences;
-use crate::support::{Scratch, interrupt, slots, text, wait_for};
+use crate::support::{Scratch, duckdb, interrupt, slots, text, wait_for};
 
 const SPEND_MINUTE: &str = "
 -- The parent: spend per state and minute.
@@ -179,6 +179,42 @@ fn a_child_that_comes_later_begins_with_a_whole_window() {
     let csv = scratch.must(&["sql", "select count(distinct window_start) from spend_five", "--format", "csv"]);
     let windows: u32 = csv.lines().nth(1).unwrap().parse().unwrap();
     assert!((1..=3).contains(&windows), "{windows} windows of twelve minutes");
+}
+
+#[test]
+fn children_that_come_later_get_their_history_when_asked() {
+    let scratch = scratch();
+    let children = [("spend_five", SPEND_FIVE), ("spend_ten", SPEND_TEN), ("busy", BUSY)];
+    for (name, _) in children {
+        fs::remove_file(scratch.path(&format!("queries/{name}.sql"))).unwrap();
+    }
+    let text = fs::read_to_string(input()).unwrap();
+    let half = text.match_indices('\n').nth(450).unwrap().0 + 1;
+    let parts = [("first.ndjson", &text[..half]), ("second.ndjson", &text[half..])].map(|(name, rows)| {
+        fs::write(scratch.path(name), rows).unwrap();
+        scratch.path(name).display().to_string()
+    });
+    scratch.summary(&["--source", &parts[0]]);
+    for (name, text) in children {
+        fs::write(scratch.path(&format!("queries/{name}.sql")), text).unwrap();
+    }
+    let audited = || {
+        let said = scratch.must(&["audit"]);
+        assert!(!said.contains("not compared"), "{said}");
+    };
+    let first = || duckdb(&format!("SELECT epoch_us(min(window_start)) FROM {}", scratch.delta("busy")));
+    // The end of the first part had closed the minute that the second begins in.
+    scratch.summary(&["--source", &parts[1], "--allow-late"]);
+    scratch.must(&["lake", "reconcile"]);
+    audited();
+    let before = first();
+    let summary = scratch.summary(&["--source", &parts[1], "--backfill"]);
+    assert!(summary["windows_restated"].as_u64() > Some(0), "{summary}");
+    assert!(first()[0][0].as_i64() < before[0][0].as_i64(), "{before:?}");
+    audited();
+    assert_all(&scratch);
+    let summary = scratch.summary(&["--source", &parts[1], "--backfill"]);
+    assert_eq!(summary["windows_restated"], 0, "asked again: {summary}");
 }
 
 #[test]

@@ -130,7 +130,8 @@ fn progress<'a>(query: &Query, base: &'a Slot) -> Result<&'a QueryProgress> {
 fn subjects(queries: &[Query], base: &Slot) -> Result<Vec<Subject>> {
     let subject = |query: &Query| {
         let progress = progress(query, base)?;
-        Ok(Subject { query: query.clone(), closed_until: progress.closed_until, reach: Reach::of(progress) })
+        let (query, met) = (query.clone(), progress.lookups.clone());
+        Ok(Subject { query, closed_until: progress.closed_until, reach: Reach::of(progress), met })
     };
     queries.iter().map(subject).collect()
 }

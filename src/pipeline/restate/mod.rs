@@ -34,19 +34,19 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::{SessionContext, lit};
+use datafusion::prelude::SessionContext;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::commit::Tables;
 use super::recover::LakeState;
-use super::rejoin::{Part, Rejoin};
+use super::rejoin::Rejoin;
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::epoch::{Owed, Restated, SlotLog};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Replaced, Replacement, within};
-use crate::lookups::{Loaded, Loader};
+use crate::lookups::{Loaded, Loader, Versions};
 use crate::sql::{TimeRange, run_batch, session};
 use crate::window::{OpenWindows, WindowShape, WindowSpec, times_of};
 
@@ -96,6 +96,8 @@ pub(super) struct Restatement {
     pub replaced: Replaced,
     /// Windows that have rows now.
     pub windows: u64,
+    /// What the query had closed in the epoch it was computed as of.
+    pub closed_until: Option<Micros>,
     /// Of sessions: where the last one restated ends.
     pub until: Option<Micros>,
     pub marks: Vec<Mark>,
@@ -104,7 +106,8 @@ pub(super) struct Restatement {
 impl Restatement {
     fn of_marks(query: &Arc<str>, through: u64, marks: Vec<Mark>) -> Self {
         let restated = Restated { ranges: Vec::new(), through };
-        Self { query: Arc::clone(query), restated, replaced: Replaced::default(), windows: 0, until: None, marks }
+        let (query, replaced) = (Arc::clone(query), Replaced::default());
+        Self { query, restated, replaced, windows: 0, closed_until: None, until: None, marks }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -140,7 +143,8 @@ impl Ground {
                 let rows = self.answers(subject, spans, ranges, starts.clone()).await?;
                 let (restated, replaced) = self.replace(subject, ranges, rows).await?;
                 let windows = starts.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
-                Ok(Restatement { query: subject.name().clone(), restated, replaced, windows, until: None, marks })
+                let (query, closed_until) = (subject.name().clone(), subject.closed_until);
+                Ok(Restatement { query, restated, replaced, windows, closed_until, until: None, marks })
             }
             Work::Sessions { around, starts } => self.restate_sessions(subject, around, starts, marks).await,
         }
@@ -215,20 +219,20 @@ impl Ground {
                 let mut open = OpenWindows::new(windowed.clone());
                 for driver in windowed.drivers() {
                     for part in rejoin.parts(query, driver, times).await? {
-                        let bound = windowed.joined_with(&self.load(query, &part).await?.rows)?;
+                        let bound = windowed.joined_with(&self.load(subject, part.versions.as_ref()).await?.rows)?;
                         let mut rows = rejoin.rows(driver, part.wanted, false).await?;
                         while let Some(batch) = rows.try_next().await.context(what)? {
                             open.fold(bound.partial_of(driver, &[batch]).await?).await?;
                         }
                     }
                 }
-                self.closed_again(&rejoin, query, open, times).await
+                self.closed_again(&rejoin, subject, open, times).await
             }
             Query::Stateless(stateless) => {
                 let mut answer = Vec::new();
                 let driver = stateless.driver();
                 for part in rejoin.parts(query, driver, ends_of(query.window(), span)).await? {
-                    let bound = stateless.joined_with(&self.load(query, &part).await?.rows)?;
+                    let bound = stateless.joined_with(&self.load(subject, part.versions.as_ref()).await?.rows)?;
                     let mut rows = rejoin.rows(driver, part.wanted, false).await?;
                     while let Some(batch) = rows.try_next().await.context(what)? {
                         answer.extend(bound.run(&[batch]).await?);
@@ -244,7 +248,7 @@ impl Ground {
     async fn closed_again(
         &self,
         rejoin: &Rejoin<'_>,
-        query: &Query,
+        subject: &Subject,
         mut open: OpenWindows,
         times: TimeRange,
     ) -> Result<Vec<RecordBatch>> {
@@ -253,9 +257,8 @@ impl Ground {
             return Ok(open.close(None, times.to).await?.answer().await?.1);
         }
         let (mut answer, mut after) = (Vec::new(), None);
-        for (until, versions) in rejoin.closings(query, times).await? {
-            let part = Part { versions, wanted: lit(true) };
-            let bound = windowed.joined_with(&self.load(query, &part).await?.rows)?;
+        for (until, versions) in rejoin.closings(&subject.query, times).await? {
+            let bound = windowed.joined_with(&self.load(subject, versions.as_ref()).await?.rows)?;
             let mut closed = open.close(after, until).await?;
             while let Some((_, partials)) = closed.next_piece()? {
                 answer.extend(bound.finish(partials).await?);
@@ -265,13 +268,9 @@ impl Ground {
         Ok(answer)
     }
 
-    /// What the rows of a part are joined with.
-    async fn load(&self, query: &Query, part: &Part) -> Result<Loaded> {
-        match &part.versions {
-            Some(versions) => self.lookups.load(query.lookups(), versions).await,
-            None if query.lookups().is_empty() => Ok(Loaded::default()),
-            None => self.lookups.newest().await,
-        }
+    /// The lookups of a query at these versions; where no slot names any, at those its first slot will name.
+    async fn load(&self, subject: &Subject, versions: Option<&Versions>) -> Result<Loaded> {
+        self.lookups.load(subject.query.lookups(), versions.unwrap_or(&subject.met)).await
     }
 
     fn rejoin<'a>(&'a self, session: &'a SessionContext) -> Rejoin<'a> {

@@ -14,6 +14,13 @@ use crate::window::joined;
 /// only costs time.
 const OWED_RANGES_MAX: usize = 64;
 
+/// Windows that share a start and grow, of which some may have closed and others not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Growing {
+    pub starts: TimeRange,
+    pub closed_until: Micros,
+}
+
 /// What the slots say of a query's corrections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::pipeline) struct Reach {
@@ -54,7 +61,7 @@ impl Reach {
             Mark::AnswersAfter(after) => self.answers_after = after,
             Mark::Paid { through, times, again } => {
                 let ranges = times.iter().map(|range| (range.from, range.to)).collect();
-                self.settle(&Restated { ranges, through });
+                self.settle(&Restated { ranges, through }, None);
                 self.owe(again);
             }
         }
@@ -67,13 +74,14 @@ impl Reach {
             let epoch = self.owed.iter().map(|owed| owed.epoch).max().unwrap_or_default();
             let ranges = self.owed.iter().map(|owed| TimeRange { from: owed.from, to: owed.to }).collect();
             let few = super::cut::few(joined(ranges), OWED_RANGES_MAX);
-            self.owed = few.into_iter().map(|range| Owed { epoch, from: range.from, to: range.to }).collect();
+            self.owed = few.into_iter().map(|range| Owed::new(epoch, range.from, range.to)).collect();
         }
     }
 
-    /// What was restated is not owed any more, unless something came after the epoch it was computed as of.
-    fn settle(&mut self, restated: &Restated) {
-        let mut left = Vec::with_capacity(self.owed.len());
+    /// What was restated is not owed any more, unless something came after the epoch it was computed as of. Of windows that
+    /// grow from `growing.from` on, those that had not closed then are owed still: their rows wait in memory as they were.
+    fn settle(&mut self, restated: &Restated, growing: Option<Growing>) {
+        let mut left: Vec<Owed> = Vec::with_capacity(self.owed.len());
         for owed in std::mem::take(&mut self.owed) {
             if owed.epoch > restated.through {
                 left.push(owed);
@@ -83,6 +91,15 @@ impl Reach {
             for &(start, end) in restated.ranges.iter().filter(|(start, end)| *start < owed.to && owed.from < *end) {
                 if from < start {
                     left.push(Owed { from, to: start, ..owed });
+                }
+                if let Some(growing) = growing {
+                    let (from, to) =
+                        (from.max(start).max(growing.starts.from), owed.to.min(end).min(growing.starts.to));
+                    let rest = Owed { from, to, paid_until: Some(growing.closed_until), ..owed };
+                    let is_known = |known: &Owed| Owed { epoch: rest.epoch, ..*known } == rest;
+                    if from < to && !left.iter().any(is_known) {
+                        left.push(rest);
+                    }
                 }
                 from = from.max(end);
             }
@@ -100,10 +117,10 @@ pub(in crate::pipeline) fn decided<'a>(
     epoch: u64,
     queries: impl Iterator<Item = (Query, &'a mut Reach)>,
 ) {
-    let Restatement { query: name, restated, until, marks, .. } = restatement;
+    let Restatement { query: name, restated, closed_until, until, marks, .. } = restatement;
     for (query, reach) in queries {
         if query.name() == name {
-            reach.settle(restated);
+            reach.settle(restated, closed_until.and_then(|until| query.growing(until)));
             marks.iter().cloned().for_each(|mark| reach.note(mark));
             continue;
         }
@@ -115,7 +132,7 @@ pub(in crate::pipeline) fn decided<'a>(
         }
         if !follows.is_empty() {
             let ranges = joined(follows).into_iter();
-            reach.owe(ranges.map(|range| Owed { epoch, from: range.from, to: range.to }).collect());
+            reach.owe(ranges.map(|range| Owed::new(epoch, range.from, range.to)).collect());
         }
     }
 }
@@ -125,15 +142,33 @@ mod tests {
     use super::*;
 
     fn owed(epoch: u64, from: Micros, to: Micros) -> Owed {
-        Owed { epoch, from, to }
+        Owed::new(epoch, from, to)
     }
 
     #[test]
     fn what_was_restated_is_owed_no_more_and_what_came_later_is() {
         let mut reach = Reach { owed: vec![owed(3, 0, 100), owed(5, 0, 10), owed(2, 200, 300)], ..Reach::default() };
-        reach.settle(&Restated { ranges: vec![(10, 20), (40, 50), (90, 210)], through: 4 });
+        reach.settle(&Restated { ranges: vec![(10, 20), (40, 50), (90, 210)], through: 4 }, None);
         let left = [owed(3, 0, 10), owed(3, 20, 40), owed(3, 50, 90), owed(5, 0, 10), owed(2, 210, 300)];
         assert_eq!(reach.owed, left);
+    }
+
+    #[test]
+    fn windows_that_grow_are_owed_until_the_last_of_a_start_has_closed() {
+        let growing = Growing { starts: TimeRange { from: 100, to: 200 }, closed_until: 130 };
+        let mut reach = Reach { owed: vec![owed(3, 0, 200), owed(2, 150, 300), owed(5, 100, 200)], ..Reach::default() };
+        reach.settle(&Restated { ranges: vec![(0, 200)], through: 4 }, Some(growing));
+        let rest = |from| Owed { paid_until: Some(130), ..owed(3, from, 200) };
+        let left = [rest(100), Owed { epoch: 2, ..rest(150) }, owed(2, 200, 300), owed(5, 100, 200)];
+        assert_eq!(reach.owed, left);
+        // The next step has closed: what was left is paid up to there, and the same is kept once.
+        let next = Growing { closed_until: 140, ..growing };
+        reach.settle(&Restated { ranges: vec![(100, 200)], through: 5 }, Some(next));
+        let rest = |from| Owed { paid_until: Some(140), ..owed(3, from, 200) };
+        assert_eq!(reach.owed, [rest(100), Owed { epoch: 2, ..rest(150) }, owed(2, 200, 300)]);
+        let all = Growing { starts: TimeRange { from: 200, to: 300 }, closed_until: 200 };
+        reach.settle(&Restated { ranges: vec![(100, 200)], through: 6 }, Some(all));
+        assert_eq!(reach.owed, [owed(2, 200, 300)]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{Ground, Mark, Query, Subject};
 use crate::clock::Micros;
 use crate::contract::provenance;
 use crate::error::{Context, Error, Result};
-use crate::sql::TimeRange;
+use crate::sql::{TimeRange, ViewDriver, WindowShape};
 use crate::window::{closed_windows_of, end_before, first_start_from, first_start_of, joined, starts_through};
 
 /// Ranges a look for late rows keeps apart; beyond that, neighbours are joined and what lies between is restated, too.
@@ -128,29 +128,37 @@ impl Ground {
         let days = self.rows_by_day().await?;
         let mut rounds = VecDeque::new();
         for subject in subjects {
-            let (Query::Windowed(query), Some(before)) = (&subject.query, subject.reach.answers_after) else {
+            let (Some(window), Some(before)) = (subject.query.window(), subject.reach.answers_after) else {
                 continue;
             };
-            let window = query.window();
             if subject.query.start_column().is_none() {
+                if matches!(subject.query, Query::Stateless(_)) {
+                    // It never was, and a start asks for the history of all.
+                    tracing::warn!(
+                        query = subject.name().as_ref(),
+                        "not backfilled: it does not select `window_start`"
+                    );
+                    continue;
+                }
                 return Err(Error::usage(format!(
                     "`{}` cannot be backfilled: it must select `window_start`",
                     subject.name()
                 )));
             }
-            let oldest = first_start_of(window, first_row);
+            let oldest = oldest_start(subject, subjects, first_row);
+            let is_session = matches!(window.shape(), WindowShape::Session { .. });
             let (from, all) = match backfill {
                 Backfill::From(time) if time > oldest => (start_from(subject, time), false),
                 Backfill::All | Backfill::From(_) => (oldest, true),
             };
             // Sessions that end by then start before.
-            let to = if subject.query.is_session() { before } else { starts_through(window, before) };
+            let to = if is_session { before } else { starts_through(window, before) };
             let pieces = if from < to { cut(vec![TimeRange { from, to }], subject, &days) } else { Vec::new() };
             for part in pieces.into_iter().rev() {
                 let start = part.ranges.first().map_or(from, |range| range.from);
                 // Where sessions start does not tell which have ended by a time: only all of them are a stretch.
                 let answered = Mark::AnswersAfter(Some(end_before(window, start)));
-                let marks = if subject.query.is_session() { Vec::new() } else { vec![answered] };
+                let marks = if is_session { Vec::new() } else { vec![answered] };
                 rounds.push_back(part.round(subject, marks));
             }
             match rounds.back_mut().filter(|last| last.query == *subject.name()) {
@@ -171,7 +179,7 @@ impl Ground {
             return Ok(VecDeque::new());
         };
         let days = self.rows_by_day().await?;
-        let from = start_from(subject, range.from.max(first_start_of(window, first_row)));
+        let from = start_from(subject, range.from.max(oldest_start(subject, &[], first_row)));
         let to = subject.closed_until.map(|until| match subject.query.is_session() {
             true => until.min(range.to),
             false => starts_through(window, until.min(range.to)),
@@ -259,10 +267,24 @@ fn sessions_round(subject: &Subject) -> Round {
     Round { query: subject.name().clone(), work, marks: Vec::new() }
 }
 
+/// Where the first window of a query can start; that of a parent it reads may start before the lake's first row.
+fn oldest_start(subject: &Subject, subjects: &[Subject], first_row: Micros) -> Micros {
+    let of_parent = |parent: &ViewDriver| match subjects.iter().find(|subject| *subject.name() == parent.name) {
+        Some(parent) => oldest_start(parent, subjects, first_row),
+        None => first_start_of(parent.window(), first_row),
+    };
+    let first_row = subject.query.parents().map(of_parent).min().unwrap_or(first_row);
+    match (&subject.query, subject.query.window()) {
+        (Query::Windowed(_), Some(window)) => first_start_of(window, first_row),
+        // Its windows are the parent's.
+        _ => first_row,
+    }
+}
+
 /// The first window that starts at or after a time; a session may start anywhere.
 fn start_from(subject: &Subject, time: Micros) -> Micros {
     match subject.query.window() {
-        Some(window) if !subject.query.is_session() => first_start_from(window, time),
+        Some(window) if !matches!(window.shape(), WindowShape::Session { .. }) => first_start_from(window, time),
         _ => time,
     }
 }
@@ -271,7 +293,7 @@ fn start_from(subject: &Subject, time: Micros) -> Micros {
 fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
     let Some(window) = subject.query.window() else { return };
     let Some(windows) = closed_windows_of(window, times, subject.closed_until) else { return };
-    let after = subject.reach.answers_after.map(|after| starts_through(window, after));
+    let after = subject.reach.answers_after.map(|after| window.counted_from(Some(after)));
     let is_answered = after.is_none_or(|after| windows.to > after);
     if is_answered && ranges.last() != Some(&windows) {
         ranges.push(windows);

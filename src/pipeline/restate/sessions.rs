@@ -81,6 +81,8 @@ struct Stretch {
     windows: u64,
     /// The end of its last session.
     until: Option<Micros>,
+    /// Of [`Aim::Starts`]: sessions that end after this begin in the range, or later.
+    begun_by: Option<Micros>,
     waiting: BTreeSet<(i64, Micros)>,
     /// Ends of sessions that are open still.
     open: Vec<Micros>,
@@ -124,20 +126,19 @@ impl Ground {
             return Ok(Restatement::of_marks(subject.name(), self.through, Vec::new()));
         }
         if is_of_stream {
-            let waits = |(epoch, time): (i64, Micros)| Owed {
-                epoch: u64::try_from(epoch).unwrap_or_default(),
-                from: time,
-                to: time.saturating_add(1),
+            let waits = |(epoch, time): (i64, Micros)| {
+                Owed::new(u64::try_from(epoch).unwrap_or_default(), time, time.saturating_add(1))
             };
             let waiting = waiting.into_iter().map(waits).collect();
             marks.push(Mark::Reconciled { through: self.through, waiting });
         } else {
             open.sort_unstable();
             open.dedup();
-            let again = |end: Micros| Owed { epoch: self.through, from: end, to: end.saturating_add(1) };
+            let again = |end: Micros| Owed::new(self.through, end, end.saturating_add(1));
             let again = open.into_iter().map(again).collect();
             marks.push(Mark::Paid { through: self.through, times: around.to_vec(), again });
         }
+        marks.extend(answered(subject, starts, &stretches, &marks));
         let ranges = joined(ranges);
         if ranges.is_empty() {
             return Ok(Restatement::of_marks(subject.name(), self.through, marks));
@@ -149,7 +150,15 @@ impl Ground {
         let schema = self.table(query.name())?.schema();
         let rows = Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows.into_iter().map(Ok))));
         let (restated, replaced) = self.replace(subject, &ranges, rows).await?;
-        Ok(Restatement { query: query.name().clone(), restated, replaced, windows, until: last, marks })
+        Ok(Restatement {
+            query: query.name().clone(),
+            restated,
+            replaced,
+            windows,
+            closed_until: Some(until),
+            until: last,
+            marks,
+        })
     }
 }
 
@@ -216,7 +225,7 @@ impl Former<'_> {
         let mut late: Vec<(i64, RecordBatch)> = Vec::new();
         // Sessions are joined with no other windows: there is one driver.
         for part in rejoin.parts(&self.subject.query, self.query.driver(), times).await? {
-            let bound = self.query.joined_with(&self.ground.load(&self.subject.query, &part).await?.rows)?;
+            let bound = self.query.joined_with(&self.ground.load(self.subject, part.versions.as_ref()).await?.rows)?;
             let mut rows = rejoin.rows(self.query.driver(), part.wanted, true).await?;
             while let Some(batch) = rows.try_next().await.context(what)? {
                 let on_time = match is_of_stream {
@@ -322,7 +331,7 @@ impl Former<'_> {
         let Some(range) = range else { return Ok(stretch) };
         let within = |range: &TimeRange, time: Micros| range.from <= time && time < range.to;
         let is_wanted = |time: Micros| within(&range, time) && !formed_before.iter().any(|range| within(range, time));
-        let Formed { mut open, late, .. } = formed;
+        let Formed { mut open, late, bounds } = formed;
         for (epoch, rows, _) in late {
             let times = rows.column(start).as_primitive::<TimestampMicrosecondType>();
             let counts: BooleanArray =
@@ -339,6 +348,10 @@ impl Former<'_> {
             let wanted: BooleanArray = starts.values().iter().map(|time| Some(is_wanted(*time))).collect();
             filter_record_batch(rows, &wanted).context(what)
         };
+        if matches!(aim, Aim::Starts(_)) {
+            let before = bounds.iter().filter(|(start, _)| *start < range.from).map(|(_, end)| *end);
+            stretch.begun_by = before.chain([range.from]).max();
+        }
         let closed = closed.iter().map(begins).collect::<Result<Vec<_>>>()?;
         let closed: Vec<RecordBatch> = closed.into_iter().filter(|rows| rows.num_rows() > 0).collect();
         for rows in &closed {
@@ -357,6 +370,15 @@ impl Former<'_> {
         stretch.range = (range.from < to).then_some(TimeRange { to, ..range });
         Ok(stretch)
     }
+}
+
+/// Where sessions start does not tell which have ended by a time; but of those formed here the ones that reach in from before
+/// are seen. So history that goes up to what the table answers makes that longer.
+fn answered(subject: &Subject, starts: &[TimeRange], stretches: &[Stretch], marks: &[Mark]) -> Option<Mark> {
+    let ([range], Some(after)) = (starts, subject.reach.answers_after) else { return None };
+    let told = marks.iter().any(|mark| matches!(mark, Mark::AnswersAfter(_)));
+    let begun_by = stretches.iter().find_map(|stretch| stretch.begun_by)?;
+    (!told && range.to >= after && begun_by < after).then_some(Mark::AnswersAfter(Some(begun_by)))
 }
 
 impl Formed {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
-use super::reach::Reach;
+use super::reach::{Growing, Reach};
 use crate::clock::Micros;
 use crate::contract::TableContract;
+use crate::lookups::Versions;
 use crate::sql::{Driver, Lookup, StatelessQuery, TimeRange, ViewDriver, WindowedQuery};
-use crate::window::{WindowShape, WindowSpec, starts_through, windows_of};
+use crate::window::{WindowShape, WindowSpec, growing_at, starts_through, windows_of};
 
 /// A standing query, shared with whoever runs it.
 #[derive(Clone, Debug)]
@@ -27,6 +28,9 @@ pub(in crate::pipeline) struct Subject {
     /// As the slot of the epoch says that the restatement is computed as of.
     pub closed_until: Option<Micros>,
     pub reach: Reach,
+    /// What it is joined with. Its first slot will name the same versions: until there is one, the job has published
+    /// nothing that could change a table.
+    pub met: Versions,
 }
 
 impl Query {
@@ -113,6 +117,13 @@ impl Query {
         is_time(told).then_some(told)
     }
 
+    /// The windows that share a start and grow, of which only those that end by `closed_until` have closed.
+    pub(super) fn growing(&self, closed_until: Micros) -> Option<Growing> {
+        let Self::Windowed(query) = self else { return None };
+        let starts = growing_at(query.window(), closed_until)?;
+        Some(Growing { starts, closed_until })
+    }
+
     /// What is to be restated here once windows of a parent were, that start in `starts` and end by `until`; in the units
     /// of [`Owed`](crate::epoch::Owed).
     pub(super) fn follows(
@@ -123,15 +134,21 @@ impl Query {
         after: Option<Micros>,
     ) -> Option<TimeRange> {
         self.start_column()?;
-        let Self::Windowed(query) = self else { return Some(starts) };
+        let Self::Windowed(query) = self else {
+            // What came before it is not its to correct; of sessions no start tells that.
+            let window = Some(parent.window()).filter(|window| !matches!(window.shape(), WindowShape::Session { .. }));
+            let least = window.zip(after).map_or(starts.from, |(window, after)| window.counted_from(Some(after)));
+            let starts = TimeRange { from: starts.from.max(least), ..starts };
+            return (starts.from < starts.to).then_some(starts);
+        };
         let mut times = parent.times_of(starts);
         if let Some(until) = until {
             times.to = until.saturating_add(1);
         }
         let mut windows = windows_of(query.window(), times);
-        // What this text does not answer is not its to correct.
+        // What this text does not answer is not its to correct; of windows that share a start, some are.
         if let (Some(after), false) = (after, self.is_session()) {
-            windows.from = windows.from.max(starts_through(query.window(), after));
+            windows.from = windows.from.max(query.window().counted_from(Some(after)));
         }
         (windows.from < windows.to).then_some(windows)
     }
@@ -151,6 +168,7 @@ impl Subject {
         };
         let Some(closed) = closed else { return Vec::new() };
         let owed = self.reach.owed.iter().filter(|owed| owed.epoch <= through && owed.from < closed);
+        let owed = owed.filter(|owed| owed.paid_until.is_none_or(|paid| Some(paid) < self.closed_until));
         let due = owed.map(|owed| match self.query.is_session() {
             true => TimeRange { from: owed.from, to: owed.to },
             false => TimeRange { from: owed.from, to: owed.to.min(closed) },
