@@ -83,6 +83,7 @@ async fn tables_of(url: &str, s3: &config::S3) -> Result<Vec<Target>> {
     let lake = Lake::open(url, s3)?;
     if lake.is_table().await? {
         let name = lake.url().path_segments().and_then(|segments| segments.rev().find(|s| !s.is_empty()));
+        let name = name.or_else(|| lake.url().host_str());
         return Ok(vec![(name.unwrap_or_default().to_owned(), lake.store())]);
     }
     let names = lake.tables().await?;

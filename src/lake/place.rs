@@ -38,8 +38,8 @@ impl Place {
             )));
         }
         let folder = parsed.to_file_path();
-        let folder = folder
-            .map_err(|()| Error::usage(format!("lake.url `{url}`: not an absolute path; try `file:///…`")))?;
+        let folder =
+            folder.map_err(|()| Error::usage(format!("lake.url `{url}`: not an absolute path; try `file:///…`")))?;
         Ok(Self::Local(folder))
     }
 }

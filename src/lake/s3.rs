@@ -74,9 +74,10 @@ impl S3Store {
 
     async fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
         let connection = self.connection().await?;
+        let fetched = connection.credentials.fetched();
         let put = || connection.client.put_opts(location, payload.clone(), options.clone());
         match put().await {
-            Err(error) if connection.renew(&error).await => put().await,
+            Err(error) if connection.renew(&error, fetched).await => put().await,
             answer => answer,
         }
     }
@@ -102,11 +103,11 @@ impl Shared {
 }
 
 impl Connection {
-    /// Whether the request is to be sent again because its credentials had expired; the next one gets new ones.
-    async fn renew(&self, error: &StoreError) -> bool {
+    /// Whether the request, begun at `fetched`, is to be sent again because its credentials had expired.
+    async fn renew(&self, error: &StoreError, fetched: u64) -> bool {
         let is_expired = is_expired(error);
         if is_expired {
-            self.credentials.forget().await;
+            self.credentials.forget(fetched).await;
         }
         is_expired
     }
@@ -142,9 +143,10 @@ impl ObjectStore for S3Store {
         options: PutMultipartOptions,
     ) -> StoreResult<Box<dyn MultipartUpload>> {
         let connection = self.connection().await?;
+        let fetched = connection.credentials.fetched();
         let start = || connection.client.put_multipart_opts(location, options.clone());
         let answer = match start().await {
-            Err(error) if connection.renew(&error).await => start().await,
+            Err(error) if connection.renew(&error, fetched).await => start().await,
             answer => answer,
         };
         let inner = answer.map_err(|error| self.shared.told(Doing::Write, error))?;
@@ -153,18 +155,16 @@ impl ObjectStore for S3Store {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
         let connection = self.connection().await?;
+        let fetched = connection.credentials.fetched();
         let get = || connection.client.get_opts(location, options.clone());
         let answer = match get().await {
-            Err(error) if connection.renew(&error).await => get().await,
+            Err(error) if connection.renew(&error, fetched).await => get().await,
             answer => answer,
         };
         answer.map_err(|error| self.shared.told(Doing::Read, error))
     }
 
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, StoreResult<Path>>,
-    ) -> BoxStream<'static, StoreResult<Path>> {
+    fn delete_stream(&self, locations: BoxStream<'static, StoreResult<Path>>) -> BoxStream<'static, StoreResult<Path>> {
         let shared = Arc::clone(&self.shared);
         let errors = Arc::clone(&self.shared);
         let deleted = async move { Ok::<_, StoreError>(shared.connection().await?.client.delete_stream(locations)) };
@@ -181,9 +181,10 @@ impl ObjectStore for S3Store {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
         let connection = self.connection().await?;
+        let fetched = connection.credentials.fetched();
         let list = || connection.client.list_with_delimiter(prefix);
         let answer = match list().await {
-            Err(error) if connection.renew(&error).await => list().await,
+            Err(error) if connection.renew(&error, fetched).await => list().await,
             answer => answer,
         };
         answer.map_err(|error| self.shared.told(Doing::List, error))
@@ -200,15 +201,16 @@ impl S3Store {
         let (shared, errors, prefix) = (Arc::clone(&self.shared), Arc::clone(&self.shared), prefix.cloned());
         let listed = async move {
             let connection = shared.connection().await?;
+            let fetched = connection.credentials.fetched();
             let list = || match &offset {
                 Some(offset) => connection.client.list_with_offset(prefix.as_ref(), offset),
                 None => connection.client.list(prefix.as_ref()),
             };
-            let mut objects = list();
+            let mut objects = list().fuse();
             // Only before the first object can it begin again without naming one twice.
             let first = match objects.next().await {
-                Some(Err(error)) if connection.renew(&error).await => {
-                    objects = list();
+                Some(Err(error)) if connection.renew(&error, fetched).await => {
+                    objects = list().fuse();
                     None
                 }
                 first => first,

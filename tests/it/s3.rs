@@ -96,9 +96,8 @@ fn a_commit_costs_few_requests() {
     scratch.summary(&["--source", str(&parts[0])]);
     let before = bucket.proxy.counted();
     let summary = scratch.summary(&["--source", str(&parts[1])]);
-    let of = |kind: &str| {
-        bucket.proxy.counted().get(kind).copied().unwrap_or(0) - before.get(kind).copied().unwrap_or(0)
-    };
+    let of =
+        |kind: &str| bucket.proxy.counted().get(kind).copied().unwrap_or(0) - before.get(kind).copied().unwrap_or(0);
     let (epochs, tables) = (count(&summary, "epochs"), 7);
     let (files, commits) = (of("PUT data"), of("PUT log"));
     assert!(epochs >= 8 && commits >= 4 * epochs, "{epochs} epochs, {commits} commits");
@@ -249,6 +248,28 @@ fn a_right_that_is_lost_on_the_way_stops_the_job_and_loses_nothing() {
     assert!(said.contains("`s3:PutObject` on `arn:aws:s3:::revoked/some/lake/*`"), "{said}");
     bucket.proxy.play_nothing();
     scratch.summary(&["--source", str(&file)]);
+    assert_sound(&bucket, &scratch, &file);
+}
+
+#[test]
+fn a_conflict_is_taken_for_no_answer() {
+    let bucket = Bucket::new("conflicts");
+    let scratch = with_queries(bucket.scratch());
+    let file = scratch.simulated("day.csv", 1_000);
+    // S3 says 409 while another write of the same name is under way; every second create meets one here.
+    let refused = Arc::new(Mutex::new(0_u32));
+    let (counted, mut creates) = (Arc::clone(&refused), 0_u32);
+    bucket.proxy.play(move |asked| {
+        let is_create = asked.method == "PUT" && asked.headers.contains_key("if-none-match");
+        creates += u32::from(is_create);
+        (is_create && creates % 2 == 1).then(|| {
+            *counted.lock().unwrap() += 1;
+            Canned::error(409, "ConditionalRequestConflict", "")
+        })
+    });
+    let summary = scratch.summary(&["--source", str(&file)]);
+    assert_eq!(count(&summary, "written"), 1_000, "{summary}");
+    assert!(*refused.lock().unwrap() > 10, "too few conflicts: {}", refused.lock().unwrap());
     assert_sound(&bucket, &scratch, &file);
 }
 

@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
 use object_store::{BackoffConfig, ClientOptions, Error as StoreError, Result as StoreResult, RetryConfig};
 use url::Url;
 
@@ -56,9 +58,7 @@ pub(super) async fn connect(bucket: &str, settings: &S3) -> StoreResult<Connecti
         .with_http_connector(Watching { region_seen: region_seen.clone() });
     builder = match &settings.endpoint {
         Some(endpoint) if settings.path_style => builder.with_endpoint(endpoint),
-        Some(endpoint) => {
-            builder.with_endpoint(with_bucket(endpoint, bucket)?).with_virtual_hosted_style_request(true)
-        }
+        Some(endpoint) => builder.with_endpoint(with_bucket(endpoint, bucket)?).with_virtual_hosted_style_request(true),
         // A dot in the name would not be covered by the certificate of `*.s3.<region>.amazonaws.com`.
         None => builder.with_virtual_hosted_style_request(!bucket.contains('.')),
     };

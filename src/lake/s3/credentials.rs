@@ -4,6 +4,7 @@
 //! has are never asked for more often than they change. No secret is shown or logged.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -43,6 +44,8 @@ pub(super) async fn sdk(region: Option<&str>) -> SdkConfig {
 pub(super) struct ChainCredentials {
     region: String,
     kept: Mutex<Option<Kept>>,
+    /// How often the chain has given some.
+    fetched: AtomicU64,
     clock: Clock,
 }
 
@@ -66,12 +69,21 @@ impl Kept {
 
 impl ChainCredentials {
     pub(super) fn new(region: &str) -> Self {
-        Self { region: region.to_owned(), kept: Mutex::new(None), clock: Clock::System }
+        Self { region: region.to_owned(), kept: Mutex::new(None), fetched: AtomicU64::new(0), clock: Clock::System }
     }
 
-    /// The next request asks the chain again: S3 has called the credentials expired.
-    pub(super) async fn forget(&self) {
-        *self.kept.lock().await = None;
+    /// Which credentials a request that begins now is signed with, or older ones than it is.
+    pub(super) fn fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Acquire)
+    }
+
+    /// S3 has called the credentials of a request expired, which began at `fetched`: the chain is asked again, unless it has
+    /// been meanwhile, for another request.
+    pub(super) async fn forget(&self, fetched: u64) {
+        let mut kept = self.kept.lock().await;
+        if self.fetched() == fetched {
+            *kept = None;
+        }
     }
 
     async fn fetch(&self) -> Result<Kept, CredentialsError> {
@@ -109,6 +121,7 @@ impl CredentialProvider for ChainCredentials {
                 let credential = Arc::clone(&found.credential);
                 tracing::debug!(key_id = %credential.key_id, "signing S3 requests with new credentials");
                 *kept = Some(found);
+                self.fetched.fetch_add(1, Ordering::AcqRel);
                 Ok(credential)
             }
             (Err(error), Some(old)) if old.is_valid(now) => {

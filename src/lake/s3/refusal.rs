@@ -42,7 +42,10 @@ struct Told {
 
 /// Whether the credentials of a request had expired.
 pub(super) fn is_expired(error: &StoreError) -> bool {
-    matches!(element(&error.to_string(), "Code"), Some("ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException"))
+    matches!(
+        element(&error.to_string(), "Code"),
+        Some("ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException")
+    )
 }
 
 /// Whether a conditional write met another one under way: the client calls that "already exists", but nobody knows yet.
@@ -79,11 +82,19 @@ impl Site<'_> {
     /// What the user can mend.
     fn mendable(&self, doing: Doing, error: &StoreError, code: Option<&str>, text: &str) -> Option<String> {
         let (bucket, region) = (self.bucket, self.region);
-        let elsewhere = self.region_seen.or_else(|| element(text, "Region")).filter(|seen| *seen != region);
         let is_redirect = matches!(
             code,
-            Some("PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException")
+            Some(
+                "PermanentRedirect"
+                    | "TemporaryRedirect"
+                    | "AuthorizationHeaderMalformed"
+                    | "IllegalLocationConstraintException"
+            )
         ) || text.contains("redirect without LOCATION");
+        // A HEAD that goes to the wrong region is answered 400, without a code.
+        let is_about_region = is_redirect || text.contains("status code: 400");
+        let elsewhere = self.region_seen.or_else(|| element(text, "Region")).filter(|seen| *seen != region);
+        let elsewhere = elsewhere.filter(|_| is_about_region);
         match (code, elsewhere) {
             (_, Some(seen)) => Some(format!(
                 "bucket `{bucket}` is in region `{seen}`, not in `{region}`: set `s3.region = \"{seen}\"`, or AWS_REGION"
@@ -199,8 +210,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    const SITE: Site<'_> =
-        Site { bucket: "b", prefix: "lake", endpoint: None, region: "us-east-1", region_seen: None };
+    const SITE: Site<'_> = Site { bucket: "b", prefix: "lake", endpoint: None, region: "us-east-1", region_seen: None };
 
     /// As the client words an answer.
     fn answer(status: &str, body: &str) -> String {
@@ -234,7 +244,11 @@ mod tests {
                        on resource: arn:aws:kms:us-east-1:1:key/k because no identity-based policy allows it</Message>";
         for (doing, error, says) in [
             (Doing::Write, denied(&body("AccessDenied", "")), "`s3:PutObject` on `arn:aws:s3:::b/lake/*`"),
-            (Doing::Read, denied(""), "`s3:GetObject` on `arn:aws:s3:::b/lake/*`, and `s3:ListBucket` on `arn:aws:s3:::b`"),
+            (
+                Doing::Read,
+                denied(""),
+                "`s3:GetObject` on `arn:aws:s3:::b/lake/*`, and `s3:ListBucket` on `arn:aws:s3:::b`",
+            ),
             (Doing::List, generic("403 Forbidden", &body("AccessDenied", "")), "`s3:ListBucket` on `arn:aws:s3:::b`"),
             (Doing::Delete, denied(&body("AccessDenied", "")), "`s3:DeleteObject`"),
             (Doing::Write, denied(&body("AccessDenied", assumed)), "`kms:GenerateDataKey` on the KMS key"),
@@ -285,10 +299,12 @@ mod tests {
 
     #[test]
     fn the_protocols_own_answers_stay_and_a_conflict_is_none_of_them() {
-        let exists = |status: &str| StoreError::AlreadyExists { path: "x".to_owned(), source: answer(status, "").into() };
+        let exists =
+            |status: &str| StoreError::AlreadyExists { path: "x".to_owned(), source: answer(status, "").into() };
         let kept = told(&SITE, Doing::Write, exists("412 Precondition Failed"));
         assert!(matches!(kept, StoreError::AlreadyExists { .. }), "{kept}");
-        let absent = StoreError::NotFound { path: "x".to_owned(), source: answer("404", &body("NoSuchKey", "")).into() };
+        let absent =
+            StoreError::NotFound { path: "x".to_owned(), source: answer("404", &body("NoSuchKey", "")).into() };
         assert!(matches!(told(&SITE, Doing::Read, absent), StoreError::NotFound { .. }));
         let conflict = told(&SITE, Doing::Write, exists("409 Conflict"));
         assert!(matches!(&conflict, StoreError::Generic { .. }), "{conflict}");

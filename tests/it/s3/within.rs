@@ -55,7 +55,9 @@ async fn task_races() {
         let path = Path::from(format!("race-{round}"));
         let creates = (0..WRITERS).map(|writer| {
             let (store, path) = (lake.store(), path.clone());
-            tokio::spawn(async move { (writer, store.put_opts(&path, writer.to_string().into(), PutMode::Create.into()).await) })
+            tokio::spawn(async move {
+                (writer, store.put_opts(&path, writer.to_string().into(), PutMode::Create.into()).await)
+            })
         });
         let mut winners = Vec::new();
         for created in join_all(creates).await {
@@ -83,7 +85,8 @@ async fn task_slots() {
         tokio::spawn(async move { (slot.nonce, slots.decide(&slot).await.unwrap()) })
     });
     let decided: Vec<_> = join_all(decisions).await.into_iter().map(Result::unwrap).collect();
-    let owners: Vec<Uuid> = decided.iter().filter(|(_, d)| matches!(d, Decided::Ours)).map(|(nonce, _)| *nonce).collect();
+    let owners: Vec<Uuid> =
+        decided.iter().filter(|(_, d)| matches!(d, Decided::Ours)).map(|(nonce, _)| *nonce).collect();
     assert_eq!(owners.len(), 1);
     for (_, decision) in &decided {
         if let Decided::Taken(slot) = decision {
