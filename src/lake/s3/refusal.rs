@@ -40,12 +40,18 @@ struct Told {
     source: StoreError,
 }
 
-/// Whether the credentials of a request had expired.
+/// Whether the credentials of a request had expired, or may have: a HEAD is answered 400 and nothing else.
 pub(super) fn is_expired(error: &StoreError) -> bool {
-    matches!(
-        element(&error.to_string(), "Code"),
-        Some("ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException")
-    )
+    let text = error.to_string();
+    match element(&text, "Code") {
+        Some(code) => matches!(code, "ExpiredToken" | "TokenRefreshRequired"),
+        None => is_mute(&text),
+    }
+}
+
+/// Whether the answer is that of a HEAD which S3 refused to understand.
+fn is_mute(text: &str) -> bool {
+    text.contains("performing HEAD") && text.contains("status code: 400")
 }
 
 /// Whether a conditional write met another one under way: the client calls that "already exists", but nobody knows yet.
@@ -176,12 +182,21 @@ impl Site<'_> {
 
     /// What only time or somebody else mends.
     fn waits(&self, error: &StoreError, code: Option<&str>, is_conflict: bool) -> Option<String> {
-        if is_expired(error) {
-            return Some(format!(
-                "the AWS session has expired ({}) and the SDK's chain has no newer one: renew it (sign in again, new \
-                 AWS_SESSION_TOKEN) and start again",
-                code.unwrap_or_default()
-            ));
+        match code {
+            Some(code) if is_expired(error) => {
+                return Some(format!(
+                    "the AWS session has expired ({code}) and the SDK's chain has no newer one: renew it (sign in again, new \
+                     AWS_SESSION_TOKEN) and start again"
+                ));
+            }
+            None if is_expired(error) => {
+                return Some(
+                    "S3 refuses the request (400) and, to a HEAD, says no reason: an expired session or another region are \
+                     the usual ones"
+                        .to_owned(),
+                );
+            }
+            _ => {}
         }
         if is_conflict {
             return Some("another write of the same object was under way, and nobody knows how it ended".to_owned());
@@ -293,6 +308,11 @@ mod tests {
     fn what_waiting_mends_is_no_usage() {
         let (is_usage, text) = read(&SITE, Doing::Write, generic("400 Bad Request", &body("ExpiredToken", "")));
         assert!(!is_usage && text.contains("has expired"), "{text}");
+        let mute = "Error performing HEAD https://b/x in 1ms - Server returned non-2xx status code: 400 Bad Request: ";
+        let mute = StoreError::Generic { store: "S3", source: mute.into() };
+        assert!(is_expired(&mute));
+        let (is_usage, text) = read(&SITE, Doing::Read, mute);
+        assert!(!is_usage && text.contains("an expired session"), "{text}");
         let (is_usage, text) = read(&SITE, Doing::Write, generic("503 Slow Down", &body("SlowDown", "")));
         assert!(!is_usage && text.contains("SlowDown"), "{text}");
     }

@@ -80,6 +80,8 @@ struct Shared {
     injected: Mutex<BTreeMap<(Fault, String), u64>>,
     counted: Mutex<BTreeMap<String, u64>>,
     rule: Mutex<Option<Rule>>,
+    /// How many requests of a kind are still to be passed on without an answer.
+    to_lose: Mutex<BTreeMap<&'static str, u32>>,
 }
 
 /// One proxy, of one test.
@@ -99,6 +101,7 @@ impl Proxy {
             injected: Mutex::default(),
             counted: Mutex::default(),
             rule: Mutex::default(),
+            to_lose: Mutex::default(),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -114,6 +117,12 @@ impl Proxy {
 
     pub fn break_none(&self) {
         *self.shared.faults.lock().unwrap() = None;
+        self.shared.to_lose.lock().unwrap().clear();
+    }
+
+    /// Passes the next requests of a kind on and loses their answers.
+    pub fn lose_next(&self, kind: &'static str, times: u32) {
+        self.shared.to_lose.lock().unwrap().insert(kind, times);
     }
 
     /// How often each kind of request was broken in each way.
@@ -158,7 +167,9 @@ fn kind(method: &Method, uri: &Uri) -> String {
     let (path, query) = (uri.path(), uri.query().unwrap_or_default());
     let about = match path {
         _ if query.contains("list-type") => "listing",
-        _ if query.contains("upload") => "part",
+        _ if query.contains("uploads") => "upload",
+        _ if query.contains("uploadId") && method == Method::POST => "completion",
+        _ if query.contains("uploadId") => "part",
         _ if path.ends_with("/_epochs/_head") => "hint",
         _ if path.contains("/_epochs/") => "slot",
         _ if path.contains("/_delta_log/") => "log",
@@ -181,7 +192,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         }
         return answer.body(Body::from(canned.body)).unwrap();
     }
-    let fault = shared.faults.lock().unwrap().as_mut().and_then(Faults::next);
+    let fault = match shared.is_lost(&kind) {
+        true => Some(Fault::LostAnswer),
+        false => shared.faults.lock().unwrap().as_mut().and_then(Faults::next),
+    };
     if let Some(fault) = fault {
         *shared.injected.lock().unwrap().entry((fault, kind)).or_default() += 1;
     }
@@ -199,6 +213,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         // Unwinding ends the connection's task without an answer, and without the panic's message.
         Some(Fault::Dropped) => resume_unwind(Box::new("the answer is dropped")),
         _ => answer,
+    }
+}
+
+impl Shared {
+    fn is_lost(&self, kind: &str) -> bool {
+        let mut to_lose = self.to_lose.lock().unwrap();
+        let Some(left) = to_lose.get_mut(kind).filter(|left| **left > 0) else { return false };
+        *left -= 1;
+        true
     }
 }
 
