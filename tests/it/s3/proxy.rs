@@ -78,7 +78,8 @@ struct Shared {
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     faults: Mutex<Option<Faults>>,
     injected: Mutex<BTreeMap<(Fault, String), u64>>,
-    counted: Mutex<BTreeMap<String, u64>>,
+    /// The kind of each request, in order.
+    order: Mutex<Vec<String>>,
     rule: Mutex<Option<Rule>>,
     /// How many requests of a kind are still to be passed on without an answer.
     to_lose: Mutex<BTreeMap<&'static str, u32>>,
@@ -99,7 +100,7 @@ impl Proxy {
             locks: Mutex::default(),
             faults: Mutex::default(),
             injected: Mutex::default(),
-            counted: Mutex::default(),
+            order: Mutex::default(),
             rule: Mutex::default(),
             to_lose: Mutex::default(),
         });
@@ -139,9 +140,9 @@ impl Proxy {
         *self.shared.rule.lock().unwrap() = None;
     }
 
-    /// Requests so far by kind: `PUT slot`, `HEAD log`, `PUT data`, …
-    pub fn counted(&self) -> BTreeMap<String, u64> {
-        self.shared.counted.lock().unwrap().clone()
+    /// The kinds of all requests so far, in order: `PUT slot`, `HEAD log`, `PUT data`, …
+    pub fn order(&self) -> Vec<String> {
+        self.shared.order.lock().unwrap().clone()
     }
 
     /// A request of the test's own, unsigned, past all rules and faults.
@@ -182,7 +183,7 @@ fn kind(method: &Method, uri: &Uri) -> String {
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let kind = kind(&parts.method, &parts.uri);
-    *shared.counted.lock().unwrap().entry(kind.clone()).or_default() += 1;
+    shared.order.lock().unwrap().push(kind.clone());
     let asked = Asked { method: &parts.method, path: parts.uri.path(), headers: &parts.headers };
     let canned = shared.rule.lock().unwrap().as_mut().and_then(|rule| rule(&asked));
     if let Some(canned) = canned {
