@@ -89,7 +89,7 @@ impl ChainCredentials {
     async fn fetch(&self) -> Result<Kept, CredentialsError> {
         // The chain is built anew each time, so that a rewritten credentials file is read again.
         let sdk = sdk(Some(&self.region)).await;
-        let chain = sdk.credentials_provider().ok_or_else(|| CredentialsError::not_loaded_no_source())?;
+        let chain = sdk.credentials_provider().ok_or_else(CredentialsError::not_loaded_no_source)?;
         let found = tokio::time::timeout(FETCH_TIMEOUT, chain.provide_credentials());
         let found = found.await.map_err(|_| CredentialsError::provider_timed_out(FETCH_TIMEOUT))??;
         let since_1970 = found.expiry().map(|expiry| expiry.duration_since(UNIX_EPOCH).unwrap_or_default());
