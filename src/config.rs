@@ -24,6 +24,7 @@ const ENVIRONMENT_PREFIX: &str = "LAKEWARD__";
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub lake: Lake,
+    pub s3: S3,
     pub queries: Queries,
     pub stream: Stream,
     pub token: Token,
@@ -42,6 +43,42 @@ pub struct Lake {
     pub url: String,
     pub contracts: PathBuf,
     pub app_id: String,
+}
+
+/// How a lake on S3 is reached; without effect on one in a folder.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    /// Another server than Amazon's.
+    #[serde(deserialize_with = "given")]
+    pub endpoint: Option<String>,
+    /// Else the SDK's chain tells.
+    #[serde(deserialize_with = "given")]
+    pub region: Option<String>,
+    pub path_style: bool,
+    pub allow_http: bool,
+    pub encryption: Encryption,
+    #[serde(deserialize_with = "given")]
+    pub kms_key_id: Option<String>,
+    #[serde(deserialize_with = "duration")]
+    pub request_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub connect_timeout: Duration,
+    pub retries_max: usize,
+    #[serde(deserialize_with = "duration")]
+    pub retry_timeout: Duration,
+}
+
+/// How S3 is asked to encrypt what it stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encryption {
+    /// Not asked: the bucket's own default.
+    None,
+    /// With keys of S3 (SSE-S3).
+    S3,
+    /// With a key of KMS (SSE-KMS), by bucket keys.
+    Kms,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -212,10 +249,33 @@ impl Config {
             ("reconcile.interval", self.reconcile.interval.is_zero()),
             ("stream.shards", self.stream.shards == 0),
             ("simulate.cards", self.simulate.cards == 0),
+            ("s3.request_timeout", self.s3.request_timeout.is_zero()),
+            ("s3.connect_timeout", self.s3.connect_timeout.is_zero()),
         ];
         match zero.iter().find(|(_, is_zero)| *is_zero) {
             Some((key, _)) => Err(Error::usage(format!("configuration: `{key}` must be greater than zero"))),
-            None => Ok(()),
+            None => self.s3.check(),
+        }
+    }
+}
+
+impl S3 {
+    fn check(&self) -> Result<()> {
+        if self.kms_key_id.is_some() && self.encryption != Encryption::Kms {
+            return Err(Error::usage("configuration: `s3.kms_key_id` goes with `s3.encryption = \"kms\"`"));
+        }
+        let Some(endpoint) = &self.endpoint else { return Ok(()) };
+        let scheme = url::Url::parse(endpoint).ok().filter(url::Url::has_host).map(|url| url.scheme().to_owned());
+        match scheme.as_deref() {
+            Some("https") => Ok(()),
+            Some("http") if self.allow_http => Ok(()),
+            Some("http") => Err(Error::usage(format!(
+                "configuration: `s3.endpoint` `{endpoint}` is not encrypted; use `https://`, or set `s3.allow_http = true` \
+                 for a server on this machine"
+            ))),
+            _ => Err(Error::usage(format!(
+                "configuration: `s3.endpoint` `{endpoint}` is no URL; expected `https://…`, or nothing for Amazon's own"
+            ))),
         }
     }
 }
@@ -234,6 +294,11 @@ fn toml_line(assignment: &str) -> Result<String> {
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text).map_err(|e| serde::de::Error::custom(format!("`{text}` is no duration ({e})")))
+}
+
+/// A text that may be left out, by being empty.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    Ok(Some(String::deserialize(deserializer)?).filter(|text| !text.is_empty()))
 }
 
 /// A configured duration in the engine's unit of time.
@@ -264,6 +329,27 @@ mod tests {
         for key in ["tick.interval=0s", "commit.interval=0s", "commit.rows_max=0", "stream.shards=0"] {
             assert!(matches!(Config::load(None, &[key.into()]), Err(Error::Usage(_))), "{key}");
         }
+    }
+
+    #[test]
+    fn s3_is_amazons_and_encrypted_on_the_way_unless_said_otherwise() {
+        let config = Config::load(None, &[]).unwrap().s3;
+        assert_eq!((config.endpoint, config.region, config.kms_key_id), (None, None, None));
+        assert_eq!((config.allow_http, config.encryption), (false, Encryption::None));
+        for (set, says) in [
+            (&["s3.endpoint=http://127.0.0.1:9000"][..], "allow_http"),
+            (&["s3.endpoint=127.0.0.1:9000"], "no URL"),
+            (&["s3.kms_key_id=alias/lake"], "encryption"),
+            (&["s3.encryption=aes"], "aes"),
+            (&["s3.request_timeout=0s"], "request_timeout"),
+        ] {
+            let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
+            let error = Config::load(None, &set).unwrap_err();
+            assert!(matches!(&error, Error::Usage(m) if m.contains(says)), "{set:?}: {error}");
+        }
+        let set = ["s3.endpoint=http://127.0.0.1:9000", "s3.allow_http=true", "s3.encryption=kms", "s3.kms_key_id=k"];
+        let config = Config::load(None, &set.map(str::to_owned)).unwrap().s3;
+        assert_eq!((config.endpoint.as_deref(), config.encryption), (Some("http://127.0.0.1:9000"), Encryption::Kms));
     }
 
     #[test]

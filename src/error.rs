@@ -31,15 +31,32 @@ pub enum Error {
     Broken(String),
 }
 
+/// A reason inside a library's error that the user can mend: denied, misspelled, expired. [`Error::external`] finds it
+/// however deep it lies and makes it [`Error::Usage`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Mendable(pub String);
+
+impl Mendable {
+    /// The one that an error holds.
+    pub fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+    }
+}
+
 impl Error {
     /// An error the user can mend; `message` says what, where, and what to try.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage(Refusal::new(Span::empty(), message).into())
     }
 
-    /// A failure of the world around; `what` names the action that failed.
+    /// A failure of the world around; `what` names the action that failed. One that holds a [`Mendable`] is the user's.
     pub fn external(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::External { what: what.into(), source: source.into() }
+        let (what, source) = (what.into(), source.into());
+        match Mendable::inside(source.as_ref()) {
+            Some(reason) => Self::usage(format!("{what}: {reason}")),
+            None => Self::External { what, source },
+        }
     }
 
     /// A broken invariant of the protocol.

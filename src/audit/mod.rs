@@ -65,7 +65,7 @@ const REJECTS: &str = "rejects";
 /// the store does not answer. Damage is no error: it is in the report.
 pub async fn audit(config: &Config) -> Result<Report> {
     let declared = Plans::read(config).await?;
-    let lake = Lake::open(&config.lake.url)?;
+    let lake = Lake::open(&config.lake.url, &config.s3)?;
     let app_id = &config.lake.app_id;
     let store = lake.store();
     let mut report = Report { lake: lake.url().to_string(), ..Report::default() };

@@ -33,7 +33,7 @@ impl LakeView {
     /// # Errors
     /// [`Error::Usage`] when there is no lake yet; [`Error::External`] when it does not answer.
     pub async fn open(config: &Config) -> Result<Self> {
-        let lake = Lake::open(&config.lake.url)?;
+        let lake = Lake::open(&config.lake.url, &config.s3)?;
         let mut tables = BTreeMap::new();
         for name in lake.tables().await? {
             if let Some(table) = Table::open_existing(&lake, &name).await? {

@@ -37,7 +37,7 @@ async fn print(config: &Config, args: &DdlArgs, dialect: Dialect) -> Result<Exit
             }
         },
     };
-    let lake = Lake::open_existing(&config.lake.url)?;
+    let lake = Lake::open_existing(&config.lake.url, &config.s3)?;
     let tables = tables_of(lake.as_ref(), chosen).await?;
     if tables.iter().all(|table| table.version.is_none()) {
         say("the lake has none of these tables yet: no partitions are listed; render again once it has");
@@ -49,7 +49,7 @@ async fn print(config: &Config, args: &DdlArgs, dialect: Dialect) -> Result<Exit
 /// A file for each query whose table has none; never over a file that is there.
 async fn write(config: &Config, args: &DdlArgs) -> Result<ExitCode> {
     let plans = Plans::read(config).await?;
-    let lake = Lake::open_existing(&config.lake.url)?;
+    let lake = Lake::open_existing(&config.lake.url, &config.s3)?;
     let wanted = |table: &&TableContract| args.table.as_deref().is_none_or(|name| *table.name == *name);
     let mut written = 0;
     for table in plans.undeclared().filter(wanted) {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::LakeCheckArgs;
 use super::output::{answer, thousands};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{Context, Error, Result};
 use crate::lake::Lake;
 use crate::lint::{Linted, Rule, lint};
@@ -29,7 +29,7 @@ pub(super) async fn check(config: &Config, args: &LakeCheckArgs) -> Result<ExitC
     }
     let mut targets = Vec::new();
     match args.tables.is_empty() {
-        true => targets.extend(tables_of(&config.lake.url).await?),
+        true => targets.extend(tables_of(&config.lake.url, &config.s3).await?),
         false => {
             for given in &args.tables {
                 targets.extend(targets_of(config, given).await?);
@@ -64,25 +64,26 @@ fn rules() -> Result<ExitCode> {
 async fn targets_of(config: &Config, given: &str) -> Result<Vec<Target>> {
     let is_name = !given.contains(['/', '\\', ':']);
     if is_name && !FsPath::new(given).exists() {
-        let found = tables_of(&config.lake.url).await?.into_iter().find(|(name, _)| name == given);
+        let found = tables_of(&config.lake.url, &config.s3).await?.into_iter().find(|(name, _)| name == given);
         return found.map(|table| vec![table]).ok_or_else(|| {
             let lake = &config.lake.url;
             Error::usage(format!("no table `{given}` in the lake {lake}, and no folder of this name"))
         });
     }
-    tables_of(given).await
+    tables_of(given, &config.s3).await
 }
 
 /// The tables of a lake; the one table, if the folder itself is one.
-async fn tables_of(url: &str) -> Result<Vec<Target>> {
+async fn tables_of(url: &str, s3: &config::S3) -> Result<Vec<Target>> {
     if !url.contains("://") && !FsPath::new(url).is_dir() {
         return Err(Error::usage(format!(
             "no lake and no table in `{url}`: there is no such folder; name another one, or `--set lake.url=…`"
         )));
     }
-    let lake = Lake::open(url)?;
+    let lake = Lake::open(url, s3)?;
     if lake.is_table().await? {
         let name = lake.url().path_segments().and_then(|segments| segments.rev().find(|s| !s.is_empty()));
+        let name = name.or_else(|| lake.url().host_str());
         return Ok(vec![(name.unwrap_or_default().to_owned(), lake.store())]);
     }
     let names = lake.tables().await?;

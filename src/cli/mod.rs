@@ -213,7 +213,8 @@ struct ExplainArgs {
 
 #[derive(Debug, Args)]
 struct LakeCheckArgs {
-    /// Tables of the configured lake, or local folders of any tables or lakes; every table of the configured lake by default.
+    /// Tables of the configured lake, or folders or `s3://` URLs of any tables or lakes; every table of the configured lake by
+    /// default.
     tables: Vec<String>,
     /// Print all findings as JSON.
     #[arg(long)]

@@ -50,7 +50,8 @@ pub(super) async fn run(config: Config, args: RunArgs) -> Result<ExitCode> {
     } else {
         answer(&report(&summary))?;
         if simulated {
-            say(&format!("the lake is in {lake_url}; start again to go on, or delete that folder to start over"));
+            let all = if lake_url.starts_with("s3://") { "everything below it" } else { "that folder" };
+            say(&format!("the lake is in {lake_url}; start again to go on, or delete {all} to start over"));
         }
     }
     if bounded && !summary.complete {

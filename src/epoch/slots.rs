@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::Slot;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Mendable, Result};
 
 /// Attempts to decide one slot before giving up: with the waits below about ten minutes of an unreachable store, after
 /// which a supervisor's restart is the better retry.
@@ -116,7 +116,7 @@ impl SlotLog {
                 Ok(None) | Err(Error::External { .. }) => {}
                 Err(damaged) => return Err(damaged),
             }
-            match waits.next() {
+            match waits.next().filter(|_| Mendable::inside(&error).is_none()) {
                 Some(wait) => {
                     tracing::warn!(epoch = slot.epoch, %error, "slot not decided yet, trying again");
                     tokio::time::sleep(wait).await;

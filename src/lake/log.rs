@@ -5,7 +5,8 @@
 //!
 //! deltalake's own commit loop is not used: it re-reads and re-bases on newer versions behind the caller's back, without
 //! comparing application transactions, cleans the log unless told not to, and keeps the whole replay in memory at a cost
-//! that grows with every commit. Following the log costs one HEAD and one GET a commit, whatever the table's size. Its
+//! that grows with every commit. Here a commit costs one HEAD and one PUT, whatever the table's size: the HEAD tells that
+//! the table is still there, the conditional PUT that nobody else has committed. Only then the log is read. deltalake's
 //! snapshot is used to open a table (checkpoints), its log store to write.
 
 use std::collections::HashMap;
@@ -106,6 +107,22 @@ impl Log {
             *state = self.reload(before).await?;
         }
         Ok(state)
+    }
+
+    /// The state as last seen, if the table is still there and the epoch published by `app_id` is known, else as
+    /// [`Log::newest_knowing`]. A commit built on it is refused by the store if somebody else has committed since.
+    pub(super) async fn seen_knowing(&self, app_id: &str) -> Result<MutexGuard<'_, State>> {
+        let state = self.state.lock().await;
+        if state.transactions.contains_key(app_id) && self.has(state.version).await? {
+            return Ok(state);
+        }
+        drop(state);
+        self.newest_knowing(app_id).await
+    }
+
+    /// The newest version this process has seen; asks nobody.
+    pub(super) async fn version_seen(&self) -> u64 {
+        self.state.lock().await.version
     }
 
     /// The newest state, in which the epoch published by `app_id` is known.

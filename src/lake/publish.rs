@@ -1,7 +1,8 @@
 //! Publishing a decided epoch to one table, exactly once.
 //!
-//! The one law: look before every commit, on the very version the commit follows. An error never means "not committed":
-//! a store may apply a write and lose the answer. So the only reaction to an error is to wait, and to look again.
+//! The one law: a commit follows the very version on which it was seen that the epoch is not there. The first try goes by
+//! what this process has seen, and the store refuses it if there is a newer version. An error never means "not committed": a
+//! store may apply a write and lose the answer. So the only reaction to an error is to wait, and to look again.
 
 use std::time::Duration;
 
@@ -48,8 +49,11 @@ impl Table {
             .with_max_delay(DELAY_MAX)
             .with_max_times(RETRIES_MAX)
             .build();
+        let mut look = false;
         loop {
-            match (self.publish_once(app_id, version, adds, removes).await, delays.next()) {
+            let answer = self.publish_once(app_id, version, adds, removes, look).await;
+            look = true;
+            match (answer, delays.next()) {
                 (Err(error @ Error::External { .. }), Some(delay)) => {
                     warn!(table = self.name(), epoch, %error, "publishing is uncertain, looking again");
                     tokio::time::sleep(delay).await;
@@ -67,8 +71,18 @@ impl Table {
         Ok(self.log().newest_knowing(app_id).await?.published(app_id))
     }
 
-    async fn publish_once(&self, app_id: &str, epoch: i64, adds: &[Add], removes: &[Remove]) -> Result<Publish> {
-        let mut state = self.log().newest_knowing(app_id).await?;
+    async fn publish_once(
+        &self,
+        app_id: &str,
+        epoch: i64,
+        adds: &[Add],
+        removes: &[Remove],
+        look: bool,
+    ) -> Result<Publish> {
+        let mut state = match look {
+            true => self.log().newest_knowing(app_id).await?,
+            false => self.log().seen_knowing(app_id).await?,
+        };
         if state.published(app_id).is_some_and(|published| published >= epoch) {
             return Ok(Publish::AlreadyThere);
         }

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, Result as StoreResult};
 
 use super::encode::{Encoded, Source, split};
 use super::ranges::format_date;
@@ -22,6 +23,12 @@ use crate::error::{Context, Error, Result};
 
 /// Partitions encoded at once. Each holds one file in memory; live there are one or two.
 const PARTITIONS_AT_ONCE: usize = 4;
+
+/// A larger file is sent in parts of this size: large enough that a round trip costs little, and 256 MB are 16 parts (S3
+/// allows 10,000, of 5 MB at least).
+const PART_BYTES: usize = 16 << 20;
+/// Parts of one file under way at once. They are slices of the encoded file, so they cost no memory of their own.
+const PARTS_AT_ONCE: usize = 4;
 
 /// Files in the store that no commit names yet.
 #[derive(Clone, Debug, Default)]
@@ -115,9 +122,7 @@ impl Table {
         let lake = self.lake();
         let location = path.split('/').fold(lake.table_path(self.name()), Path::join);
         let (rows, stats, size) = (file.stats.rows(), file.stats.to_json(), file.bytes.len());
-        // The name is new, so overwriting can only repeat this very write; creating could fail on its own retry.
-        lake.root
-            .put(&location, file.bytes.into())
+        upload(lake.root.as_ref(), &location, file.bytes.into())
             .await
             .context(|| format!("cannot write `{path}` of table `{}`", self.name()))?;
         let add = Add {
@@ -135,6 +140,34 @@ impl Table {
         };
         Ok((add, rows))
     }
+}
+
+/// Writes one object under a name never used before, large ones in parts side by side.
+async fn upload(store: &dyn ObjectStore, location: &Path, file: Bytes) -> StoreResult<()> {
+    if file.len() <= PART_BYTES {
+        // The name is new, so overwriting can only repeat this very write; creating could fail on its own retry.
+        return store.put(location, file.into()).await.map(drop);
+    }
+    let mut upload = store.put_multipart(location).await?;
+    // Parts are slices: no byte is copied.
+    let starts = (0..file.len()).step_by(PART_BYTES);
+    let parts = starts.map(|start| file.slice(start..file.len().min(start + PART_BYTES)));
+    let parts: Vec<_> = parts.map(|part| upload.put_part(part.into())).collect();
+    let sent = futures::stream::iter(parts).buffer_unordered(PARTS_AT_ONCE).try_collect::<()>().await;
+    let completed = match sent {
+        Ok(()) => upload.complete().await,
+        Err(error) => Err(error),
+    };
+    let Err(error) = completed else { return Ok(()) };
+    // The answer of a completed upload may have been lost; S3 then knows no such upload any more.
+    if store.head(location).await.is_ok_and(|found| found.size == file.len() as u64) {
+        return Ok(());
+    }
+    // What it leaves is billed until a lifecycle rule of the bucket ends it; that it fails changes nothing.
+    if let Err(error) = upload.abort().await {
+        tracing::debug!(%location, %error, "an upload in parts was not ended");
+    }
+    Err(error)
 }
 
 #[cfg(test)]
@@ -211,6 +244,15 @@ mod tests {
         let error = table.stage(vec![nulls], 0).await.unwrap_err();
         assert!(matches!(&error, Error::Broken(m) if m.contains("event_time")), "{error}");
         assert_eq!(batch.schema().field(1).data_type(), &DataType::Date32);
+    }
+
+    #[tokio::test]
+    async fn a_large_file_arrives_in_parts_byte_for_byte() {
+        let (folder, lake) = testing::lake();
+        let file: Bytes = (0..PART_BYTES * 2 + 12_345).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let location = lake.table_path("payments").join("large");
+        upload(lake.root.as_ref(), &location, file.clone()).await.unwrap();
+        assert_eq!(std::fs::read(folder.path().join("payments/large")).unwrap(), file);
     }
 
     #[tokio::test]

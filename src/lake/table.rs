@@ -87,6 +87,11 @@ impl Table {
         Ok(self.log.newest().await?.version)
     }
 
+    /// The newest version this process has read or written. Asks nobody, so others may have gone on.
+    pub async fn version_seen(&self) -> u64 {
+        self.log.version_seen().await
+    }
+
     /// The newest version that holds nothing of epochs after `epoch`: with one epoch, versions of several tables that
     /// belong together. Costs one read for every version since.
     ///

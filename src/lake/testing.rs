@@ -20,6 +20,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{Lake, Table};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
+use crate::config::{self, Config};
 use crate::contract::{Column, Format, Origin, StreamContract, TableContract, timestamp_type};
 
 /// 2026-11-23T12:00:00.123456Z: when files are staged.
@@ -31,8 +32,13 @@ const FIRST_DAY: i32 = 20_779;
 
 pub(super) fn lake() -> (tempfile::TempDir, Lake) {
     let folder = tempfile::tempdir().unwrap();
-    let lake = Lake::open(folder.path().to_str().unwrap()).unwrap().with_clock(Clock::fixed(NOW));
+    let lake = Lake::open(folder.path().to_str().unwrap(), &s3()).unwrap().with_clock(Clock::fixed(NOW));
     (folder, lake)
+}
+
+/// The defaults; lakes in folders ask nothing of them.
+pub(super) fn s3() -> config::S3 {
+    Config::load(None, &[]).unwrap().s3
 }
 
 pub(super) fn contract(name: &str) -> TableContract {

@@ -173,7 +173,8 @@ fn checkpoint_due(tables: &Tables, slot: &Slot, every: u64, checkpoints: &mut Jo
         let Some(table) = tables.get(name).cloned() else { continue };
         let name = name.clone();
         checkpoints.spawn(async move {
-            let due = table.version().await.is_ok_and(|version| version > 0 && version.is_multiple_of(every));
+            let version = table.version_seen().await;
+            let due = version > 0 && version.is_multiple_of(every);
             if due && let Err(error) = table.checkpoint().await {
                 tracing::warn!(table = %name, %error, "no checkpoint of the Delta log; the next one is tried later");
             }

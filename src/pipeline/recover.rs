@@ -44,7 +44,7 @@ pub(super) struct LakeState {
     pub(super) session: SessionContext,
     /// Reads what queries are joined with.
     pub lookups: Arc<Loader>,
-    _lock: LakeLock,
+    _lock: Option<LakeLock>,
 }
 
 /// A lake taken over, and the engine that goes on from it.
@@ -99,7 +99,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
     let plans = Plans::read(config).await?;
     let contracts =
         Contracts { stream: plans.stream.clone(), rejects: plans.rejects.clone(), epochs: plans.epochs.clone() };
-    let lake = Lake::open(&config.lake.url)?;
+    let lake = Lake::open(&config.lake.url, &config.s3)?;
     let lock = lake.lock()?;
     lake.probe().await?;
     let slots = SlotLog::new(lake.store());

@@ -58,7 +58,7 @@ pub struct QueryDiff {
 /// [`crate::Error::Usage`] as in [`Plans::read`]; [`crate::Error::External`] when the lake does not answer.
 pub async fn diff(config: &Config) -> Result<Diff> {
     let plans = Plans::read(config).await?;
-    let lake = Lake::open(&config.lake.url)?;
+    let lake = Lake::open(&config.lake.url, &config.s3)?;
     let head = SlotLog::new(lake.store()).head().await?;
     let mut diff = Diff { epoch: head.as_ref().map(|slot| slot.epoch), ..Diff::default() };
     for contract in [&plans.stream, &plans.rejects, &plans.epochs] {

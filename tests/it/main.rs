@@ -24,6 +24,7 @@ mod oracle;
 mod query_tests;
 mod restate;
 mod rivals;
+mod s3;
 mod second_stream;
 mod support;
 mod victim;

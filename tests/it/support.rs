@@ -17,16 +17,23 @@ pub const TOKEN_KEY: &str = "000102030405060708090a0b0c0d0e0f1011121314151617181
 pub struct Scratch {
     folder: TempDir,
     settings: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Scratch {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder"), settings: Vec::new() }
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), settings: Vec::new(), environment: Vec::new() }
     }
 
     /// One more `--set` for every command.
     pub fn set(mut self, assignment: &str) -> Self {
         self.settings.push(assignment.to_owned());
+        self
+    }
+
+    /// One more environment variable for every command.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -48,6 +55,7 @@ impl Scratch {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lakeward"));
         command.current_dir(env!("CARGO_MANIFEST_DIR"));
         command.env("LAKEWARD_TOKEN_KEY", TOKEN_KEY).env("RUST_BACKTRACE", "1");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("--set").arg(format!("lake.url={}", self.lake().display()));
         for setting in &self.settings {
             command.arg("--set").arg(setting);
