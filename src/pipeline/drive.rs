@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::commit::{Commit, Committed, Draft, UNPUBLISHED_EPOCHS_MAX, publish, stage_and_decide};
 use super::decode::{Decoded, decode_shard, joined};
 use super::engine::Engine;
+use super::follow_ups::FollowUps;
 use super::input::{Opened, Positions, Producing};
 use super::lookup::look_up;
 use super::recover::{LakeState, Recovered};
@@ -89,6 +90,7 @@ impl Drive {
         job: Job,
         recovered: Recovered,
         source: Opened,
+        follow_ups: FollowUps,
         commit_lines: mpsc::Sender<Commit>,
         requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     ) -> Self {
@@ -114,7 +116,7 @@ impl Drive {
         committers.spawn(publish(
             lake.tables.clone(),
             job.config.lake.app_id.clone(),
-            job.config.commit.checkpoint_every,
+            Some(follow_ups),
             decided,
             reports,
             published_through,
