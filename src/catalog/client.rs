@@ -35,12 +35,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Refuses settings that can never work.
+/// Refuses settings that can never work, before anything is opened.
 ///
 /// # Errors
 /// [`Error::Usage`] for a URL that is none, or a lake AWS cannot read.
-pub(super) fn check(settings: &config::Catalog, lake: &Url) -> Result<()> {
-    if settings.endpoint == AWS && lake.scheme() != "s3" {
+pub fn check(settings: &config::Catalog, lake: &str) -> Result<()> {
+    if !settings.glue {
+        return Ok(());
+    }
+    if settings.endpoint == AWS && !lake.starts_with("s3://") {
         return Err(Error::usage(format!(
             "`catalog.glue` is on, but the lake is at {lake}, which AWS cannot read: put the lake on S3, or set \
              `catalog.endpoint` to the URL of another server of Glue's API"
@@ -126,10 +129,10 @@ mod tests {
             let set = [format!("catalog.endpoint={endpoint}"), "catalog.glue=true".to_owned()];
             Config::load(None, &set).unwrap().catalog
         };
-        let (s3, local) = (Url::parse("s3://b/lake/").unwrap(), Url::parse("file:///lake/").unwrap());
-        assert!(check(&settings("aws"), &s3).is_ok());
-        assert!(check(&settings("http://127.0.0.1:5000"), &local).is_ok());
-        for (endpoint, lake, says) in [("aws", &local, "put the lake on S3"), ("glue", &s3, "`catalog.endpoint` is `glue`")] {
+        assert!(check(&settings("aws"), "s3://b/lake/").is_ok());
+        assert!(check(&settings("http://127.0.0.1:5000"), "./data/lake").is_ok());
+        let local = ("aws", "./data/lake", "put the lake on S3");
+        for (endpoint, lake, says) in [local, ("glue", "s3://b/lake", "`catalog.endpoint` is `glue`")] {
             let error = check(&settings(endpoint), lake).unwrap_err();
             assert!(matches!(&error, Error::Usage(m) if m.contains(says)), "{error}");
         }

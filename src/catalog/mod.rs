@@ -20,6 +20,8 @@ use aws_sdk_glue::Client;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+pub use client::check;
+
 use crate::config;
 use crate::contract::TableContract;
 use crate::ddl::{Site, glue};
@@ -65,7 +67,7 @@ impl Catalog {
         if !settings.glue {
             return Ok(None);
         }
-        client::check(settings, lake.url())?;
+        check(settings, lake.url().as_str())?;
         let site = Site::of_lake(lake.url(), &settings.database)?;
         let client = client::connect(settings).await;
         Ok(Some(Self { client, site, known: Mutex::default() }))

@@ -2,6 +2,7 @@
 //! point.
 
 use std::path::Path as FsPath;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deltalake::kernel::{Add, Remove};

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +26,9 @@ use crate::vacuum::{Retention, Rounds, unpublished, vacuum};
 /// Tables looked after at once: a checkpoint computes, and two cores are also the stream's.
 const TABLES_AT_ONCE: usize = 2;
 
-/// How long the end of a job waits for what is due: several checkpoints, or a slow catalog. The next start does the rest.
-const FINISH_MAX: Duration = Duration::from_secs(60);
+/// How long the end of a job waits for what is due: shorter than the half minute supervisors give. The next start does the
+/// rest.
+const FINISH_MAX: Duration = Duration::from_secs(20);
 
 /// Waits after failures: from the length of a hiccup to one at which a person would look, too.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -112,40 +114,42 @@ async fn work(upkeep: Arc<Upkeep>, due: Arc<Due>, ending: CancellationToken) {
             () = ending.cancelled() => break,
             () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
         }
-        round(&upkeep, &due, &mut troubles, &mut told, false).await;
+        round(&upkeep, &due, &mut troubles, &mut told).await;
     }
-    // Those in trouble get one more attempt, and what was added meanwhile its first.
-    round(&upkeep, &due, &mut troubles, &mut told, true).await;
+    round(&upkeep, &due, &mut troubles, &mut told).await;
 }
 
-/// Everything that is due now; `all` includes what would wait longer.
+/// Everything that is due now.
 async fn round(
     upkeep: &Arc<Upkeep>,
     due: &Due,
     troubles: &mut BTreeMap<Arc<str>, Trouble>,
     told: &mut Told,
-    all: bool,
 ) {
     let now = Instant::now();
-    let may_again: BTreeSet<Arc<str>> =
-        troubles.iter().filter(|(_, t)| all || t.again <= now).map(|(name, _)| Arc::clone(name)).collect();
+    let again = troubles.iter().filter(|(_, trouble)| trouble.again <= now).map(|(name, _)| Arc::clone(name));
+    let again: BTreeSet<Arc<str>> = again.collect();
     let mut names = due.take();
-    names.extend(may_again.iter().cloned());
+    names.extend(again.iter().cloned());
     // A table in trouble has its manifests written with each epoch; the catalog is left alone until its time.
-    let with_catalog = |name: &Arc<str>| may_again.contains(name) || !troubles.contains_key(name);
-    let attempts: Vec<_> =
-        names.into_iter().map(|name| (Arc::clone(upkeep), with_catalog(&name), name)).map(attempt).collect();
+    let waits_for_catalog = |name: &Arc<str>| troubles.contains_key(name) && !again.contains(name);
+    let catalog_failed = Arc::new(AtomicBool::new(false));
+    let attempts: Vec<_> = names
+        .into_iter()
+        .map(|name| attempt(Arc::clone(upkeep), Arc::clone(&catalog_failed), waits_for_catalog(&name), name))
+        .collect();
     let ended: Vec<_> = futures::stream::iter(attempts).buffer_unordered(TABLES_AT_ONCE).collect().await;
-    for (name, with_catalog, done) in ended {
-        match done {
-            // Its catalog was not asked.
-            Ok(()) if !with_catalog => {}
-            Ok(()) => {
+    for (name, ended) in ended {
+        match ended {
+            Ended::Waiting => {}
+            Ended::Well => {
                 troubles.remove(&name);
                 told.well(&name, troubles.is_empty());
             }
-            Err(failed) => {
-                told.failed(&name, &failed);
+            Ended::Failed(failed) => {
+                if let Some(failed) = failed {
+                    told.failed(&name, &failed);
+                }
                 let trouble = troubles.entry(name).or_insert_with(|| Trouble { waits: waits(), again: now });
                 trouble.again = Instant::now() + trouble.waits.next().unwrap_or(RETRY_MAX);
             }
@@ -153,14 +157,37 @@ async fn round(
     }
 }
 
+/// How an attempt has ended.
+enum Ended {
+    Well,
+    /// The manifests are written; the catalog's turn comes later.
+    Waiting,
+    /// Without an error: the catalog was not asked, because it had just failed for another table.
+    Failed(Option<Failed>),
+}
+
 async fn attempt(
-    (upkeep, with_catalog, name): (Arc<Upkeep>, bool, Arc<str>),
-) -> (Arc<str>, bool, std::result::Result<(), Failed>) {
+    upkeep: Arc<Upkeep>,
+    catalog_failed: Arc<AtomicBool>,
+    waits: bool,
+    name: Arc<str>,
+) -> (Arc<str>, Ended) {
     if let Err(error) = upkeep.checkpoint_if_due(&name).await {
         tracing::warn!(table = %name, %error, "no checkpoint of the Delta log; the next one is tried later");
     }
-    let done = upkeep.manifests_and_catalog(&name, with_catalog).await;
-    (name, with_catalog, done.map(drop))
+    let is_failing = catalog_failed.load(Ordering::Relaxed);
+    let ended = match upkeep.manifests_and_catalog(&name, !waits && !is_failing).await {
+        Ok(_) if waits => Ended::Waiting,
+        Ok(_) if is_failing => Ended::Failed(None),
+        Ok(_) => Ended::Well,
+        Err(failed) => {
+            if matches!(failed, Failed::Catalog(_)) {
+                catalog_failed.store(true, Ordering::Relaxed);
+            }
+            Ended::Failed(Some(failed))
+        }
+    };
+    (name, ended)
 }
 
 fn waits() -> ExponentialBackoff {

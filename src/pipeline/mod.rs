@@ -38,6 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog;
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -126,6 +127,7 @@ pub struct Running {
 /// name; [`Error::Fenced`] when another writer owns the lake; [`Error::External`] when the lake or the stream do not
 /// answer.
 pub async fn start(job: Job) -> Result<Running> {
+    catalog::check(&job.config.catalog, &job.config.lake.url)?;
     let mut recovered = recover::recover(&job).await?;
     let source = input::open(&job, &mut recovered).await?;
     let (commit_lines, commits) = mpsc::channel(COMMIT_LINES_MAX);

@@ -71,8 +71,11 @@ pub struct Rehearsed {
 /// # Errors
 /// As [`super::start`]; [`Error::Usage`] for a step that names a file there is not.
 pub async fn rehearse(config: &Config, script: &Script) -> Result<Rehearsed> {
+    let mut config = config.clone();
+    // A rehearsal's tables are nobody's to find.
+    config.catalog.glue = false;
     let job = Job {
-        config: config.clone(),
+        config,
         input: Input::Files { paths: script.files.clone(), pace: None },
         until_caught_up: true,
         allow_late: true,

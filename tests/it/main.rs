@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
 mod cards;
+mod catalog;
 mod corrections;
 mod damage;
 mod ddl;
@@ -19,13 +20,16 @@ mod kill;
 mod lake_check;
 mod late_hops;
 mod lookups;
+mod manifests;
 mod matrix;
+mod moto;
 mod oracle;
 mod query_tests;
 mod restate;
 mod rivals;
 mod second_stream;
 mod support;
+mod vacuum;
 mod victim;
 mod views;
 mod window_joins;
