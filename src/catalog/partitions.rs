@@ -129,15 +129,10 @@ fn is(detail: Option<&types::ErrorDetail>, code: &str) -> bool {
 }
 
 /// An error naming the first partition's refusal that is no `fine` one, and how many there are.
-fn refused<'a>(
-    what: &str,
-    errors: impl Iterator<Item = Option<&'a types::ErrorDetail>>,
-    fine: &str,
-) -> Result<()> {
+fn refused<'a>(what: &str, errors: impl Iterator<Item = Option<&'a types::ErrorDetail>>, fine: &str) -> Result<()> {
     let errors: Vec<_> = errors.filter(|detail| !is(*detail, fine)).collect();
     let Some(first) = errors.first() else { return Ok(()) };
-    let (code, message) =
-        first.map_or((None, None), |detail| (detail.error_code(), detail.error_message()));
+    let (code, message) = first.map_or((None, None), |detail| (detail.error_code(), detail.error_message()));
     let (code, message) = (code.unwrap_or("an error without a code"), message.unwrap_or_default());
     Err(Error::external(format!("Glue: {what}"), format!("{} refused, first: {code}: {message}", errors.len())))
 }

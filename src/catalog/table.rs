@@ -103,11 +103,7 @@ pub(super) fn is_same(found: &types::StorageDescriptor, wanted: &StorageInput) -
 
 fn column_of(column: &types::Column) -> ColumnInput {
     let comment = column.comment().filter(|comment| !comment.is_empty()).map(str::to_owned);
-    ColumnInput {
-        name: column.name().to_owned(),
-        data_type: column.r#type().unwrap_or_default().to_owned(),
-        comment,
-    }
+    ColumnInput { name: column.name().to_owned(), data_type: column.r#type().unwrap_or_default().to_owned(), comment }
 }
 
 type Built<T> = std::result::Result<T, aws_sdk_glue::error::BuildError>;

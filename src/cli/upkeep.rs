@@ -104,7 +104,8 @@ fn shown(name: &str, done: &Vacuumed, dry_run: bool) -> String {
     let would = if dry_run { "would delete" } else { "deleted" };
     let [removed, orphans, log] = [done.removed, done.orphans, done.log_objects].map(thousands);
     let bytes = ByteSize::b(done.orphan_bytes);
-    let mut text = format!("{name}: {would} {removed} removed files, {orphans} orphans ({bytes}), {log} objects of the log");
+    let mut text =
+        format!("{name}: {would} {removed} removed files, {orphans} orphans ({bytes}), {log} objects of the log");
     if done.named > 0 {
         text.push_str(&format!(
             "; {} files stay, because a manifest still names them: `lakeward lake manifest` mends that",

@@ -6,11 +6,11 @@
 //!
 //! ```text
 //! <table>/_symlink_format_manifest/event_date=2026-11-23/manifest   sorted absolute URIs, one a line
-//! <table>/_symlink_format_manifest/_state.json                      the version all of them stand at, and their hashes
+//! <table>/_symlink_format_manifest/_state.json                      the version all of them stand at, their hashes and ETags
 //! ```
-//! Written in this order, each object whole: manifests that changed, then (by the caller) the catalog, then manifests of
-//! emptied partitions are deleted, then the state. Whoever dies on the way leaves an older state, and the next writer does
-//! the rest again. The format is Delta's `symlink_format_manifest`, as its own generator writes it, but that only what
+//! Written in this order, each object whole: manifests that changed, then the state; and when the catalog has let go of
+//! emptied partitions, which the state remembers, their manifests are deleted, and the state is written again. Whoever dies
+//! on the way leaves an older state, and the next writer does the rest again. The format is Delta's `symlink_format_manifest`, as its own generator writes it, but that only what
 //! changed is written and what was emptied goes away.
 
 mod render;

@@ -10,13 +10,14 @@ use object_store::path::Path;
 use sha2::{Digest, Sha256};
 use url::{Position, Url};
 
+use super::state::Recorded;
 use crate::error::{Context, Result};
 use crate::lake::DataFile;
 
 /// A manifest to be: its partition's folder, and its text.
 pub(super) type Manifest = (String, Vec<u8>);
 
-/// Of all partitions the hash, of those with another hash than `known` the manifest.
+/// Every partition as it is to be recorded, and the manifests of those with another hash than `known`.
 ///
 /// # Errors
 /// [`crate::Error::Broken`] for a file without a date, or a path that is none of a store.
@@ -24,24 +25,25 @@ pub(super) fn changed(
     root: &str,
     column: &str,
     files: &[Arc<DataFile>],
-    known: &BTreeMap<String, String>,
-) -> Result<(BTreeMap<String, String>, Vec<Manifest>)> {
+    known: &BTreeMap<String, Recorded>,
+) -> Result<(BTreeMap<String, Recorded>, Vec<Manifest>)> {
     let mut folders: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in files {
         let folder = format!("{column}={}", file.date()?);
         folders.entry(folder).or_default().push(format!("{root}{}\n", file.key()?));
     }
-    let (mut hashes, mut manifests) = (BTreeMap::new(), Vec::new());
+    let (mut recorded, mut manifests) = (BTreeMap::new(), Vec::new());
     for (folder, mut lines) in folders {
         lines.sort_unstable();
         let text = lines.concat().into_bytes();
-        let hash = hex::encode(Sha256::digest(&text));
-        if known.get(&folder) != Some(&hash) {
+        let sha256 = hex::encode(Sha256::digest(&text));
+        let same = known.get(&folder).filter(|known| known.sha256 == sha256).cloned();
+        if same.is_none() {
             manifests.push((folder.clone(), text));
         }
-        hashes.insert(folder, hash);
+        recorded.insert(folder, same.unwrap_or(Recorded { sha256, e_tag: None }));
     }
-    Ok((hashes, manifests))
+    Ok((recorded, manifests))
 }
 
 /// How URIs of a table's files begin: `s3://bucket/lake/t/` with the key as it is, `file:///srv/lake/t/` as file URLs are

@@ -24,11 +24,21 @@ const FORMAT: u32 = 1;
 pub(super) struct State {
     pub format: u32,
     pub version: u64,
-    /// SHA-256 (hex) of the manifest of each partition's folder.
-    pub partitions: BTreeMap<String, String>,
+    /// The manifest of each partition's folder.
+    pub partitions: BTreeMap<String, Recorded>,
     /// Folders of partitions that were emptied and whose manifest the catalog still leads to.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub emptied: BTreeSet<String>,
+}
+
+/// A manifest as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Recorded {
+    /// SHA-256 of its text, in hex; empty when nobody knows what it says.
+    pub sha256: String,
+    /// By which a listing tells whether somebody else has written it since: a writer that was thought dead, for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_tag: Option<String>,
 }
 
 fn path() -> Path {
@@ -50,7 +60,7 @@ pub(super) async fn read(table: &Table) -> Result<Option<State>> {
 }
 
 impl State {
-    pub(super) fn new(version: u64, partitions: BTreeMap<String, String>, emptied: BTreeSet<String>) -> Self {
+    pub(super) fn new(version: u64, partitions: BTreeMap<String, Recorded>, emptied: BTreeSet<String>) -> Self {
         Self { format: FORMAT, version, partitions, emptied }
     }
 

@@ -44,7 +44,7 @@ fn remove(add: &Add) -> Remove {
 
 async fn bring_up(manifests: &mut Manifests) -> Result<Written> {
     let written = manifests.write().await?;
-    manifests.finish(written.clone(), true).await?;
+    manifests.let_go(&written.emptied).await?;
     Ok(written)
 }
 
@@ -81,7 +81,7 @@ async fn only_what_changed_is_written_and_what_was_emptied_goes() {
     let written = manifests.write().await.unwrap();
     assert_eq!((written.written, written.emptied.len()), (1, 1));
     // While the catalog leads to it, the emptied one stays, and is told.
-    manifests.finish(written, false).await.unwrap();
+    assert_eq!(manifests.standing(), Some(Written { written: 0, ..written }));
     assert_eq!(lag(&table).await.unwrap(), Lag { version: 2, manifests_at: Some(2), emptied: 1 });
     assert_eq!(lines(folder.path(), "2026-11-22"), [uri]);
     let written = bring_up(&mut manifests).await.unwrap();
@@ -111,6 +111,11 @@ async fn what_others_did_to_manifests_is_mended_by_the_next_process() {
     assert_eq!(found(&table).await.len(), 2);
     let written = bring_up(&mut Manifests::new(Arc::clone(&table))).await.unwrap();
     assert_eq!((written.written, written.emptied.len()), (1, 1));
+    assert_eq!(found(&table).await, []);
+    // A writer thought dead has put an old one back.
+    std::fs::write(manifests.join("event_date=2026-11-23/manifest"), "file:///old\n").unwrap();
+    let written = bring_up(&mut Manifests::new(Arc::clone(&table))).await.unwrap();
+    assert_eq!((written.written, written.emptied.len()), (1, 0));
     assert_eq!(found(&table).await, []);
     // A state nobody can read counts as none.
     std::fs::write(manifests.join("_state.json"), "{").unwrap();
@@ -211,7 +216,8 @@ async fn killed_after_any_write_no_manifest_names_a_missing_file_and_the_next_st
         assert_eq!(found(&table).await, [], "killed after {changes} changes");
         assert_eq!(lag(&table).await.unwrap().manifests_at, Some(table.version().await.unwrap()));
         // Everything out of use is gone, whoever died: 6 epochs, of which the last two are live in one date.
-        let objects: Vec<_> = table.store().list(Some(&Key::from("event_date=2026-11-22"))).try_collect().await.unwrap();
+        let objects: Vec<_> =
+            table.store().list(Some(&Key::from("event_date=2026-11-22"))).try_collect().await.unwrap();
         assert!(objects.is_empty(), "killed after {changes} changes: {objects:?}");
         deaths += 1;
         if survived {

@@ -1,7 +1,7 @@
 //! The one writer of a table's manifests.
 //!
-//! The one law: [`Manifests::write`] makes no reader's answer older, and [`Manifests::finish`] says that all of them have
-//! reached a version only when they have. After an error nothing is believed: the folder is listed again.
+//! The one law: [`Manifests::write`] makes no reader's answer older, and says that all of them have reached a version only
+//! when they have. After an error nothing is believed: the folder is listed again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload};
 
-use super::state::{self, State};
+use super::state::{self, Recorded, State};
 use super::{FOLDER, path, render};
 use crate::error::{Context, Error, Result};
 use crate::lake::Table;
@@ -28,8 +28,8 @@ pub struct Manifests {
     is_recorded: bool,
 }
 
-/// What [`Manifests::write`] did, to be given to [`Manifests::finish`].
-#[derive(Clone, Debug, Default)]
+/// What [`Manifests::write`] found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// The version every manifest stands at now, but those of emptied partitions.
     pub version: u64,
@@ -37,9 +37,8 @@ pub struct Written {
     pub written: u64,
     /// Partition values (`2026-11-23`) that have live files, each with its manifest.
     pub dates: BTreeSet<String>,
-    /// Folders of partitions that have none any more; their manifests are still there.
+    /// Folders of partitions that have none any more; their manifests are still there, for [`Manifests::let_go`].
     pub emptied: BTreeSet<String>,
-    hashes: BTreeMap<String, String>,
 }
 
 impl Manifests {
@@ -53,7 +52,7 @@ impl Manifests {
         &self.table
     }
 
-    /// Writes the manifests of partitions whose live files are others than the manifest names.
+    /// Writes the manifests of partitions whose live files are others than the manifest names, then records the version.
     ///
     /// The first call lists the folder, so that what a killed writer left is written again or found to be emptied.
     ///
@@ -78,40 +77,49 @@ impl Manifests {
             )));
         }
         let root = render::root(&self.table.url()?)?;
-        let (column, partitions) = (self.table.partition_by().to_owned(), known.partitions.clone());
+        let (column, before) = (self.table.partition_by().to_owned(), known.partitions.clone());
         // Hashes of a hundred thousand names take a core's while, which the stream's tasks shall not wait for.
-        let rendered = tokio::task::spawn_blocking(move || render::changed(&root, &column, &files, &partitions));
-        let (hashes, manifests) = rendered.await.context(|| "rendering manifests")??;
-        let dates = hashes.keys().filter_map(|folder| Some(folder.split_once('=')?.1.to_owned())).collect();
+        let rendered = tokio::task::spawn_blocking(move || render::changed(&root, &column, &files, &before));
+        let (mut partitions, manifests) = rendered.await.context(|| "rendering manifests")??;
+        let dates = dates_of(&partitions);
         let written = manifests.len() as u64;
         let store = self.table.store();
-        let puts: Vec<_> =
-            manifests.into_iter().map(|(folder, text)| put(Arc::clone(&store), path(&folder), text)).collect();
-        futures::stream::iter(puts).buffer_unordered(WRITES_AT_ONCE).try_collect::<()>().await?;
+        let puts: Vec<_> = manifests.into_iter().map(|(folder, text)| put(Arc::clone(&store), folder, text)).collect();
+        let mut puts = futures::stream::iter(puts).buffer_unordered(WRITES_AT_ONCE);
+        while let Some((folder, e_tag)) = puts.try_next().await? {
+            partitions.entry(folder).or_default().e_tag = e_tag;
+        }
         let gone = known.partitions.keys().chain(&known.emptied);
-        let emptied = gone.filter(|folder| !hashes.contains_key(*folder)).cloned().collect();
-        self.known = Some(known);
-        Ok(Written { version, written, dates, emptied, hashes })
-    }
-
-    /// Deletes the manifests of emptied partitions, if the catalog no longer leads to them, and records the version.
-    ///
-    /// # Errors
-    /// [`Error::External`] when the store does not answer: begin again with [`Manifests::write`].
-    pub async fn finish(&mut self, written: Written, catalog_let_go: bool) -> Result<()> {
-        let Written { version, dates: _, emptied, hashes, .. } = written;
-        let before = self.known.take();
-        let emptied = if catalog_let_go {
-            self.delete(&emptied).await?;
-            BTreeSet::new()
-        } else {
-            emptied
-        };
-        let state = State::new(version, hashes, emptied);
-        if !(self.is_recorded && before.as_ref() == Some(&state)) {
+        let emptied: BTreeSet<String> = gone.filter(|folder| !partitions.contains_key(*folder)).cloned().collect();
+        let state = State::new(version, partitions, emptied.clone());
+        if !(self.is_recorded && known == state) {
             state.write(&self.table).await?;
         }
         (self.known, self.is_recorded) = (Some(state), true);
+        Ok(Written { version, written, dates, emptied })
+    }
+
+    /// What the last [`Manifests::write`] left; `None` before the first and after an error.
+    pub fn standing(&self) -> Option<Written> {
+        let state = self.known.as_ref().filter(|_| self.is_recorded)?;
+        let dates = dates_of(&state.partitions);
+        Some(Written { version: state.version, written: 0, dates, emptied: state.emptied.clone() })
+    }
+
+    /// Deletes the manifests of these emptied partitions, which no catalog leads to any more; those that were filled again
+    /// meanwhile stay.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the store does not answer: the next [`Manifests::write`] begins anew.
+    pub async fn let_go(&mut self, emptied: &BTreeSet<String>) -> Result<()> {
+        let Some(mut state) = self.known.take() else { return Ok(()) };
+        let gone: BTreeSet<String> = state.emptied.intersection(emptied).cloned().collect();
+        if !gone.is_empty() {
+            self.delete(&gone).await?;
+            state.emptied.retain(|folder| !gone.contains(folder));
+            state.write(&self.table).await?;
+        }
+        self.known = Some(state);
         Ok(())
     }
 
@@ -121,20 +129,22 @@ impl Manifests {
         futures::stream::iter(deletes).buffer_unordered(WRITES_AT_ONCE).try_collect::<()>().await
     }
 
-    /// What is recorded, corrected by what is there: a missing manifest is unknown, a stray one has no hash.
+    /// What is recorded, corrected by what is there: nobody knows what a manifest says that is not as it was recorded.
     async fn found(&self) -> Result<(State, bool)> {
         let recorded = state::read(&self.table).await?;
         let name = self.table.name();
         let listed = self.table.store();
         let mut listed = listed.list(Some(&Path::from(FOLDER)));
-        let mut there = BTreeSet::new();
-        while let Some(object) = listed.try_next().await.context(|| format!("listing the manifests of table `{name}`"))? {
-            there.extend(folder_of(&object.location));
+        let mut there = BTreeMap::new();
+        while let Some(object) =
+            listed.try_next().await.context(|| format!("listing the manifests of table `{name}`"))?
+        {
+            there.extend(folder_of(&object.location).map(|folder| (folder, object.e_tag)));
         }
         let mut state = recorded.clone().unwrap_or_default();
-        state.partitions.retain(|folder, _| there.contains(folder));
-        state.emptied.retain(|folder| there.contains(folder));
-        for folder in there {
+        state.partitions.retain(|folder, recorded| there.get(folder) == Some(&recorded.e_tag));
+        state.emptied.retain(|folder| there.contains_key(folder));
+        for folder in there.into_keys() {
             if !state.emptied.contains(&folder) {
                 state.partitions.entry(folder).or_default();
             }
@@ -144,8 +154,15 @@ impl Manifests {
     }
 }
 
-async fn put(store: Arc<dyn ObjectStore>, path: Path, text: Vec<u8>) -> Result<()> {
-    store.put(&path, PutPayload::from(text)).await.map(drop).context(|| format!("writing `{path}`"))
+/// Values of partitions, from their folders.
+fn dates_of(partitions: &BTreeMap<String, Recorded>) -> BTreeSet<String> {
+    partitions.keys().filter_map(|folder| Some(folder.split_once('=')?.1.to_owned())).collect()
+}
+
+async fn put(store: Arc<dyn ObjectStore>, folder: String, text: Vec<u8>) -> Result<(String, Option<String>)> {
+    let path = path(&folder);
+    let put = store.put(&path, PutPayload::from(text)).await.context(|| format!("writing `{path}`"))?;
+    Ok((folder, put.e_tag))
 }
 
 async fn delete(store: Arc<dyn ObjectStore>, path: Path) -> Result<()> {

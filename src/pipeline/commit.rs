@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use futures::future::try_join_all;
 use tokio::sync::mpsc;
 
-use super::follow_ups::FollowUps;
+use super::follow_ups::DueTables;
 use crate::epoch::{Decided, Slot, SlotLog, TableAdds};
 use crate::error::{Error, Result};
 use crate::lake::Table;
@@ -127,14 +127,14 @@ async fn stage(
     Ok(try_join_all(staged).await?.into_iter().collect())
 }
 
-/// Publishes decided slots in order until the stager drops its end; then what is to follow is finished.
+/// Publishes decided slots in order until the stager drops its end.
 ///
 /// # Errors
 /// Whatever [`Table::publish`] says after its own retries.
 pub(super) async fn publish(
     tables: Tables,
     app_id: String,
-    follow_ups: Option<FollowUps>,
+    follow_ups: Option<DueTables>,
     mut decided: mpsc::Receiver<(Slot, Commit, Instant)>,
     engine: mpsc::UnboundedSender<Committed>,
     published_through: PublishedThrough,
@@ -145,11 +145,8 @@ pub(super) async fn publish(
         commit.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let _ = engine.send(Committed::Published(commit));
         if let Some(follow_ups) = &follow_ups {
-            follow_ups.due(slot.tables.keys());
+            follow_ups.add(slot.tables.keys());
         }
-    }
-    if let Some(follow_ups) = follow_ups {
-        follow_ups.finish().await;
     }
     Ok(())
 }

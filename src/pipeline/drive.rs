@@ -59,6 +59,8 @@ pub(super) struct Drive {
     committed: mpsc::UnboundedReceiver<Committed>,
     drafts: mpsc::Sender<Draft>,
     committers: JoinSet<Result<()>>,
+    /// Dropped, and so cut off, when the job fails.
+    follow_ups: Option<FollowUps>,
     commit_lines: mpsc::Sender<Commit>,
     requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     /// Decided, not yet published: what of an embedded stream may be freed once they are.
@@ -116,7 +118,7 @@ impl Drive {
         committers.spawn(publish(
             lake.tables.clone(),
             job.config.lake.app_id.clone(),
-            Some(follow_ups),
+            Some(follow_ups.due()),
             decided,
             reports,
             published_through,
@@ -133,6 +135,7 @@ impl Drive {
             committed,
             drafts,
             committers,
+            follow_ups: Some(follow_ups),
             commit_lines,
             requests,
             unpublished: BTreeMap::new(),
@@ -424,6 +427,9 @@ impl Drive {
     /// Lets the committing tasks finish what they were given.
     async fn finish(&mut self) -> Result<Summary> {
         self.committers_end().await?;
+        if let Some(follow_ups) = self.follow_ups.take() {
+            follow_ups.finish().await;
+        }
         while let Ok(report) = self.committed.try_recv() {
             self.on_committed(report).await;
         }

@@ -16,11 +16,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::upkeep::{Failed, Upkeep};
+use super::upkeep::Upkeep;
 use crate::clock::Clock;
 use crate::config::{self, Config, micros};
 use crate::epoch::SlotLog;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::vacuum::{Retention, Rounds, unpublished, vacuum};
 
 /// Tables looked after at once: a checkpoint computes, and two cores are also the stream's.
@@ -40,11 +40,18 @@ const ROUND_LOOK: Duration = Duration::from_secs(3_600);
 /// The tasks of one job; dropped, they end at once.
 #[derive(Debug)]
 pub(super) struct FollowUps {
+    lake: Worker,
+    catalog: Worker,
+    /// May be cut off anywhere.
+    _vacuum: JoinSet<()>,
+}
+
+/// One task with its queue.
+#[derive(Debug)]
+struct Worker {
     due: Arc<Due>,
     ending: CancellationToken,
-    worker: JoinSet<()>,
-    /// Holds no data that is being built: it may be cut off anywhere.
-    _vacuum: JoinSet<()>,
+    task: JoinSet<()>,
 }
 
 /// Tables with something to do; at most all of them.
@@ -52,6 +59,17 @@ pub(super) struct FollowUps {
 struct Due {
     tables: Mutex<BTreeSet<Arc<str>>>,
     added: Notify,
+}
+
+/// See [`FollowUps::due`].
+#[derive(Clone, Debug)]
+pub(super) struct DueTables(Arc<Due>);
+
+impl DueTables {
+    /// Never waits.
+    pub(super) fn add<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) {
+        self.0.add(names.cloned());
+    }
 }
 
 impl Due {
@@ -68,26 +86,52 @@ impl Due {
 impl FollowUps {
     /// Begins with every table: what an earlier job has left undone is due.
     pub(super) fn start(upkeep: Upkeep, slots: SlotLog, config: &Config, clock: Clock) -> Self {
-        let (due, ending, upkeep) = (Arc::new(Due::default()), CancellationToken::new(), Arc::new(upkeep));
-        due.add(upkeep.names().cloned());
-        let (mut worker, mut vacuum) = (JoinSet::new(), JoinSet::new());
-        worker.spawn(work(Arc::clone(&upkeep), Arc::clone(&due), ending.clone()));
+        let upkeep = Arc::new(upkeep);
+        let catalog = Worker::start(Arc::clone(&upkeep), Part::Catalog);
+        let lake = Worker::start(Arc::clone(&upkeep), Part::Lake { then: Arc::clone(&catalog.due) });
+        lake.due.add(upkeep.names().cloned());
+        let mut vacuum = JoinSet::new();
         vacuum.spawn(vacuum_rounds(upkeep, slots, config.retention.clone(), clock));
-        Self { due, ending, worker, _vacuum: vacuum }
+        Self { lake, catalog, _vacuum: vacuum }
     }
 
-    /// These tables have a new version.
-    pub(super) fn due<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) {
-        self.due.add(names.cloned());
+    /// Where whoever publishes says which tables have a new version.
+    pub(super) fn due(&self) -> DueTables {
+        DueTables(Arc::clone(&self.lake.due))
     }
 
-    /// Does what is still due, for a bounded time.
+    /// Does what is still due, for a bounded time. Only for a job that still owns the lake: manifests have one writer.
     pub(super) async fn finish(mut self) {
-        self.ending.cancel();
-        if timeout(FINISH_MAX, self.worker.join_next()).await.is_err() {
+        let both = async {
+            self.lake.finish().await;
+            self.catalog.finish().await;
+        };
+        if timeout(FINISH_MAX, both).await.is_err() {
             tracing::warn!("manifests or catalog are not up to date yet; the next start goes on with them");
         }
     }
+}
+
+impl Worker {
+    fn start(upkeep: Arc<Upkeep>, part: Part) -> Self {
+        let (due, ending, mut task) = (Arc::new(Due::default()), CancellationToken::new(), JoinSet::new());
+        task.spawn(work(upkeep, part, Arc::clone(&due), ending.clone()));
+        Self { due, ending, task }
+    }
+
+    async fn finish(&mut self) {
+        self.ending.cancel();
+        self.task.join_next().await;
+    }
+}
+
+/// What a task does for a table.
+#[derive(Clone, Debug)]
+enum Part {
+    /// Checkpoint and manifests; then the table is due for the catalog.
+    Lake { then: Arc<Due> },
+    /// A catalog that hangs holds up nothing but itself.
+    Catalog,
 }
 
 /// A table whose last attempt failed.
@@ -96,16 +140,8 @@ struct Trouble {
     again: Instant,
 }
 
-/// What failed and was told, until it is well again.
-#[derive(Default)]
-struct Told {
-    tables: BTreeSet<Arc<str>>,
-    catalog: bool,
-}
-
-async fn work(upkeep: Arc<Upkeep>, due: Arc<Due>, ending: CancellationToken) {
+async fn work(upkeep: Arc<Upkeep>, part: Part, due: Arc<Due>, ending: CancellationToken) {
     let mut troubles: BTreeMap<Arc<str>, Trouble> = BTreeMap::new();
-    let mut told = Told::default();
     loop {
         let again = troubles.values().map(|trouble| trouble.again).min();
         tokio::select! {
@@ -114,107 +150,88 @@ async fn work(upkeep: Arc<Upkeep>, due: Arc<Due>, ending: CancellationToken) {
             () = ending.cancelled() => break,
             () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
         }
-        round(&upkeep, &due, &mut troubles, &mut told).await;
+        round(&upkeep, &part, &due, &mut troubles).await;
     }
-    round(&upkeep, &due, &mut troubles, &mut told).await;
+    round(&upkeep, &part, &due, &mut troubles).await;
 }
 
-/// Everything that is due now.
-async fn round(
-    upkeep: &Arc<Upkeep>,
-    due: &Due,
-    troubles: &mut BTreeMap<Arc<str>, Trouble>,
-    told: &mut Told,
-) {
+/// Everything that is due now. A table in trouble waits for its time, whatever is added.
+async fn round(upkeep: &Arc<Upkeep>, part: &Part, due: &Due, troubles: &mut BTreeMap<Arc<str>, Trouble>) {
     let now = Instant::now();
-    let again = troubles.iter().filter(|(_, trouble)| trouble.again <= now).map(|(name, _)| Arc::clone(name));
-    let again: BTreeSet<Arc<str>> = again.collect();
     let mut names = due.take();
-    names.extend(again.iter().cloned());
-    // A table in trouble has its manifests written with each epoch; the catalog is left alone until its time.
-    let waits_for_catalog = |name: &Arc<str>| troubles.contains_key(name) && !again.contains(name);
-    let catalog_failed = Arc::new(AtomicBool::new(false));
+    names.retain(|name| !troubles.contains_key(name));
+    names.extend(troubles.iter().filter(|(_, trouble)| trouble.again <= now).map(|(name, _)| Arc::clone(name)));
+    let was_well = troubles.is_empty();
+    let has_failed = Arc::new(AtomicBool::new(false));
     let attempts: Vec<_> = names
         .into_iter()
-        .map(|name| attempt(Arc::clone(upkeep), Arc::clone(&catalog_failed), waits_for_catalog(&name), name))
+        .map(|name| attempt(Arc::clone(upkeep), part.clone(), Arc::clone(&has_failed), name))
         .collect();
-    let ended: Vec<_> = futures::stream::iter(attempts).buffer_unordered(TABLES_AT_ONCE).collect().await;
-    for (name, ended) in ended {
-        match ended {
-            Ended::Waiting => {}
-            Ended::Well => {
-                troubles.remove(&name);
-                told.well(&name, troubles.is_empty());
-            }
-            Ended::Failed(failed) => {
-                if let Some(failed) = failed {
-                    told.failed(&name, &failed);
-                }
-                let trouble = troubles.entry(name).or_insert_with(|| Trouble { waits: waits(), again: now });
-                trouble.again = Instant::now() + trouble.waits.next().unwrap_or(RETRY_MAX);
-            }
+    let mut ended = futures::stream::iter(attempts).buffer_unordered(TABLES_AT_ONCE);
+    let mut first = None;
+    while let Some((name, ended)) = ended.next().await {
+        let Err(error) = ended else {
+            troubles.remove(&name);
+            continue;
+        };
+        if let Some(error) = error {
+            tracing::debug!(table = %name, %error, "{} cannot be brought up to date yet", part.noun());
+            first = first.or(Some((Arc::clone(&name), error)));
         }
+        let trouble = troubles.entry(name).or_insert_with(|| Trouble { waits: waits(), again: now });
+        trouble.again = Instant::now() + trouble.waits.next().unwrap_or(RETRY_MAX);
+    }
+    // Told once, until all is well again.
+    match first {
+        Some((table, error)) if was_well => {
+            tracing::warn!(%table, %error, "{} cannot be brought up to date; tried again until it can", part.noun());
+        }
+        _ if !was_well && troubles.is_empty() => tracing::warn!("{} is up to date again", part.noun()),
+        _ => {}
     }
 }
 
-/// How an attempt has ended.
-enum Ended {
-    Well,
-    /// The manifests are written; the catalog's turn comes later.
-    Waiting,
-    /// Without an error: the catalog was not asked, because it had just failed for another table.
-    Failed(Option<Failed>),
-}
-
+/// Fails without an error where another table has just failed: one timeout of a catalog is enough in a round.
 async fn attempt(
     upkeep: Arc<Upkeep>,
-    catalog_failed: Arc<AtomicBool>,
-    waits: bool,
+    part: Part,
+    has_failed: Arc<AtomicBool>,
     name: Arc<str>,
-) -> (Arc<str>, Ended) {
-    if let Err(error) = upkeep.checkpoint_if_due(&name).await {
-        tracing::warn!(table = %name, %error, "no checkpoint of the Delta log; the next one is tried later");
+) -> (Arc<str>, std::result::Result<(), Option<Error>>) {
+    if has_failed.load(Ordering::Relaxed) {
+        return (name, Err(None));
     }
-    let is_failing = catalog_failed.load(Ordering::Relaxed);
-    let ended = match upkeep.manifests_and_catalog(&name, !waits && !is_failing).await {
-        Ok(_) if waits => Ended::Waiting,
-        Ok(_) if is_failing => Ended::Failed(None),
-        Ok(_) => Ended::Well,
-        Err(failed) => {
-            if matches!(failed, Failed::Catalog(_)) {
-                catalog_failed.store(true, Ordering::Relaxed);
+    let ended = match &part {
+        Part::Lake { then } => {
+            if let Err(error) = upkeep.checkpoint_if_due(&name).await {
+                tracing::warn!(table = %name, %error, "no checkpoint of the Delta log; the next one is tried later");
             }
-            Ended::Failed(Some(failed))
+            let ended = upkeep.manifests(&name).await.map(drop);
+            if ended.is_ok() && upkeep.has_catalog() {
+                then.add(std::iter::once(Arc::clone(&name)));
+            }
+            ended
         }
+        Part::Catalog => upkeep.catalog(&name).await.map(drop),
     };
-    (name, ended)
+    if ended.is_err() && matches!(part, Part::Catalog) {
+        has_failed.store(true, Ordering::Relaxed);
+    }
+    (name, ended.map_err(Some))
+}
+
+impl Part {
+    fn noun(&self) -> &'static str {
+        match self {
+            Self::Lake { .. } => "what Spectrum reads",
+            Self::Catalog => "the catalog",
+        }
+    }
 }
 
 fn waits() -> ExponentialBackoff {
     let waits = ExponentialBuilder::new().with_jitter().with_min_delay(RETRY_MIN).with_max_delay(RETRY_MAX);
     waits.without_max_times().build()
-}
-
-impl Told {
-    fn failed(&mut self, name: &Arc<str>, failed: &Failed) {
-        let (is_new, what, error) = match failed {
-            Failed::Catalog(error) => (!std::mem::replace(&mut self.catalog, true), "the catalog", error),
-            Failed::Lake(error) => (self.tables.insert(Arc::clone(name)), "the manifests", error),
-        };
-        match is_new {
-            true => tracing::warn!(table = %name, %error, "{what} cannot be brought up to date; tried again until it can"),
-            false => tracing::debug!(table = %name, %error, "{what} cannot be brought up to date yet"),
-        }
-    }
-
-    fn well(&mut self, name: &Arc<str>, is_last: bool) {
-        if self.tables.remove(name) {
-            tracing::warn!(table = %name, "the manifests are up to date again");
-        }
-        if is_last && take(&mut self.catalog) {
-            tracing::warn!("the catalog is up to date again");
-        }
-    }
 }
 
 /// Looks every hour whether a vacuum is due. One that fails is tried again at the next look.

@@ -3,7 +3,7 @@
 //! The one law: each step may be left out, repeated or cut off; the next one begins with what is there. A manifest is
 //! written before the catalog leads to it, and goes after the catalog has let it go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -13,9 +13,9 @@ use super::commit::Tables;
 use crate::catalog::{Catalog, Synced};
 use crate::config::Config;
 use crate::contract::{Sink, TableContract};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lake::{Lake, Table};
-use crate::manifest::Manifests;
+use crate::manifest::{Manifests, Written};
 
 /// Looks after the tables of one lake. There is one at a time: the job's, or that of a command that holds the lake's lock.
 #[derive(Debug)]
@@ -54,28 +54,11 @@ pub struct Done {
     pub catalog: Option<Synced>,
 }
 
-/// Which part of the work failed.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// The lake's own store.
-    Lake(Error),
-    /// The catalog; the manifests are as they should be.
-    Catalog(Error),
-}
-
-impl Failed {
-    pub(super) fn into_error(self) -> Error {
-        match self {
-            Self::Lake(error) | Self::Catalog(error) => error,
-        }
-    }
-}
-
 impl Upkeep {
     /// For these tables, with the configured catalog.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a catalog that can never be reached; see [`Catalog::of`].
+    /// [`crate::Error::Usage`] for a catalog that can never be reached; see [`Catalog::of`].
     pub async fn of(
         config: &Config,
         lake: &Lake,
@@ -109,42 +92,65 @@ impl Upkeep {
         self.tables.values().map(|kept| &kept.table)
     }
 
+    /// Whether there is a catalog to be kept.
+    pub(super) fn has_catalog(&self) -> bool {
+        self.catalog.is_some()
+    }
+
     /// Writes the manifests of a table and brings the catalog to it.
     ///
     /// # Errors
     /// As [`Manifests::write`] and [`Catalog::sync`]; call again.
     pub async fn bring_up(&self, name: &str) -> Result<Done> {
-        self.manifests_and_catalog(name, true).await.map_err(Failed::into_error)
+        let mut done = self.manifests(name).await?;
+        done.catalog = self.catalog(name).await?;
+        Ok(done)
     }
 
-    /// As [`Upkeep::bring_up`]; a catalog that does not answer at present can be left alone.
-    pub(super) async fn manifests_and_catalog(&self, name: &str, with_catalog: bool) -> Result<Done, Failed> {
+    /// Writes the manifests of a table, if its contract asks for them.
+    ///
+    /// # Errors
+    /// As [`Manifests::write`]; call again.
+    pub(super) async fn manifests(&self, name: &str) -> Result<Done> {
         let Some(Kept { contract: Some(contract), state, table }) = self.tables.get(name) else {
             return Ok(Done::default());
         };
-        let manifests = &mut state.lock().await.manifests;
-        let written = match contract.sinks.contains(&Sink::Spectrum) {
-            true => Some(manifests.write().await.map_err(Failed::Lake)?),
-            false => None,
-        };
-        let dates = written.as_ref().map_or_else(BTreeSet::new, |written| written.dates.clone());
-        let synced = match &self.catalog {
-            Some(catalog) if with_catalog => catalog.sync(contract, &dates).await.map(Some),
-            _ => Ok(None),
-        };
-        let mut done = Done::default();
-        match written {
-            Some(written) => {
-                let let_go = self.catalog.is_none() || (with_catalog && synced.is_ok());
-                done.version = written.version;
-                done.manifests = written.written;
-                done.emptied = written.emptied.len() as u64;
-                manifests.finish(written, let_go).await.map_err(Failed::Lake)?;
-            }
-            None => done.version = table.version().await.map_err(Failed::Lake)?,
+        if !contract.sinks.contains(&Sink::Spectrum) {
+            return Ok(Done { version: table.version().await?, ..Done::default() });
         }
-        done.catalog = synced.map_err(Failed::Catalog)?;
-        Ok(done)
+        let manifests = &mut state.lock().await.manifests;
+        let written = manifests.write().await?;
+        if self.catalog.is_none() {
+            manifests.let_go(&written.emptied).await?;
+        }
+        let (version, emptied) = (written.version, written.emptied.len() as u64);
+        Ok(Done { version, manifests: written.written, emptied, catalog: None })
+    }
+
+    /// Brings the catalog to what the manifests say; manifests it no longer leads to go. `None` without a catalog.
+    ///
+    /// # Errors
+    /// As [`Catalog::sync`] and [`Manifests::let_go`]; call again.
+    pub(super) async fn catalog(&self, name: &str) -> Result<Option<Synced>> {
+        let (Some(catalog), Some(Kept { contract: Some(contract), state, .. })) =
+            (&self.catalog, self.tables.get(name))
+        else {
+            return Ok(None);
+        };
+        let is_spectrum = contract.sinks.contains(&Sink::Spectrum);
+        let standing = state.lock().await.manifests.standing();
+        let standing = match standing {
+            Some(standing) => standing,
+            // They are to be written first; then the catalog's turn comes again.
+            None if is_spectrum => return Ok(None),
+            None => Written::default(),
+        };
+        // Not under the lock: the next epoch's manifests do not wait for a catalog.
+        let synced = catalog.sync(contract, &standing.dates).await?;
+        if is_spectrum {
+            state.lock().await.manifests.let_go(&standing.emptied).await?;
+        }
+        Ok(Some(synced))
     }
 
     /// Writes a checkpoint if the log has grown past the next multiple of `commit.checkpoint_every`: epochs are taken

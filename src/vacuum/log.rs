@@ -105,6 +105,8 @@ impl LogFolder {
         retention: &Retention,
         done: &mut Vacuumed,
     ) -> Result<()> {
+        // What `_last_checkpoint` names stays, whichever it is: readers begin there.
+        let old = table.last_checkpoint().await?.map_or(old, |last| last.min(old));
         let Some(base) = self.checkpoints.iter().copied().filter(|version| *version <= old).max() else {
             return Ok(());
         };

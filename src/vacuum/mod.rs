@@ -6,7 +6,7 @@
 //!
 //! In this order: the version before which nothing can be read is recorded, files that commits took out are deleted
 //! (lite), then, if asked, files that no commit ever named (full), and at last the commits that told of them. Dying on
-//! the way leaves work for the next round. Memory is that of the table's live files and of one page of a listing.
+//! the way leaves work for the next round, and so does a file that a manifest keeps: the commit that told of it stays, too. Memory is that of the table's live files and of one page of a listing.
 //!
 //! What it costs: versions older than the retention cannot be read; `audit` then takes from the slots what was in commits,
 //! and queries joined with tables as they were before cannot be proved any more, which it says.
@@ -114,7 +114,7 @@ pub async fn vacuum(table: &Table, unpublished: &Unpublished, retention: &Retent
     if retention.scope == Scope::Full {
         files::orphans(table, &log, old, unpublished, retention, &mut done).await?;
     }
-    if let Some(old) = old {
+    if let Some(old) = old.filter(|_| done.named == 0) {
         log.clean(table, old, retention, &mut done).await?;
     }
     Ok(done)

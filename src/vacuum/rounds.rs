@@ -43,13 +43,15 @@ impl Rounds {
 
     /// What is due now.
     pub fn due(&self, settings: &config::Retention, now: Micros) -> Option<Scope> {
-        let since = |last: Option<Micros>, interval: Micros| last.is_none_or(|last| now.saturating_sub(last) >= interval);
-        match () {
-            () if !settings.enabled => None,
-            () if since(self.full, micros(settings.orphans_interval)) => Some(Scope::Full),
-            () if since(self.lite, micros(settings.interval)) => Some(Scope::Lite),
-            () => None,
+        let since =
+            |last: Option<Micros>, interval: Micros| last.is_none_or(|last| now.saturating_sub(last) >= interval);
+        if !settings.enabled {
+            return None;
         }
+        if since(self.full, micros(settings.orphans_interval)) {
+            return Some(Scope::Full);
+        }
+        since(self.lite, micros(settings.interval)).then_some(Scope::Lite)
     }
 
     /// Records that a round has ended.

@@ -90,13 +90,13 @@ impl Life {
 
     async fn bring_up(&mut self) {
         let written = self.manifests.write().await.unwrap();
-        self.manifests.finish(written, true).await.unwrap();
+        self.manifests.let_go(&written.emptied).await.unwrap();
     }
 
     /// Everything up to this version happened long ago, and the rest today.
     fn old_up_to(&self, version: u64) {
         let is_old = |name: &str| {
-            let digits = name.split_once("_delta_log/").map(|(_, name)| &name[..20]);
+            let digits = name.split_once("_delta_log/").and_then(|(_, name)| name.get(..20));
             digits.and_then(|digits| digits.parse::<u64>().ok()).is_some_and(|found| found <= version)
         };
         age(&self.path, is_old, 8);

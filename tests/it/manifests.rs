@@ -116,7 +116,8 @@ fn by_hand_manifests_are_mended_while_no_job_runs_and_only_then() {
 
     // A stranger's file with a deletion vector in the log: no manifest is made from it.
     let log = scratch.lake().join("fraud_alerts/_delta_log");
-    let commits = fs::read_dir(&log).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "json"));
+    let commits =
+        fs::read_dir(&log).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "json"));
     let next = log.join(format!("{:020}.json", commits.count()));
     let add = r#"{"add":{"path":"event_date=2026-11-23/x.parquet","partitionValues":{"event_date":"2026-11-23"},"size":1,"modificationTime":1,"dataChange":true,"deletionVector":{"storageType":"u","pathOrInlineDv":"ab^-aqEH.-t@S}K{vb[*k^","offset":4,"sizeInBytes":40,"cardinality":6}}}"#;
     fs::write(&next, format!("{add}\n")).unwrap();
@@ -127,7 +128,11 @@ fn by_hand_manifests_are_mended_while_no_job_runs_and_only_then() {
 
     let mut job = scratch.spawn("job", &["run", "--set", "simulate.rate=100", "--set", "stream.name=other"]);
     let before = slots(&scratch.lake());
-    assert!(wait_for(&mut job, || slots(&scratch.lake()) > before), "{}", fs::read_to_string(scratch.path("job.err")).unwrap());
+    assert!(
+        wait_for(&mut job, || slots(&scratch.lake()) > before),
+        "{}",
+        fs::read_to_string(scratch.path("job.err")).unwrap()
+    );
     let refused = scratch.run(&["lake", "manifest"]);
     interrupt(&job);
     job.wait().unwrap();

@@ -50,7 +50,8 @@ fn age(folder: &Path) {
 
 /// Data files in the store, and in the newest version of each log as DuckDB sees it.
 fn files(scratch: &Scratch) -> BTreeSet<PathBuf> {
-    let is_data = |path: &PathBuf| path.to_str().unwrap().contains("date=") && path.extension().is_some_and(|e| e == "parquet");
+    let is_data =
+        |path: &PathBuf| path.to_str().unwrap().contains("date=") && path.extension().is_some_and(|e| e == "parquet");
     TABLES.iter().flat_map(|table| walk(&scratch.lake().join(table))).filter(is_data).collect()
 }
 
@@ -88,9 +89,11 @@ fn old_files_and_commits_go_and_audit_check_and_readers_find_what_they_found() {
     assert!(done["city_minute"]["removed"].as_u64().unwrap() > 0, "no window was restated: {done}");
     assert_eq!((&done["transactions"]["orphans"], &done["transactions"]["orphan_bytes"]), (&1.into(), &4.into()));
     assert!(!orphan.exists());
-    let gone = done.as_object().unwrap().values().map(|table| {
-        table["removed"].as_u64().unwrap() + table["orphans"].as_u64().unwrap()
-    });
+    let gone = done
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|table| table["removed"].as_u64().unwrap() + table["orphans"].as_u64().unwrap());
     assert_eq!(all.len() - files(&scratch).len(), usize::try_from(gone.sum::<u64>()).unwrap());
     for table in TABLES {
         assert!(done[table]["log_objects"].as_u64().unwrap() > 0 && commits(&scratch, table) <= 2, "{table}: {done}");
