@@ -101,8 +101,12 @@ fn https() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
+/// What Glue calls a thing that is there already, or is not there.
+pub(super) const EXISTS: &str = "AlreadyExistsException";
+pub(super) const IS_GONE: &str = "EntityNotFoundException";
+
 /// A failed call as an error. `call` is the API's name of it, which is also that of the permission.
-pub(super) fn failed<E, R>(call: &str, what: &str, error: SdkError<E, R>) -> Error
+pub(super) fn failed<E, R>(call: &str, what: &str, error: &SdkError<E, R>) -> Error
 where
     E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
@@ -113,7 +117,7 @@ where
     };
     let said = match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => DisplayErrorContext(&error).to_string(),
+        _ => DisplayErrorContext(error).to_string(),
     };
     Error::external(format!("Glue: {what}"), format!("{said}{hint}"))
 }

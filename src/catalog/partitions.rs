@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use aws_sdk_glue::types;
 
 use super::Catalog;
-use super::client::failed;
+use super::client::{EXISTS, IS_GONE, failed};
 use super::table::{is_same, storage};
 use crate::contract::TableContract;
 use crate::ddl::glue::{self, PARTITIONS_MAX};
@@ -18,10 +18,6 @@ use crate::error::{Context, Error, Result};
 
 /// Of one BatchDeletePartition.
 const DELETIONS_MAX: usize = 25;
-
-/// What an answer says of a partition that is there already, or no longer.
-const EXISTS: &str = "AlreadyExistsException";
-const IS_GONE: &str = "EntityNotFoundException";
 
 /// Partitions as they are registered.
 #[derive(Debug, Default)]
@@ -45,7 +41,7 @@ impl Catalog {
         let mut pages = call.into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| {
-                failed("GetPartitions", &format!("listing the partitions of `{}`", self.full(table)), error)
+                failed("GetPartitions", &format!("listing the partitions of `{}`", self.full(table)), &error)
             })?;
             for partition in page.partitions() {
                 let Some(date) = partition.values().first() else { continue };
@@ -68,7 +64,7 @@ impl Catalog {
             let inputs = some.iter().map(|date| self.input(contract, date)).collect::<Result<Vec<_>>>()?;
             let call = self.client.batch_create_partition().database_name(&self.site.database).table_name(table);
             let answer = call.set_partition_input_list(Some(inputs)).send().await;
-            let answer = answer.map_err(|error| failed("BatchCreatePartition", &what(), error))?;
+            let answer = answer.map_err(|error| failed("BatchCreatePartition", &what(), &error))?;
             // It may have been registered by hand, in another place.
             let exist: Vec<String> = answer
                 .errors()
@@ -93,7 +89,7 @@ impl Catalog {
             let entries = some.iter().map(entry).collect::<Result<Vec<_>>>()?;
             let call = self.client.batch_update_partition().database_name(&self.site.database).table_name(table);
             let answer = call.set_entries(Some(entries)).send().await;
-            let answer = answer.map_err(|error| failed("BatchUpdatePartition", &what(), error))?;
+            let answer = answer.map_err(|error| failed("BatchUpdatePartition", &what(), &error))?;
             refused(&what(), answer.errors().iter().map(types::BatchUpdatePartitionFailureEntry::error_detail), "")?;
         }
         Ok(())
@@ -107,7 +103,7 @@ impl Catalog {
             let values = values.collect::<std::result::Result<Vec<_>, _>>().context(what)?;
             let call = self.client.batch_delete_partition().database_name(&self.site.database).table_name(table);
             let answer = call.set_partitions_to_delete(Some(values)).send().await;
-            let answer = answer.map_err(|error| failed("BatchDeletePartition", &what(), error))?;
+            let answer = answer.map_err(|error| failed("BatchDeletePartition", &what(), &error))?;
             refused(&what(), answer.errors().iter().map(types::PartitionError::error_detail), IS_GONE)?;
         }
         Ok(())

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_glue::error::ProvideErrorMetadata;
 use aws_sdk_glue::types;
 
 use super::Catalog;
-use super::client::failed;
+use super::client::{EXISTS, IS_GONE, failed};
 use crate::ddl::glue::{ColumnInput, DATABASE, StorageInput, TableInput};
 use crate::error::{Context, Result};
 
@@ -20,8 +21,8 @@ impl Catalog {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        if !error.as_service_error().is_some_and(|error| error.is_entity_not_found_exception()) {
-            return Err(failed("GetDatabase", &format!("looking for the database `{name}`"), error));
+        if error.code() != Some(IS_GONE) {
+            return Err(failed("GetDatabase", &format!("looking for the database `{name}`"), &error));
         }
         let what = format!("making the database `{name}`");
         let input = types::DatabaseInput::builder()
@@ -32,8 +33,8 @@ impl Catalog {
             .context(|| what.clone())?;
         match self.client.create_database().database_input(input).send().await {
             Ok(_) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_already_exists_exception()) => Ok(()),
-            Err(error) => Err(failed("CreateDatabase", &what, error)),
+            Err(error) if error.code() == Some(EXISTS) => Ok(()),
+            Err(error) => Err(failed("CreateDatabase", &what, &error)),
         }
     }
 
@@ -46,8 +47,8 @@ impl Catalog {
             return match call.send().await {
                 Ok(_) => Ok(true),
                 // An earlier attempt whose answer was lost, or another process with the same contract.
-                Err(error) if error.as_service_error().is_some_and(|e| e.is_already_exists_exception()) => Ok(true),
-                Err(error) => Err(failed("CreateTable", &what, error)),
+                Err(error) if error.code() == Some(EXISTS) => Ok(true),
+                Err(error) => Err(failed("CreateTable", &what, &error)),
             };
         };
         if !differs(&found, input) {
@@ -55,7 +56,7 @@ impl Catalog {
         }
         let changed = table_input(input, Some(&found)).context(|| what.clone())?;
         let call = self.client.update_table().database_name(&self.site.database).table_input(changed);
-        call.send().await.map_err(|error| failed("UpdateTable", &what, error))?;
+        call.send().await.map_err(|error| failed("UpdateTable", &what, &error))?;
         Ok(true)
     }
 
@@ -64,10 +65,10 @@ impl Catalog {
         let call = self.client.get_table().database_name(&self.site.database).name(&input.name);
         match call.send().await {
             Ok(found) => Ok(found.table),
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_entity_not_found_exception()) => Ok(None),
+            Err(error) if error.code() == Some(IS_GONE) => Ok(None),
             Err(error) => {
                 let what = format!("looking for the table `{}.{}`", self.site.database, input.name);
-                Err(failed("GetTable", &what, error))
+                Err(failed("GetTable", &what, &error))
             }
         }
     }

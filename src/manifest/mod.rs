@@ -56,5 +56,5 @@ pub async fn lag(table: &Table) -> Result<Lag> {
 
 /// The manifest of a partition's folder (`event_date=2026-11-23`), below the table.
 pub fn path(folder: &str) -> Path {
-    folder.split('/').fold(Path::from(FOLDER), |path, part| path.join(part)).join("manifest")
+    folder.split('/').fold(Path::from(FOLDER), Path::join).join("manifest")
 }

@@ -6,7 +6,8 @@
 //!
 //! In this order: the version before which nothing can be read is recorded, files that commits took out are deleted
 //! (lite), then, if asked, files that no commit ever named (full), and at last the commits that told of them. Dying on
-//! the way leaves work for the next round, and so does a file that a manifest keeps: the commit that told of it stays, too. Memory is that of the table's live files and of one page of a listing.
+//! the way leaves work for the next round, and so does a file that a manifest keeps: the commit that told of it stays, too.
+//! Memory is that of the table's live files and of one page of a listing.
 //!
 //! What it costs: versions older than the retention cannot be read; `audit` then takes from the slots what was in commits,
 //! and queries joined with tables as they were before cannot be proved any more, which it says.
