@@ -33,6 +33,8 @@ pub struct Config {
     pub watermark: Watermark,
     pub event_time: EventTime,
     pub reconcile: Reconcile,
+    pub catalog: Catalog,
+    pub retention: Retention,
     pub simulate: Simulate,
     pub audit: Audit,
 }
@@ -199,6 +201,31 @@ pub struct Reconcile {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Catalog {
+    pub glue: bool,
+    pub database: String,
+    /// `aws`, or a URL.
+    pub endpoint: String,
+    pub region: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    pub enabled: bool,
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub orphans_interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub keep: Duration,
+}
+
+/// The least [`Retention::keep`]: what Delta's readers and writers expect of removed files.
+pub const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Simulate {
     pub seed: u64,
     pub cards: usize,
@@ -247,15 +274,23 @@ impl Config {
             ("commit.groups_max", self.commit.groups_max == 0),
             ("commit.checkpoint_every", self.commit.checkpoint_every == 0),
             ("reconcile.interval", self.reconcile.interval.is_zero()),
+            ("retention.interval", self.retention.interval.is_zero()),
+            ("retention.orphans_interval", self.retention.orphans_interval.is_zero()),
             ("stream.shards", self.stream.shards == 0),
             ("simulate.cards", self.simulate.cards == 0),
             ("s3.request_timeout", self.s3.request_timeout.is_zero()),
             ("s3.connect_timeout", self.s3.connect_timeout.is_zero()),
         ];
-        match zero.iter().find(|(_, is_zero)| *is_zero) {
-            Some((key, _)) => Err(Error::usage(format!("configuration: `{key}` must be greater than zero"))),
-            None => self.s3.check(),
+        if let Some((key, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
+            return Err(Error::usage(format!("configuration: `{key}` must be greater than zero")));
         }
+        if self.retention.keep < KEEP_MIN {
+            return Err(Error::usage(
+                "configuration: `retention.keep` must be at least `7d`: readers that are at work, and those of older \
+                 versions, still need what was removed",
+            ));
+        }
+        self.s3.check()
     }
 }
 
@@ -350,6 +385,13 @@ mod tests {
         let set = ["s3.endpoint=http://127.0.0.1:9000", "s3.allow_http=true", "s3.encryption=kms", "s3.kms_key_id=k"];
         let config = Config::load(None, &set.map(str::to_owned)).unwrap().s3;
         assert_eq!((config.endpoint.as_deref(), config.encryption), (Some("http://127.0.0.1:9000"), Encryption::Kms));
+    }
+
+    #[test]
+    fn what_was_removed_stays_for_a_week() {
+        let error = Config::load(None, &["retention.keep=6d".into()]).unwrap_err().to_string();
+        assert!(error.contains("at least `7d`"), "{error}");
+        assert_eq!(Config::load(None, &["retention.keep=30d".into()]).unwrap().retention.keep, 30 * KEEP_MIN / 7);
     }
 
     #[test]

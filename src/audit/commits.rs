@@ -220,7 +220,7 @@ mod tests {
 
     fn found(commits: Vec<Commit>) -> (Option<u64>, Vec<Found>) {
         let history = history();
-        let logs = Logs::from([("t".into(), TableLog { commits, cleaned: false })]);
+        let logs = Logs::from([("t".into(), TableLog { commits, ..TableLog::default() })]);
         let mut report = Report::default();
         let published = published(&history, &logs, APP);
         check(&history, &logs, APP, published, &mut report);
@@ -266,7 +266,7 @@ mod tests {
             let out = decided.iter().map(|path| (*path).to_owned()).collect();
             history.steps.get_mut(&2).unwrap().removes.insert("t".into(), out);
             let commits = [&as_decided()[..3], &[last]].concat();
-            let logs = Logs::from([("t".into(), TableLog { commits, cleaned: false })]);
+            let logs = Logs::from([("t".into(), TableLog { commits, ..TableLog::default() })]);
             let mut report = Report::default();
             check(&history, &logs, APP, Some(2), &mut report);
             report.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>()

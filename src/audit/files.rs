@@ -135,7 +135,7 @@ mod tests {
         let file =
             FileEntry { path: "f.parquet".into(), bytes: bytes as u64, rows: Some(rows), partition: BTreeMap::new() };
         let commit = Commit { version: 1, adds: vec![file], ..Commit::default() };
-        let logs = Logs::from([("t".into(), TableLog { commits: vec![commit], cleaned: false })]);
+        let logs = Logs::from([("t".into(), TableLog { commits: vec![commit], ..TableLog::default() })]);
         let mut report = Report::default();
         check(&store, &logs, "app", None, &mut report).await.unwrap();
         report.findings.iter().map(|finding| finding.kind).collect()

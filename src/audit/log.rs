@@ -12,6 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
 
 use super::finding::Kind as Found;
+use super::history::History;
 use super::report::Report;
 use crate::error::{Context, Error, Result};
 use crate::lake::Add;
@@ -47,6 +48,8 @@ pub(super) struct TableLog {
     pub commits: Vec<Commit>,
     /// Older commits were cleaned away behind a checkpoint: their files are known to slots only.
     pub cleaned: bool,
+    /// The files those commits had added and not taken out, as the slots say.
+    pub before: BTreeMap<String, FileEntry>,
 }
 
 #[derive(Deserialize)]
@@ -112,9 +115,30 @@ impl TableLog {
         self.commits.iter().flat_map(of).filter(move |((app, _), _)| app == app_id).map(|((_, epoch), v)| (*epoch, v))
     }
 
+    /// Takes what commits that were cleaned away did from the slots of their epochs.
+    pub(super) fn remember(&mut self, table: &str, app_id: &str, history: &History) {
+        if !self.cleaned {
+            return;
+        }
+        let first = self.epochs(app_id).filter_map(|(epoch, _)| u64::try_from(epoch).ok()).min();
+        // Without any epoch in the log, all that was ever published lies before it.
+        let gone = |epoch: u64| match first {
+            Some(first) => epoch < first,
+            None => Some(epoch) <= history.published_through,
+        };
+        for (_, step) in history.steps.iter().filter(|(epoch, _)| gone(**epoch)) {
+            for path in step.removes.get(table).into_iter().flatten() {
+                self.before.remove(path);
+            }
+            let added = step.tables.get(table).into_iter().flatten();
+            self.before.extend(added.map(|file| (file.path.clone(), file.clone())));
+        }
+    }
+
     /// Files that were added and not taken out, by path; without those of epochs after `published`.
     pub(super) fn live(&self, app_id: &str, published: Option<u64>) -> BTreeMap<&str, &FileEntry> {
-        let mut live = BTreeMap::new();
+        let mut live: BTreeMap<&str, &FileEntry> =
+            self.before.iter().map(|(path, file)| (path.as_str(), file)).collect();
         let later = |(app, epoch): &(String, i64)| app == app_id && u64::try_from(*epoch).ok() > published;
         for commit in self.commits.iter().filter(|commit| !commit.transactions.iter().any(later)) {
             for path in &commit.removed {
@@ -150,7 +174,7 @@ pub(super) async fn read(store: &Arc<dyn ObjectStore>, table: &str, report: &mut
             }
         })
         .buffered(READS_MAX);
-    let mut log = TableLog { commits: Vec::new(), cleaned };
+    let mut log = TableLog { cleaned, ..TableLog::default() };
     while let Some((version, bytes)) = reads.try_next().await? {
         match parse(version, &bytes) {
             Ok(commit) => log.commits.push(commit),

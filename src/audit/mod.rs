@@ -73,7 +73,8 @@ pub async fn audit(config: &Config) -> Result<Report> {
     let (mut history, newest) = history::read(&store, &declared.stream.name, &mut report).await?;
     let mut logs = Logs::new();
     for table in lake.tables().await? {
-        let log = log::read(&store, &table, &mut report).await?;
+        let mut log = log::read(&store, &table, &mut report).await?;
+        log.remember(&table, app_id, &history);
         logs.insert(table.into(), log);
     }
     if history.head.is_none() && logs.is_empty() {

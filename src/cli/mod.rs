@@ -14,6 +14,7 @@ mod restate;
 mod run;
 mod test;
 mod tools;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +80,33 @@ enum LakeCommand {
     Reconcile,
     /// Print the script that makes the lake's tables known to a reader.
     Ddl(DdlArgs),
+    /// Write the manifests Spectrum reads, and register tables and partitions, if `catalog.glue` is on. A running job does so.
+    Manifest(LakeTablesArgs),
+    /// Delete removed files, and commits behind a checkpoint, older than `retention.keep`. A running job does so daily.
+    Vacuum(LakeVacuumArgs),
+    /// Write a checkpoint of each log now. A running job does so every `commit.checkpoint_every` versions.
+    Checkpoint(LakeTablesArgs),
+}
+
+#[derive(Debug, Args)]
+struct LakeTablesArgs {
+    /// Tables of the configured lake; all of them by default.
+    tables: Vec<String>,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct LakeVacuumArgs {
+    #[command(flatten)]
+    of: LakeTablesArgs,
+    /// Delete files that no commit has ever named, too: lists the tables.
+    #[arg(long)]
+    full: bool,
+    /// Only say what would be deleted.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -309,6 +337,9 @@ async fn lake(config: Config, command: LakeCommand) -> Result<ExitCode> {
         LakeCommand::Reconcile => restate::reconcile(config).await,
         LakeCommand::Check(args) => lint::check(&config, &args).await,
         LakeCommand::Ddl(args) => ddl::ddl(&config, &args).await,
+        LakeCommand::Manifest(args) => upkeep::manifest(&config, &args).await,
+        LakeCommand::Vacuum(args) => upkeep::vacuum_tables(&config, &args).await,
+        LakeCommand::Checkpoint(args) => upkeep::checkpoint(&config, &args).await,
     }
 }
 

@@ -10,7 +10,7 @@
 
 mod athena;
 mod duckdb;
-mod glue;
+pub mod glue;
 mod quote;
 mod redshift;
 mod site;

@@ -9,9 +9,10 @@ use url::Url;
 use super::Dialect;
 use super::tables::TableOfLake;
 use crate::error::{Context, Error, Result};
+use crate::manifest::FOLDER;
 
-/// The folder of a table's symlink manifests.
-const MANIFESTS: &str = "_symlink_format_manifest";
+/// What a database's name has to be.
+const DATABASE_FORM: &str = "expected lower-case letters, digits and `_`, a letter first";
 
 /// One lake as readers find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,14 +48,22 @@ impl Site {
                 dialect.name()
             )));
         }
-        let well_formed = database.starts_with(|c: char| c.is_ascii_lowercase())
-            && database.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
-        if !well_formed {
-            return Err(Error::usage(format!(
-                "`--database {database}`: expected lower-case letters, digits and `_`, a letter first"
-            )));
+        if !is_well_formed(database) {
+            return Err(Error::usage(format!("`--database {database}`: {DATABASE_FORM}")));
         }
         Ok(Self { location, database: database.to_owned(), iam_role: iam_role.map(str::to_owned) })
+    }
+
+    /// The site of a lake as its own job sees it, for the catalog it keeps.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a database name some reader cannot take.
+    pub fn of_lake(lake: &Url, database: &str) -> Result<Self> {
+        if !is_well_formed(database) {
+            return Err(Error::usage(format!("configuration: `catalog.database` is `{database}`: {DATABASE_FORM}")));
+        }
+        let location = lake.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { location, database: database.to_owned(), iam_role: None })
     }
 
     /// Whether the lake is on S3.
@@ -64,18 +73,33 @@ impl Site {
 
     /// A table's folder, without a slash at the end.
     pub(super) fn table(&self, table: &TableOfLake) -> String {
-        format!("{}/{}", self.location, table.contract.name)
+        self.table_named(&table.contract.name)
+    }
+
+    /// The folder of the table of this name, without a slash at the end.
+    pub(super) fn table_named(&self, name: &str) -> String {
+        format!("{}/{name}", self.location)
     }
 
     /// Folder of a table's symlink manifests.
     pub(super) fn manifests(&self, table: &TableOfLake) -> String {
-        format!("{}/{MANIFESTS}", self.table(table))
+        self.manifests_named(&table.contract.name)
+    }
+
+    /// Folder of the symlink manifests of the table of this name.
+    pub(super) fn manifests_named(&self, name: &str) -> String {
+        format!("{}/{FOLDER}", self.table_named(name))
     }
 
     /// A table's folder of plain Parquet files, beside the lake.
     pub(super) fn plain(&self, table: &TableOfLake) -> String {
         format!("{}_plain/{}", self.location, table.contract.name)
     }
+}
+
+fn is_well_formed(database: &str) -> bool {
+    database.starts_with(|c: char| c.is_ascii_lowercase())
+        && database.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 fn local(folder: &str) -> Result<String> {

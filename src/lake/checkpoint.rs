@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use deltalake::DeltaTable;
 use deltalake::checkpoints::create_checkpoint;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStoreExt};
 use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
 use serde::Deserialize;
 
@@ -40,6 +40,21 @@ impl Table {
             .context(what)?;
         self.check_checkpoint(version).await?;
         Ok(version)
+    }
+
+    /// The version of the newest checkpoint, as `_last_checkpoint` says; `None` before the first.
+    ///
+    /// # Errors
+    /// [`Error::External`] if the store does not answer or what it holds is no such object.
+    pub async fn last_checkpoint(&self) -> Result<Option<u64>> {
+        let what = || format!("cannot read `_last_checkpoint` of table `{}`", self.name());
+        let path = Path::from_iter([LOG_FOLDER, "_last_checkpoint"]);
+        let found = match self.log().delta().object_store(None).get(&path).await {
+            Ok(found) => found.bytes().await.context(what)?,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(Error::external(what(), error)),
+        };
+        Ok(Some(serde_json::from_slice::<LastCheckpoint>(&found).context(what)?.version))
     }
 
     /// Trino, and so Athena, refuses a table whose `_last_checkpoint` names `parts` of a single file, and one whose

@@ -33,7 +33,9 @@ mod state;
 mod stats;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod dying;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;

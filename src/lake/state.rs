@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use deltalake::kernel::{Action, Add};
 use deltalake::table::state::DeltaTableState;
+use object_store::path::Path;
 
 use super::ranges;
 use super::schema::Layout;
@@ -34,6 +35,15 @@ pub struct DataFile {
 }
 
 impl DataFile {
+    /// The object's key below the table: a log writes it percent-encoded.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] for a path that is none of a store.
+    pub fn key(&self) -> Result<Path> {
+        Path::from_url_path(&self.path)
+            .map_err(|error| Error::broken(format!("`{}` is no path of a store: {error}", self.path)))
+    }
+
     /// The partition's date as paths write it: `2026-11-23`.
     ///
     /// # Errors

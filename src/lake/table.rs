@@ -9,7 +9,10 @@ use datafusion::catalog::TableProvider;
 use deltalake::kernel::transaction::CommitProperties;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::SaveMode;
+use object_store::ObjectStore;
+use object_store::prefix::PrefixStore;
 use tracing::debug;
+use url::Url;
 
 use super::Lake;
 use super::log::{Log, log_store};
@@ -125,6 +128,27 @@ impl Table {
     /// As [`Table::version`]; [`Error::Usage`] for a version that does not exist yet.
     pub async fn live_files_at(&self, version: u64) -> Result<Vec<Arc<DataFile>>> {
         Ok(self.log.files(Some(version)).await?.1)
+    }
+
+    /// The newest version, and the files live at it, by partition, then by epoch.
+    ///
+    /// # Errors
+    /// As [`Table::version`]; [`Error::Usage`] for a file with a deletion vector.
+    pub async fn newest_files(&self) -> Result<(u64, Vec<Arc<DataFile>>)> {
+        self.log.files(None).await
+    }
+
+    /// A store rooted at the table's folder.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(self.lake.store(), self.name.as_ref()))
+    }
+
+    /// The table's URL, ending with a slash.
+    ///
+    /// # Errors
+    /// [`Error::External`] for a name that is no folder's.
+    pub fn url(&self) -> Result<Url> {
+        self.lake.table_url(&self.name)
     }
 
     /// Rows of the files that hold, or may hold, a value of the time column at or after `from`; all rows without it. From the

@@ -30,18 +30,18 @@ const FIRST: Micros = 1_795_391_995_000_000;
 /// Days since 1970-01-01 of 2026-11-22.
 const FIRST_DAY: i32 = 20_779;
 
-pub(super) fn lake() -> (tempfile::TempDir, Lake) {
+pub(crate) fn lake() -> (tempfile::TempDir, Lake) {
     let folder = tempfile::tempdir().unwrap();
     let lake = Lake::open(folder.path().to_str().unwrap(), &s3()).unwrap().with_clock(Clock::fixed(NOW));
     (folder, lake)
 }
 
 /// The defaults; lakes in folders ask nothing of them.
-pub(super) fn s3() -> config::S3 {
+pub(crate) fn s3() -> config::S3 {
     Config::load(None, &[]).unwrap().s3
 }
 
-pub(super) fn contract(name: &str) -> TableContract {
+pub(crate) fn contract(name: &str) -> TableContract {
     let column = |name: &str, data_type: DataType, nullable: bool| Column {
         name: name.into(),
         data_type,
@@ -84,7 +84,7 @@ pub(super) fn contract(name: &str) -> TableContract {
 }
 
 /// `n` rows of an epoch, a second apart, out of order, the first five before midnight.
-pub(super) fn rows(n: usize, epoch: u64) -> RecordBatch {
+pub(crate) fn rows(n: usize, epoch: u64) -> RecordBatch {
     // 61 is prime to every n used: a permutation.
     let order: Vec<i64> = (0..n).map(|i| i64::try_from(i * 61 % n).unwrap()).collect();
     let of = |f: &dyn Fn(i64) -> i64| order.iter().map(|&i| f(i)).collect::<Vec<_>>();

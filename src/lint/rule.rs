@@ -106,7 +106,7 @@ rules! {
     /// What the log names is there.
     MissingFile = "missing-file", Error,
         "queries fail in Athena; in Spectrum they fail, or count too few rows if the manifest is older",
-        "restore the object from the bucket's versions; then see that vacuum keeps files for as long as readers need them";
+        "restore the object from the bucket's versions; then see that vacuum keeps files as long as readers need them (Lakeward's does)";
     /// Size and rows are as the log says.
     WrongFile = "wrong-file", Error,
         "readers seek the footer by the size in the log: queries fail, or answer from statistics that are not so",
@@ -150,7 +150,7 @@ rules! {
     /// The log can be read from a young checkpoint.
     CheckpointDue = "checkpoint-due", Warning,
         "each query reads every commit since the last checkpoint before it begins",
-        "let the table's writer write one (Lakeward's job does, every `commit.checkpoint_every` versions)";
+        "let the table's writer write one (Lakeward's job does, every `commit.checkpoint_every` versions; `lakeward lake checkpoint` does now)";
     /// Checkpoints every reader reads.
     Checkpoint = "checkpoint", Error,
         "Trino, and so Athena, has failed on checkpoints in parts, of version 2, or without an index for each column",
@@ -166,7 +166,7 @@ rules! {
     /// Manifests say what the log says.
     Manifest = "manifest", Error,
         "Spectrum reads what the manifest names: removed rows, too few rows, or a failing query",
-        "write the manifests again with the tool that made them (GENERATE symlink_format_manifest); vacuum only after them";
+        "write the manifests again with the tool that made them (`lakeward lake manifest`; Delta's GENERATE); vacuum only after them";
 }
 
 impl std::fmt::Display for Rule {

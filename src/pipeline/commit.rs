@@ -11,8 +11,8 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use futures::future::try_join_all;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
+use super::follow_ups::DueTables;
 use crate::epoch::{Decided, Slot, SlotLog, TableAdds};
 use crate::error::{Error, Result};
 use crate::lake::Table;
@@ -134,22 +134,20 @@ async fn stage(
 pub(super) async fn publish(
     tables: Tables,
     app_id: String,
-    checkpoint_every: u64,
+    follow_ups: Option<DueTables>,
     mut decided: mpsc::Receiver<(Slot, Commit, Instant)>,
     engine: mpsc::UnboundedSender<Committed>,
     published_through: PublishedThrough,
 ) -> Result<()> {
-    let mut checkpoints = JoinSet::new();
     while let Some((slot, mut commit, begun)) = decided.recv().await {
         publish_slot(&tables, &app_id, &slot).await?;
         published_through.store(i64::try_from(slot.epoch).unwrap_or(i64::MAX), Ordering::Release);
         commit.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let _ = engine.send(Committed::Published(commit));
-        while checkpoints.try_join_next().is_some() {}
-        checkpoint_due(&tables, &slot, checkpoint_every, &mut checkpoints);
+        if let Some(follow_ups) = &follow_ups {
+            follow_ups.add(slot.tables.keys());
+        }
     }
-    // A checkpoint under way is let finish: cut off, it would only leave a warning.
-    checkpoints.join_all().await;
     Ok(())
 }
 
@@ -165,19 +163,4 @@ pub(super) async fn publish_slot(tables: &Tables, app_id: &str, slot: &Slot) -> 
         table.publish(app_id, slot.epoch, &files.adds, &files.removes).await
     });
     try_join_all(commits).await.map(drop)
-}
-
-/// Checkpoints the logs that have grown enough, beside the stream: a slow or failed one costs only log length.
-fn checkpoint_due(tables: &Tables, slot: &Slot, every: u64, checkpoints: &mut JoinSet<()>) {
-    for name in slot.tables.keys() {
-        let Some(table) = tables.get(name).cloned() else { continue };
-        let name = name.clone();
-        checkpoints.spawn(async move {
-            let version = table.version_seen().await;
-            let due = version > 0 && version.is_multiple_of(every);
-            if due && let Err(error) = table.checkpoint().await {
-                tracing::warn!(table = %name, %error, "no checkpoint of the Delta log; the next one is tried later");
-            }
-        });
-    }
 }

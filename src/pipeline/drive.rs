@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::commit::{Commit, Committed, Draft, UNPUBLISHED_EPOCHS_MAX, publish, stage_and_decide};
 use super::decode::{Decoded, decode_shard, joined};
 use super::engine::Engine;
+use super::follow_ups::FollowUps;
 use super::input::{Opened, Positions, Producing};
 use super::lookup::look_up;
 use super::recover::{LakeState, Recovered};
@@ -58,6 +59,8 @@ pub(super) struct Drive {
     committed: mpsc::UnboundedReceiver<Committed>,
     drafts: mpsc::Sender<Draft>,
     committers: JoinSet<Result<()>>,
+    /// Dropped, and so cut off, when the job fails.
+    follow_ups: Option<FollowUps>,
     commit_lines: mpsc::Sender<Commit>,
     requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     /// Decided, not yet published: what of an embedded stream may be freed once they are.
@@ -89,6 +92,7 @@ impl Drive {
         job: Job,
         recovered: Recovered,
         source: Opened,
+        follow_ups: FollowUps,
         commit_lines: mpsc::Sender<Commit>,
         requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     ) -> Self {
@@ -114,7 +118,7 @@ impl Drive {
         committers.spawn(publish(
             lake.tables.clone(),
             job.config.lake.app_id.clone(),
-            job.config.commit.checkpoint_every,
+            Some(follow_ups.due()),
             decided,
             reports,
             published_through,
@@ -131,6 +135,7 @@ impl Drive {
             committed,
             drafts,
             committers,
+            follow_ups: Some(follow_ups),
             commit_lines,
             requests,
             unpublished: BTreeMap::new(),
@@ -422,6 +427,9 @@ impl Drive {
     /// Lets the committing tasks finish what they were given.
     async fn finish(&mut self) -> Result<Summary> {
         self.committers_end().await?;
+        if let Some(follow_ups) = self.follow_ups.take() {
+            follow_ups.finish().await;
+        }
         while let Ok(report) = self.committed.try_recv() {
             self.on_committed(report).await;
         }

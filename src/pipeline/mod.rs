@@ -4,6 +4,7 @@
 //! source ─▶ events (a shard: 2 pages) ─▶ decode, one task a shard ─▶ decoded (8) ─▶ engine ─▶ drafts (1)
 //!        ─▶ stage and decide ─▶ decided (3) ─▶ publish ─▶ tables
 //! ```
+//! After each publication tables get what their readers need beside data (`follow_ups`): checkpoints, manifests, catalog.
 //! Beside it, one task at a time recomputes closed windows (`restate`); what it stages joins the next draft.
 //!
 //! Every queue is bounded, so a slow lake slows the reader and nothing else. [`start`] recovers the lake, begins to read,
@@ -13,6 +14,7 @@ mod commit;
 mod decode;
 mod drive;
 mod engine;
+mod follow_ups;
 mod gap;
 mod gathered;
 mod input;
@@ -25,14 +27,18 @@ mod restate;
 mod sessions;
 mod shard;
 mod summary;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use follow_ups::FollowUps;
+use recover::LakeState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog;
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -43,6 +49,7 @@ pub use commit::Commit;
 pub use rehearse::{Rehearsed, Script, Step, rehearse};
 pub use restate::{AtRest, Backfill, RestatedTable, reconcile, write_windows};
 pub use summary::{Snapshot, Summary};
+pub use upkeep::{Done, Upkeep};
 
 /// Commits a screen may be behind before it misses one: it reads several times a second.
 const COMMIT_LINES_MAX: usize = 64;
@@ -120,13 +127,17 @@ pub struct Running {
 /// name; [`Error::Fenced`] when another writer owns the lake; [`Error::External`] when the lake or the stream do not
 /// answer.
 pub async fn start(job: Job) -> Result<Running> {
+    catalog::check(&job.config.catalog, &job.config.lake.url)?;
     let mut recovered = recover::recover(&job).await?;
     let source = input::open(&job, &mut recovered).await?;
     let (commit_lines, commits) = mpsc::channel(COMMIT_LINES_MAX);
     let (snapshots, requests) = mpsc::channel(1);
     let mut facts = std::mem::take(&mut recovered.facts);
     facts.stream = source.url.clone();
-    let drive = drive::Drive::new(job, recovered, source, commit_lines, requests);
+    let LakeState { lake, tables, contracts, slots, .. } = &recovered.lake;
+    let upkeep = Upkeep::of(&job.config, lake, tables, contracts).await?;
+    let follow_ups = FollowUps::start(upkeep, slots.clone(), &job.config, job.clock.clone());
+    let drive = drive::Drive::new(job, recovered, source, follow_ups, commit_lines, requests);
     let task = tokio::spawn(drive.run());
     Ok(Running { facts, commits, snapshots, task })
 }

@@ -3,6 +3,7 @@
 //! The one law: state is a function of the lake. Windows and identities are rebuilt by the same code that folds the
 //! stream, from the rows the lake holds; nothing else is saved.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -35,6 +36,8 @@ use crate::window::{Idleness, OpenWindows, Watermarks};
 pub(super) struct LakeState {
     pub lake: Lake,
     pub tables: Tables,
+    /// Of every table there is a contract or a query of.
+    pub contracts: BTreeMap<Arc<str>, TableContract>,
     pub slots: SlotLog,
     pub stream: Arc<TableContract>,
     pub hasher: IdentityHasher,
@@ -97,6 +100,7 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
 /// See [`super::start`].
 pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>, clock: &Clock) -> Result<Taken> {
     let plans = Plans::read(config).await?;
+    let of_tables = plans.tables();
     let contracts =
         Contracts { stream: plans.stream.clone(), rejects: plans.rejects.clone(), epochs: plans.epochs.clone() };
     let lake = Lake::open(&config.lake.url, &config.s3)?;
@@ -122,6 +126,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
     let state = LakeState {
         lake,
         tables,
+        contracts: of_tables,
         slots,
         stream: contracts.stream.clone(),
         rejects: contracts.rejects.clone(),

@@ -74,8 +74,11 @@ pub struct Rehearsed {
 /// # Errors
 /// As [`super::start`]; [`Error::Usage`] for a step that names a file there is not.
 pub async fn rehearse(config: &Config, script: &Script) -> Result<Rehearsed> {
+    let mut config = config.clone();
+    // A rehearsal's tables are nobody's to find.
+    config.catalog.glue = false;
     let job = Job {
-        config: config.clone(),
+        config,
         input: Input::Files { paths: script.files.clone(), pace: None },
         until_caught_up: true,
         allow_late: true,
@@ -252,8 +255,7 @@ impl Stage {
             .await
             .map_err(|_| Error::broken("the queue to publish is closed"))?;
         drop(publish_sender);
-        let (tables, every) = (lake.tables.clone(), job.config.commit.checkpoint_every);
-        publish(tables, job.config.lake.app_id.clone(), every, to_publish, reports, through).await?;
+        publish(lake.tables.clone(), job.config.lake.app_id.clone(), None, to_publish, reports, through).await?;
         engine.published(epoch);
         // The running job reads what has changed beside the stream; here it is there at once, so that a script says it all.
         if let Some(loaded) = lake.lookups.refresh(&self.joined_with).await? {

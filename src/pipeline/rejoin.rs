@@ -25,6 +25,7 @@ use crate::epoch::{Slot, SlotLog};
 use crate::error::{Context, Error, Result};
 use crate::lookups::{Loaded, Versions};
 use crate::sql::{Driver, Lookup, TimeRange, ViewDriver, WindowShape, session};
+use crate::vacuum;
 
 /// Slots read at once: enough to hide a store's latency, few enough not to be throttled.
 pub(super) const READS_MAX: usize = 16;
@@ -347,12 +348,13 @@ impl LakeState {
         Rejoin { slots: &self.slots, session, stream: &self.stream, through: base.epoch }
     }
 
-    /// Whether a log no longer holds one of these versions.
+    /// Whether one of these versions can no longer be read: the log does not hold it, or files of it were vacuumed.
     async fn is_gone(&self, versions: &Versions) -> Result<bool> {
         for (name, version) in versions {
             let table = self.tables.get(name);
             let table = table.ok_or_else(|| Error::broken(format!("the table `{name}` is not open")))?;
-            if table.commits().await?.first().is_none_or(|oldest| oldest.version > *version) {
+            let oldest = table.commits().await?.first().map(|oldest| oldest.version);
+            if oldest.is_none_or(|oldest| oldest > *version) || vacuum::readable_from(table).await? > *version {
                 return Ok(true);
             }
         }

@@ -36,7 +36,9 @@ fn imports(code: &str) -> BTreeSet<String> {
     for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
         for (at, _) in line.match_indices("crate::") {
             let rest = &line[at + "crate::".len()..];
-            let list = rest.strip_prefix('{').map_or(rest, |group| group.split('}').next().unwrap());
+            // Of `crate::a::{b, c}` only `a` is a module.
+            let first = rest.split(',').next().unwrap();
+            let list = rest.strip_prefix('{').map_or(first, |group| group.split('}').next().unwrap());
             for item in list.split(',') {
                 names.insert(item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
             }

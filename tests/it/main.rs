@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
 mod cards;
+mod catalog;
 mod corrections;
 mod damage;
 mod ddl;
@@ -19,7 +20,9 @@ mod kill;
 mod lake_check;
 mod late_hops;
 mod lookups;
+mod manifests;
 mod matrix;
+mod moto;
 mod oracle;
 mod query_tests;
 mod restate;
@@ -27,6 +30,7 @@ mod rivals;
 mod s3;
 mod second_stream;
 mod support;
+mod vacuum;
 mod victim;
 mod views;
 mod window_joins;

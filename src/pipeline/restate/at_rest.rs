@@ -14,7 +14,8 @@ use crate::config::Config;
 use crate::epoch::{Decided, Kind, QueryProgress, Slot, TableAdds};
 use crate::error::{Error, Result};
 use crate::pipeline::commit::publish_slot;
-use crate::pipeline::recover::{Taken, take};
+use crate::pipeline::recover::{LakeState, Taken, take};
+use crate::pipeline::upkeep::Upkeep;
 use crate::plans::plan_file;
 use crate::sql::{StandingQuery, TimeRange};
 use crate::token::TokenKey;
@@ -174,7 +175,20 @@ async fn run(
     if marks.iter().flat_map(|marks| &marks.marks).any(|mark| matches!(mark, Mark::Paid { .. })) {
         decide(at, taken, queries, marks).await?;
     }
+    follow_up(at, taken, &done).await?;
     Ok(done)
+}
+
+/// Brings manifests and catalog to what was written; what fails here is left to the next start.
+async fn follow_up(at: &AtRest, taken: &Taken, done: &[RestatedTable]) -> Result<()> {
+    let LakeState { lake, tables, contracts, .. } = &taken.lake;
+    let upkeep = Upkeep::of(&at.config, lake, tables, contracts).await?;
+    for table in done {
+        if let Err(error) = upkeep.bring_up(&table.table).await {
+            tracing::warn!(table = %table.table, %error, "manifests or catalog are not up to date; a start goes on with them");
+        }
+    }
+    Ok(())
 }
 
 /// Decides restatements, of one query at most besides those that are but marks, and brings them into their tables.

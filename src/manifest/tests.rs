@@ -1,0 +1,228 @@
+//! Manifests against the log, by the linter, which shares no code with their writer; and against a store that dies at every
+//! point.
+
+use std::path::Path as FsPath;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use deltalake::kernel::{Add, Remove};
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path as Key;
+
+use super::*;
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::lake::dying::DyingStore;
+use crate::lake::{Lake, testing};
+use crate::lint::{Finding, Rule, lint};
+use crate::vacuum::{Retention, Scope, Unpublished, vacuum};
+
+const MONTH: i64 = 30 * 86_400_000_000;
+
+/// Rows of an epoch in two dates, as one file each.
+async fn append(table: &Table, epoch: u64) -> Result<Vec<Add>> {
+    let adds = table.stage(vec![testing::rows(10, epoch)], epoch).await?.adds;
+    table.publish("app", epoch, &adds, &[]).await?;
+    Ok(adds)
+}
+
+fn remove(add: &Add) -> Remove {
+    Remove {
+        path: add.path.clone(),
+        data_change: true,
+        deletion_timestamp: Some(1),
+        extended_file_metadata: Some(true),
+        partition_values: Some(add.partition_values.clone()),
+        size: Some(add.size),
+        tags: None,
+        deletion_vector: None,
+        base_row_id: None,
+        default_row_commit_version: None,
+    }
+}
+
+async fn bring_up(manifests: &mut Manifests) -> Result<Written> {
+    let written = manifests.write().await?;
+    manifests.let_go(&written.emptied).await?;
+    Ok(written)
+}
+
+/// What the linter finds of manifests and files.
+async fn found(table: &Table) -> Vec<Finding> {
+    let linted = lint(&table.store(), table.name()).await.unwrap();
+    let about = |finding: &Finding| matches!(finding.rule, Rule::Manifest | Rule::MissingFile | Rule::Log | Rule::Junk);
+    linted.findings.into_iter().filter(about).collect()
+}
+
+fn lines(folder: &FsPath, date: &str) -> Vec<String> {
+    let path = folder.join(format!("payments/_symlink_format_manifest/event_date={date}/manifest"));
+    std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn only_what_changed_is_written_and_what_was_emptied_goes() {
+    let (folder, lake) = testing::lake();
+    let table = Arc::new(Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap());
+    let first = append(&table, 0).await.unwrap();
+    let mut manifests = Manifests::new(Arc::clone(&table));
+    let written = bring_up(&mut manifests).await.unwrap();
+    assert_eq!((written.version, written.written, written.emptied.len()), (1, 2, 0));
+    assert_eq!(written.dates.iter().collect::<Vec<_>>(), ["2026-11-22", "2026-11-23"]);
+    assert_eq!(found(&table).await, []);
+    let uri = format!("{}payments/{}", lake.url(), first[0].path);
+    assert!(uri.starts_with("file:///") && lines(folder.path(), "2026-11-22") == [uri.clone()], "{uri}");
+
+    // One file more in the second date, and the first date emptied.
+    let second = table.stage(vec![testing::rows(10, 1)], 1).await.unwrap().adds;
+    let of_23: Vec<Add> = second.into_iter().filter(|add| add.path.contains("2026-11-23")).collect();
+    table.publish("app", 1, &of_23, &[remove(&first[0])]).await.unwrap();
+    assert_eq!(lag(&table).await.unwrap(), Lag { version: 2, manifests_at: Some(1), emptied: 0 });
+    let written = manifests.write().await.unwrap();
+    assert_eq!((written.written, written.emptied.len()), (1, 1));
+    // While the catalog leads to it, the emptied one stays, and is told.
+    assert_eq!(manifests.standing(), Some(Written { written: 0, ..written }));
+    assert_eq!(lag(&table).await.unwrap(), Lag { version: 2, manifests_at: Some(2), emptied: 1 });
+    assert_eq!(lines(folder.path(), "2026-11-22"), [uri]);
+    let written = bring_up(&mut manifests).await.unwrap();
+    assert_eq!((written.written, written.emptied.len()), (0, 1));
+    assert_eq!(found(&table).await, []);
+    let sorted = lines(folder.path(), "2026-11-23");
+    assert!(sorted.len() == 2 && sorted.is_sorted(), "{sorted:?}");
+    assert_eq!(lag(&table).await.unwrap(), Lag { version: 2, manifests_at: Some(2), emptied: 0 });
+    // Another process finds nothing to do, and writes nothing.
+    let state = folder.path().join("payments/_symlink_format_manifest/_state.json");
+    let before = std::fs::metadata(&state).unwrap().modified().unwrap();
+    let written = bring_up(&mut Manifests::new(Arc::clone(&table))).await.unwrap();
+    assert_eq!((written.written, written.emptied.len()), (0, 0));
+    assert_eq!(std::fs::metadata(&state).unwrap().modified().unwrap(), before);
+}
+
+#[tokio::test]
+async fn what_others_did_to_manifests_is_mended_by_the_next_process() {
+    let (folder, lake) = testing::lake();
+    let table = Arc::new(Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap());
+    append(&table, 0).await.unwrap();
+    bring_up(&mut Manifests::new(Arc::clone(&table))).await.unwrap();
+    let manifests = folder.path().join("payments/_symlink_format_manifest");
+    std::fs::remove_file(manifests.join("event_date=2026-11-22/manifest")).unwrap();
+    std::fs::create_dir_all(manifests.join("event_date=2020-01-01")).unwrap();
+    std::fs::write(manifests.join("event_date=2020-01-01/manifest"), "file:///gone\n").unwrap();
+    assert_eq!(found(&table).await.len(), 2);
+    let written = bring_up(&mut Manifests::new(Arc::clone(&table))).await.unwrap();
+    assert_eq!((written.written, written.emptied.len()), (1, 1));
+    assert_eq!(found(&table).await, []);
+    // A writer thought dead has put an old one back.
+    std::fs::write(manifests.join("event_date=2026-11-23/manifest"), "file:///old\n").unwrap();
+    let written = bring_up(&mut Manifests::new(Arc::clone(&table))).await.unwrap();
+    assert_eq!((written.written, written.emptied.len()), (1, 0));
+    assert_eq!(found(&table).await, []);
+    // A state nobody can read counts as none.
+    std::fs::write(manifests.join("_state.json"), "{").unwrap();
+    std::fs::write(manifests.join("event_date=2026-11-22/manifest"), "").unwrap();
+    bring_up(&mut Manifests::new(Arc::clone(&table))).await.unwrap();
+    assert_eq!(found(&table).await, []);
+}
+
+#[tokio::test]
+async fn a_deletion_vector_and_a_log_that_went_back_are_refused() {
+    let (folder, lake) = testing::lake();
+    let table = Arc::new(Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap());
+    let adds = append(&table, 0).await.unwrap();
+    let mut manifests = Manifests::new(Arc::clone(&table));
+    bring_up(&mut manifests).await.unwrap();
+    let log = folder.path().join("payments/_delta_log");
+    let mut add = serde_json::to_value(&adds[0]).unwrap();
+    add["deletionVector"] = serde_json::json!({"storageType": "u", "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^",
+                                               "offset": 4, "sizeInBytes": 40, "cardinality": 6});
+    std::fs::write(log.join("00000000000000000002.json"), format!("{}\n", serde_json::json!({"add": add}))).unwrap();
+    let error = manifests.write().await.unwrap_err();
+    assert!(matches!(&error, Error::Usage(m) if m.contains("deletion vector")), "{error}");
+    for version in 1..=2 {
+        std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
+    }
+    let table = Arc::new(Table::open_existing(&lake, "payments").await.unwrap().unwrap());
+    let error = Manifests::new(table).write().await.unwrap_err();
+    assert!(matches!(&error, Error::Broken(m) if m.contains("stand at version 1, the table at 0")), "{error}");
+}
+
+/// A life of a table: epochs, a date emptied and filled again, manifests, checkpoint, vacuum.
+async fn live(lake: &Lake) -> Result<()> {
+    let table = match Table::open_existing(lake, "payments").await? {
+        Some(table) => Arc::new(table),
+        None => return Err(Error::broken("no table")),
+    };
+    let mut manifests = Manifests::new(Arc::clone(&table));
+    let done = table.txn_version("app").await?.map_or(0, |epoch| u64::try_from(epoch).unwrap() + 1);
+    bring_up(&mut manifests).await?;
+    for epoch in done..6 {
+        let live = table.live_files().await?;
+        let date = |add: &Add, date: &str| add.path.contains(date);
+        let adds = table.stage(vec![testing::rows(10, epoch)], epoch).await?.adds;
+        let of_live = |wanted: &str| {
+            let gone = live.iter().filter(|file| file.path.contains(wanted));
+            gone.map(|file| Remove { path: file.path.clone(), ..remove(&adds[0]) }).collect::<Vec<_>>()
+        };
+        match epoch {
+            // Rewritten as a whole, as a compaction or a restatement does.
+            1 | 4 => table.publish("app", epoch, &adds, &of_live("event_date")).await?,
+            // One date emptied, the other grows.
+            2 | 5 => {
+                let adds: Vec<Add> = adds.iter().filter(|add| date(add, "2026-11-23")).cloned().collect();
+                table.publish("app", epoch, &adds, &of_live("2026-11-22")).await?
+            }
+            _ => table.publish("app", epoch, &adds, &[]).await?,
+        };
+        bring_up(&mut manifests).await?;
+        if epoch == 3 {
+            table.checkpoint().await?;
+        }
+        clean(&table).await?;
+    }
+    clean(&table).await
+}
+
+/// As if a month had passed since: whatever may go, goes.
+async fn clean(table: &Table) -> Result<()> {
+    let now = Clock::System.now() + MONTH;
+    for scope in [Scope::Lite, Scope::Full] {
+        let retention = Retention { scope, keep: MONTH / 2, now, dry_run: false };
+        vacuum(table, &Unpublished::new(), &retention).await?;
+    }
+    Ok(())
+}
+
+/// Manifests that name a file which is not there.
+async fn dangling(table: &Table) -> Vec<Finding> {
+    let named = |finding: &Finding| finding.what.ends_with("which is not there") || finding.rule == Rule::MissingFile;
+    found(table).await.into_iter().filter(named).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_after_any_write_no_manifest_names_a_missing_file_and_the_next_start_mends_all() {
+    let mut deaths = 0;
+    for changes in 0.. {
+        let (_folder, lake) = testing::lake();
+        Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
+        let left = Arc::new(AtomicUsize::new(changes));
+        let dying = lake.clone().with_wrapped_store(|store| Arc::new(DyingStore::new(store, &left)));
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(1), live(&dying)).await;
+        let survived = matches!(ended, Ok(Ok(())));
+        assert!(survived || left.load(Ordering::Relaxed) == 0, "{ended:?}: not killed, but failed or stood still");
+        let table = Table::open_existing(&lake, "payments").await.unwrap().unwrap();
+        assert_eq!(dangling(&table).await, [], "killed after {changes} changes");
+        live(&lake).await.unwrap();
+        let table = Table::open_existing(&lake, "payments").await.unwrap().unwrap();
+        assert_eq!(found(&table).await, [], "killed after {changes} changes");
+        assert_eq!(lag(&table).await.unwrap().manifests_at, Some(table.version().await.unwrap()));
+        // Everything out of use is gone, whoever died: 6 epochs, of which the last two are live in one date.
+        let objects: Vec<_> =
+            table.store().list(Some(&Key::from("event_date=2026-11-22"))).try_collect().await.unwrap();
+        assert!(objects.is_empty(), "killed after {changes} changes: {objects:?}");
+        deaths += 1;
+        if survived {
+            break;
+        }
+    }
+    assert!(deaths > 40, "only {deaths} places to die");
+}

@@ -1,0 +1,213 @@
+//! A server of AWS's APIs that nobody here wrote, in a process of its own, and a proxy before it that misbehaves.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::support::readers;
+
+/// `moto_server`; ends with the test.
+pub struct Moto {
+    child: Child,
+    pub address: String,
+}
+
+impl Moto {
+    pub fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let child = Command::new(readers().parent().unwrap().join("moto_server"))
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("moto_server starts");
+        let patience = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(&address).is_err() {
+            assert!(Instant::now() < patience, "moto_server does not listen");
+            std::thread::yield_now();
+        }
+        Self { child, address }
+    }
+
+    /// One call of Glue's API without any SDK: its HTTP status and answer.
+    pub fn glue(&self, call: &str, input: &Value) -> (u16, Value) {
+        let (status, body) = post(&self.address, call, input.to_string().as_bytes());
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// As [`Moto::glue`], which must succeed.
+    pub fn must(&self, call: &str, input: &Value) -> Value {
+        let (status, answer) = self.glue(call, input);
+        assert_eq!(status, 200, "{call} {input}: {answer}");
+        answer
+    }
+
+    /// Partitions of a table: location and names of columns, by value.
+    pub fn partitions(&self, database: &str, table: &str) -> BTreeMap<String, (String, Vec<String>)> {
+        let answer = self.must("GetPartitions", &json!({"DatabaseName": database, "TableName": table}));
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let of = |partition: &Value| {
+            let storage = &partition["StorageDescriptor"];
+            let columns = storage["Columns"].as_array().unwrap().iter().map(|column| text(&column["Name"])).collect();
+            (text(&partition["Values"][0]), (text(&storage["Location"]), columns))
+        };
+        answer["Partitions"].as_array().unwrap().iter().map(of).collect()
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A POST by hand: HTTP/1.0, so that the answer ends with the connection.
+fn post(address: &str, call: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST / HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Target: AWSGlue.{call}\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/glue/aws4_request, SignedHeaders=host, Signature=0\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer[end + 4..].to_vec())
+}
+
+/// What a proxy does to calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Every third call is throttled, every fifth is done and its answer lost.
+    Bad,
+    /// Nothing is answered.
+    Silent,
+    Good,
+}
+
+/// A proxy before a server: its URL, and what it has seen.
+#[derive(Clone)]
+pub struct Proxy {
+    pub url: String,
+    seen: Arc<Seen>,
+}
+
+struct Seen {
+    server: String,
+    mood: Mutex<Mood>,
+    /// Partitions in one page of an answer.
+    page: usize,
+    count: AtomicUsize,
+    calls: Mutex<BTreeMap<String, usize>>,
+    faults: AtomicUsize,
+}
+
+impl Proxy {
+    /// Starts it; it lives as long as the test's process.
+    pub fn start(server: &Moto, mood: Mood, page: usize) -> Self {
+        let seen = Arc::new(Seen {
+            server: server.address.clone(),
+            mood: Mutex::new(mood),
+            page,
+            count: AtomicUsize::default(),
+            calls: Mutex::default(),
+            faults: AtomicUsize::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        listener.set_nonblocking(true).unwrap();
+        let state = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let app = axum::Router::new().fallback(pass).with_state(state);
+                axum::serve(listener, app).await.unwrap();
+            });
+        });
+        Self { url, seen }
+    }
+
+    pub fn be(&self, mood: Mood) {
+        *self.seen.mood.lock().unwrap() = mood;
+    }
+
+    /// Calls passed on, by name.
+    pub fn calls(&self) -> BTreeMap<String, usize> {
+        std::mem::take(&mut *self.seen.calls.lock().unwrap())
+    }
+
+    /// Every call that came, answered or not.
+    pub fn count(&self) -> usize {
+        self.seen.count.load(Ordering::Relaxed)
+    }
+
+    /// Calls refused, and answers lost.
+    pub fn faults(&self) -> usize {
+        self.seen.faults.load(Ordering::Relaxed)
+    }
+}
+
+fn refusal(status: StatusCode, code: &str) -> Response {
+    let body = json!({"__type": code, "Message": "by the proxy"}).to_string();
+    (status, [("content-type", "application/x-amz-json-1.1")], body).into_response()
+}
+
+async fn pass(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers["x-amz-target"].to_str().unwrap();
+    let call = target.rsplit('.').next().unwrap().to_owned();
+    let number = seen.count.fetch_add(1, Ordering::Relaxed) + 1;
+    let mood = *seen.mood.lock().unwrap();
+    if mood == Mood::Silent {
+        std::future::pending::<()>().await;
+    }
+    if mood == Mood::Bad && number.is_multiple_of(3) {
+        seen.faults.fetch_add(1, Ordering::Relaxed);
+        return refusal(StatusCode::BAD_REQUEST, "ThrottlingException");
+    }
+    *seen.calls.lock().unwrap().entry(call.clone()).or_default() += 1;
+    let (server, page) = (seen.server.clone(), seen.page);
+    let answered = tokio::task::spawn_blocking(move || {
+        if call == "GetPartitions" { paged(&server, &body, page) } else { post(&server, &call, &body) }
+    });
+    let (status, answer) = answered.await.unwrap();
+    if mood == Mood::Bad && number.is_multiple_of(5) {
+        seen.faults.fetch_add(1, Ordering::Relaxed);
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "InternalServiceException");
+    }
+    (StatusCode::from_u16(status).unwrap(), [("content-type", "application/x-amz-json-1.1")], answer).into_response()
+}
+
+/// The server answers all partitions at once; Glue itself does not.
+fn paged(server: &str, body: &[u8], page: usize) -> (u16, Vec<u8>) {
+    let mut input: Value = serde_json::from_slice(body).unwrap();
+    let from: usize = input["NextToken"].as_str().map_or(0, |token| token.parse().unwrap());
+    input.as_object_mut().unwrap().remove("NextToken");
+    let (status, answer) = post(server, "GetPartitions", input.to_string().as_bytes());
+    let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+    if let Some(all) = answer["Partitions"].as_array().cloned() {
+        let to = all.len().min(from + page);
+        answer["Partitions"] = json!(all[from.min(to)..to]);
+        if to < all.len() {
+            answer["NextToken"] = json!(to.to_string());
+        }
+    }
+    (status, answer.to_string().into_bytes())
+}
