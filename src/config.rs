@@ -19,6 +19,9 @@ pub const DEFAULTS: &str = include_str!("../config.toml");
 /// Environment variables `LAKEWARD__SECTION__KEY` override keys. (`LAKEWARD_TOKEN_KEY`, a secret, is not one of them.)
 const ENVIRONMENT_PREFIX: &str = "LAKEWARD__";
 
+/// What a compaction may aim at: below, readers wait for requests; above, one reader has too much to itself.
+const FILE_SIZES: (ByteSize, ByteSize) = (ByteSize::mib(1), ByteSize::gib(1));
+
 /// Everything `config.toml` says; see the comments there.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +35,7 @@ pub struct Config {
     pub watermark: Watermark,
     pub event_time: EventTime,
     pub reconcile: Reconcile,
+    pub maintenance: Maintenance,
     pub simulate: Simulate,
     pub audit: Audit,
 }
@@ -162,6 +166,22 @@ pub struct Reconcile {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    pub enabled: bool,
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    pub file_size: ByteSize,
+}
+
+impl Maintenance {
+    /// A file of fewer bytes is small: half of what a compaction aims at, so that what it writes is not.
+    pub fn small_bytes(&self) -> u64 {
+        self.file_size.as_u64() / 2
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Simulate {
     pub seed: u64,
     pub cards: usize,
@@ -210,13 +230,20 @@ impl Config {
             ("commit.groups_max", self.commit.groups_max == 0),
             ("commit.checkpoint_every", self.commit.checkpoint_every == 0),
             ("reconcile.interval", self.reconcile.interval.is_zero()),
+            ("maintenance.interval", self.maintenance.interval.is_zero()),
             ("stream.shards", self.stream.shards == 0),
             ("simulate.cards", self.simulate.cards == 0),
         ];
-        match zero.iter().find(|(_, is_zero)| *is_zero) {
-            Some((key, _)) => Err(Error::usage(format!("configuration: `{key}` must be greater than zero"))),
-            None => Ok(()),
+        if let Some((key, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
+            return Err(Error::usage(format!("configuration: `{key}` must be greater than zero")));
         }
+        let (size, (least, most)) = (self.maintenance.file_size, FILE_SIZES);
+        if size < least || size > most {
+            return Err(Error::usage(format!(
+                "configuration: `maintenance.file_size` is {size}; files of the lake have between {least} and {most}"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -263,6 +290,14 @@ mod tests {
     fn zero_is_refused_where_nothing_could_run() {
         for key in ["tick.interval=0s", "commit.interval=0s", "commit.rows_max=0", "stream.shards=0"] {
             assert!(matches!(Config::load(None, &[key.into()]), Err(Error::Usage(_))), "{key}");
+        }
+    }
+
+    #[test]
+    fn files_are_neither_tiny_nor_huge() {
+        for size in ["10KiB", "2GiB"] {
+            let error = Config::load(None, &[format!("maintenance.file_size={size}")]).unwrap_err().to_string();
+            assert!(error.contains("between 1.0 MiB and 1.0 GiB"), "{error}");
         }
     }
 

@@ -42,6 +42,19 @@ impl Table {
         Ok(version)
     }
 
+    /// The version the newest checkpoint is of, as `_last_checkpoint` says; `None` without one.
+    pub(super) async fn last_checkpoint(&self) -> Result<Option<u64>> {
+        let path = Path::from_iter([LOG_FOLDER, "_last_checkpoint"]);
+        match self.log().delta().object_store(None).head(&path).await {
+            Ok(_) => {}
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(Error::external(format!("cannot look for checkpoints of `{}`", self.name()), error)),
+        }
+        let last: LastCheckpoint = serde_json::from_slice(&self.log_object("_last_checkpoint").await?)
+            .context(|| format!("`_last_checkpoint` of table `{}` is no JSON of a checkpoint", self.name()))?;
+        Ok(Some(last.version))
+    }
+
     /// Trino, and so Athena, refuses a table whose `_last_checkpoint` names `parts` of a single file, and one whose
     /// checkpoint has a column without column index.
     async fn check_checkpoint(&self, version: u64) -> Result<()> {

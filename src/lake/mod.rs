@@ -15,6 +15,7 @@
 //! ```
 
 mod checkpoint;
+mod compact;
 mod difference;
 mod encode;
 mod evolve;
@@ -28,6 +29,7 @@ mod schema;
 mod stage;
 mod state;
 mod stats;
+mod status;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -46,6 +48,7 @@ use url::{Position, Url};
 use crate::clock::Clock;
 use crate::error::{Context, Error, Result};
 
+pub use compact::{Compaction, spilling};
 pub use deltalake::kernel::{Add, Remove};
 pub use evolve::SchemaChange;
 pub use lock::LakeLock;
@@ -53,6 +56,7 @@ pub use publish::Publish;
 pub use replace::{Replaced, Replacement, within};
 pub use stage::Staged;
 pub use state::{Commit, DataFile};
+pub use status::TableStatus;
 pub use table::Table;
 
 /// Folder of a table's log; what makes a folder a table.
