@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(with(|c| c.rows = 5), [Found::WrongCompaction]);
         assert_eq!(with(|c| c.bytes = 8), [Found::WrongCompaction]);
         assert_eq!(with(|c| c.through = 1), [Found::WrongCompaction]);
-        assert_eq!(with(|c| drop(c.partitions.insert("2".into()))), [Found::WrongCompaction]);
+        assert_eq!(with(|c| c.partitions = ["1".into(), "2".into()].into()), [Found::WrongCompaction]);
         assert_eq!(found(|slot| slot.compacted.clear()), [Found::WrongCompaction]);
         assert_eq!(found(|slot| slot.tables.clear()), [Found::WrongCompaction]);
         assert_eq!(found(|slot| slot.tables.get_mut("t").unwrap().adds[0].data_change = true), [Found::WrongCompaction]);

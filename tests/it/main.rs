@@ -19,6 +19,7 @@ mod kill;
 mod lake_check;
 mod late_hops;
 mod lookups;
+mod maintenance;
 mod matrix;
 mod oracle;
 mod query_tests;

@@ -110,7 +110,9 @@ mod tests {
         let mut all = files(&[(1, 1, 10), (1, 2, SMALL), (1, 3, 10), (2, 1, 10), (3, 1, 5), (3, 2, 5), (4, 1, 5), (4, 2, 5)]);
         assert_eq!(chosen(&all, 4, Haste::AtOnce), [(1, 2, true), (3, 2, true)]);
         // What nobody here wrote is not ours to take out.
-        all.push(Arc::new(DataFile { epoch: None, ..DataFile::made(5, 1, 10) }));
+        let mut foreign = DataFile::made(5, 1, 10);
+        foreign.epoch = None;
+        all.push(Arc::new(foreign));
         all.push(Arc::new(DataFile::made(5, 2, 10)));
         assert_eq!(chosen(&all[8..], 9, Haste::AtOnce), []);
     }
