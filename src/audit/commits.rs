@@ -104,7 +104,8 @@ fn foreign(history: &History, table: &Arc<str>, commit: &Commit) -> String {
         .collect();
     let known = commit.adds.iter().filter(|file| decided.contains(file.path.as_str())).count();
     let rewrites = !commit.removed.is_empty() && commit.adds.iter().all(|file| !file.data_change);
-    let optimized = if rewrites { "; it says that it changes no row: leave OPTIMIZE to `lakeward lake compact`" } else { "" };
+    let optimized =
+        if rewrites { "; it says that it changes no row: leave OPTIMIZE to `lakeward lake compact`" } else { "" };
     format!(
         "it names no epoch, adds {} files ({rows} rows; {known} of the files were decided) and takes {} out{optimized}",
         commit.adds.len(),

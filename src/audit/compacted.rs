@@ -240,7 +240,12 @@ mod tests {
         let writer = Writer { id: Uuid::nil(), generation: 0, host: "a".into() };
         let first = Slot::first(&writer, TokenKeyName { version: 1, fingerprint: "k".into() }, 0);
         let mut slot = first.next(&writer, Kind::Epoch, 0).unwrap();
-        let files = TableAdds { adds: vec![add("c", "1", 6)], removes: vec![remove("a", "1"), remove("b", "1")], rows: 6, bytes: 7 };
+        let files = TableAdds {
+            adds: vec![add("c", "1", 6)],
+            removes: vec![remove("a", "1"), remove("b", "1")],
+            rows: 6,
+            bytes: 7,
+        };
         slot.tables.insert("t".into(), files);
         let compacted = Compacted { partitions: ["1".into()].into(), through: 0, rows: 6, bytes: 7 };
         slot.compacted.insert("t".into(), compacted);
@@ -267,7 +272,10 @@ mod tests {
         assert_eq!(with(|c| c.partitions = ["1".into(), "2".into()].into()), [Found::WrongCompaction]);
         assert_eq!(found(|slot| slot.compacted.clear()), [Found::WrongCompaction]);
         assert_eq!(found(|slot| slot.tables.clear()), [Found::WrongCompaction]);
-        assert_eq!(found(|slot| slot.tables.get_mut("t").unwrap().adds[0].data_change = true), [Found::WrongCompaction]);
+        assert_eq!(
+            found(|slot| slot.tables.get_mut("t").unwrap().adds[0].data_change = true),
+            [Found::WrongCompaction]
+        );
     }
 
     #[test]

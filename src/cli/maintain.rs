@@ -44,7 +44,11 @@ fn compacted(done: &CompactedTable) -> String {
 /// `lakeward lake status`.
 pub(super) async fn status(config: &Config, args: &StatusArgs) -> Result<ExitCode> {
     let url = &config.lake.url;
-    let none = || Error::usage(format!("no lake in {url}: start one with `lakeward run`, or name another with `--set lake.url=…`"));
+    let none = || {
+        Error::usage(format!(
+            "no lake in {url}: start one with `lakeward run`, or name another with `--set lake.url=…`"
+        ))
+    };
     let lake = Lake::open_existing(url)?.ok_or_else(none)?;
     let mut all = Vec::new();
     for name in lake.tables().await? {
@@ -115,6 +119,9 @@ mod tests {
     #[test]
     fn an_empty_table_has_no_share_of_small_files() {
         let text = shown(&[TableStatus { table: "transactions".into(), ..TableStatus::default() }], ByteSize::mib(96));
-        assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("transactions") && line.contains(" - ")), "{text}");
+        assert!(
+            text.lines().nth(1).is_some_and(|line| line.starts_with("transactions") && line.contains(" - ")),
+            "{text}"
+        );
     }
 }

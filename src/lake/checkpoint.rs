@@ -48,7 +48,9 @@ impl Table {
         match self.log().delta().object_store(None).head(&path).await {
             Ok(_) => {}
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(Error::external(format!("cannot look for checkpoints of `{}`", self.name()), error)),
+            Err(error) => {
+                return Err(Error::external(format!("cannot look for checkpoints of `{}`", self.name()), error));
+            }
         }
         let last: LastCheckpoint = serde_json::from_slice(&self.log_object("_last_checkpoint").await?)
             .context(|| format!("`_last_checkpoint` of table `{}` is no JSON of a checkpoint", self.name()))?;

@@ -66,7 +66,10 @@ impl Table {
         let Compaction { files, epoch, file_bytes, runtime } = compaction;
         let Some(partition) = files.first().map(|file| file.partition) else { return Ok(Staged::default()) };
         if files.iter().any(|file| file.partition != partition) {
-            return Err(Error::broken(format!("files of table `{}` of several partitions are one compaction", self.name())));
+            return Err(Error::broken(format!(
+                "files of table `{}` of several partitions are one compaction",
+                self.name()
+            )));
         }
         let what = || format!("cannot write files of table `{}` together", self.name());
         let before: u64 = files.iter().map(|file| file.bytes).sum();
@@ -261,7 +264,8 @@ mod tests {
         // Sorted over all of them; the version before is still there.
         let path = folder.path().join("payments").join(&adds[0].path);
         let file = std::fs::File::open(path).unwrap();
-        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        let reader =
+            parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
         let times: Vec<i64> = reader
             .flat_map(|batch| batch.unwrap()["event_time"].as_primitive::<TimestampMicrosecondType>().values().to_vec())
             .collect();

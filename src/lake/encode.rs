@@ -126,8 +126,7 @@ pub(super) fn writer(layout: &Layout, schema: &SchemaRef) -> Result<ArrowWriter<
     }
     // Parquet's own types say all there is to say of a contract's types; a second schema in the footer could only differ.
     let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-    ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options)
-        .context(|| "cannot start a Parquet file")
+    ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options).context(|| "cannot start a Parquet file")
 }
 
 fn finish(writer: ArrowWriter<Vec<u8>>, stats: FileStats) -> Result<Encoded> {

@@ -80,9 +80,13 @@ mod tests {
         let (_folder, lake) = testing::lake();
         let table = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
         let empty = table.status(1).await.unwrap();
-        assert_eq!((empty.files, empty.version, empty.last_checkpoint, empty.commits_since_checkpoint), (0, 0, None, 1));
+        assert_eq!(
+            (empty.files, empty.version, empty.last_checkpoint, empty.commits_since_checkpoint),
+            (0, 0, None, 1)
+        );
         for epoch in 0..3 {
-            let adds = table.stage(vec![testing::rows(if epoch == 2 { 5 } else { 10 }, epoch)], epoch).await.unwrap().adds;
+            let adds =
+                table.stage(vec![testing::rows(if epoch == 2 { 5 } else { 10 }, epoch)], epoch).await.unwrap().adds;
             table.publish("app", epoch, &adds, &[]).await.unwrap();
             if epoch == 1 {
                 table.checkpoint().await.unwrap();

@@ -126,7 +126,7 @@ impl Site {
     /// Closed minutes are what DuckDB counts over the events.
     fn assert_minutes(&self) {
         let wanted = format!(
-            "SELECT epoch_us(date_trunc('minute', at)), k, count(*), sum(amount) FROM {} GROUP BY ALL",
+            "SELECT epoch_us(date_trunc('minute', \"at\")), k, count(*), sum(amount) FROM {} GROUP BY ALL",
             self.scratch.delta("events")
         );
         let found = format!("SELECT epoch_us(window_start), k, n, amount FROM {}", self.scratch.delta("minutes"));
@@ -171,7 +171,8 @@ async fn small_files_of_dates_that_are_over_become_one_of_the_same_rows() {
         assert_eq!(was.keys().collect::<Vec<_>>(), is.keys().collect::<Vec<_>>());
         let last = *is.keys().last().unwrap();
         for (date, files) in &is {
-            if *date == last {
+            // The last hour ended at midnight.
+            if *date == last && table != "hours" {
                 assert_eq!(paths(files), paths(&was[date]), "{table}: the last date is not over");
             } else {
                 assert_eq!(files.len(), 1, "{table}: {files:?}");
@@ -186,7 +187,10 @@ async fn small_files_of_dates_that_are_over_become_one_of_the_same_rows() {
     assert!(site.scratch.must(&["lake", "compact"]).contains("nothing was written"));
     let status: Value = serde_json::from_str(&site.scratch.must(&["lake", "status", "--json"])).unwrap();
     let events = status.as_array().unwrap().iter().find(|table| table["table"] == "events").unwrap();
-    assert_eq!((&events["rows"], &events["partitions"], &events["scattered_partitions"]), (&json!(600), &json!(4), &json!(1)));
+    assert_eq!(
+        (&events["rows"], &events["partitions"], &events["scattered_partitions"]),
+        (&json!(600), &json!(4), &json!(1))
+    );
     assert!(site.scratch.must(&["lake", "status"]).contains("scattered"));
     // Every other reader is content, too, and a vacuum that deletes what was replaced leaves the books right.
     let linted: Value = serde_json::from_str(&site.scratch.must(&["lake", "check", "--json"])).unwrap();
@@ -210,7 +214,8 @@ fn paths(files: &[Arc<DataFile>]) -> Vec<&str> {
 fn removes(scratch: &Scratch, table: &str) -> Vec<String> {
     let log = fs::read_dir(scratch.lake().join(table).join("_delta_log")).unwrap().map(|entry| entry.unwrap().path());
     let commits = log.filter(|path| path.extension().is_some_and(|e| e == "json"));
-    let lines = commits.flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
+    let lines =
+        commits.flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
     let lines = lines.map(|line| serde_json::from_str::<Value>(&line).unwrap());
     let removes = lines.filter_map(|line| line.get("remove").cloned());
     removes.map(|remove| remove["path"].as_str().unwrap().to_owned()).collect()
@@ -287,7 +292,8 @@ async fn a_compaction_by_another_writer_is_named_and_left_alone() {
     site.rehearse(&site.write("first.ndjson", &first), pieces(16, 25)).await;
     let foreign = [optimize(&site, "events").await, optimize(&site, "minutes").await];
     let report = audit(&site.config).await.unwrap();
-    let found: Vec<_> = report.findings.iter().map(|finding| (finding.kind.to_string(), finding.what.clone())).collect();
+    let found: Vec<_> =
+        report.findings.iter().map(|finding| (finding.kind.to_string(), finding.what.clone())).collect();
     assert_eq!(found.len(), 2, "{report}");
     for (kind, what) in &found {
         assert!(kind == "foreign commit" && what.contains("leave OPTIMIZE to `lakeward lake compact`"), "{report}");
@@ -404,7 +410,7 @@ async fn killed_while_compacting() {
         site.audited().await;
     }
     say(&format!("kills while compacting: {tally:?}"));
-    assert!(tally.contains_key("staged") || tally.contains_key("decided"), "{tally:?}");
+    assert!(tally.keys().any(|left| *left != "ended"), "no kill came in time: {tally:?}");
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -443,7 +449,8 @@ async fn rows_that_change_on_the_way_into_a_larger_file_are_found() {
     victim.rewrite("events", number, |rows| {
         let index = rows.schema().index_of("note").unwrap();
         let mut columns = rows.columns().to_vec();
-        let notes: StringArray = (0..rows.num_rows()).map(|row| Some(if row == 0 { "changed" } else { "red" })).collect();
+        let notes: StringArray =
+            (0..rows.num_rows()).map(|row| Some(if row == 0 { "changed" } else { "red" })).collect();
         columns[index] = Arc::new(notes) as ArrayRef;
         RecordBatch::try_new(rows.schema(), columns).unwrap()
     });

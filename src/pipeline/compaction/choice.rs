@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn small_files_of_wanted_partitions_are_chosen_and_large_and_single_ones_left() {
-        let mut all = files(&[(1, 1, 10), (1, 2, SMALL), (1, 3, 10), (2, 1, 10), (3, 1, 5), (3, 2, 5), (4, 1, 5), (4, 2, 5)]);
+        let mut all =
+            files(&[(1, 1, 10), (1, 2, SMALL), (1, 3, 10), (2, 1, 10), (3, 1, 5), (3, 2, 5), (4, 1, 5), (4, 2, 5)]);
         assert_eq!(chosen(&all, 4, Haste::AtOnce), [(1, 2, true), (3, 2, true)]);
         // What nobody here wrote is not ours to take out.
         let mut foreign = DataFile::made(5, 1, 10);

@@ -127,7 +127,8 @@ mod tests {
         // What is filed by arrival or commit goes by the clock.
         assert_eq!((before("rejects"), before("epochs")), (2, 2));
         // Nothing has closed yet.
-        let closed = Closed::at(&slot(NOON, &[("minutes", said(None, None))]), &[minutes], &"transactions".into(), NOON);
+        let closed =
+            Closed::at(&slot(NOON, &[("minutes", said(None, None))]), &[minutes], &"transactions".into(), NOON);
         assert_eq!(closed.before(&"minutes".into()), i32::MIN);
     }
 }
