@@ -19,6 +19,9 @@ pub const DEFAULTS: &str = include_str!("../config.toml");
 /// Environment variables `LAKEWARD__SECTION__KEY` override keys. (`LAKEWARD_TOKEN_KEY`, a secret, is not one of them.)
 const ENVIRONMENT_PREFIX: &str = "LAKEWARD__";
 
+/// What a compaction may aim at: below, readers wait for requests; above, one reader has too much to itself.
+const FILE_SIZES: (ByteSize, ByteSize) = (ByteSize::mib(1), ByteSize::gib(1));
+
 /// Everything `config.toml` says; see the comments there.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +38,7 @@ pub struct Config {
     pub reconcile: Reconcile,
     pub catalog: Catalog,
     pub retention: Retention,
+    pub maintenance: Maintenance,
     pub simulate: Simulate,
     pub audit: Audit,
 }
@@ -224,6 +228,20 @@ pub struct Retention {
 /// The least [`Retention::keep`]: what Delta's readers and writers expect of removed files.
 pub const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+pub struct Maintenance {
+    pub enabled: bool,
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    pub file_size: ByteSize,
+}
+
+impl Maintenance {
+    /// A file of fewer bytes is small: half of what a compaction aims at, so that what it writes is not.
+    pub fn small_bytes(&self) -> u64 {
+        self.file_size.as_u64() / 2
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Simulate {
@@ -276,6 +294,7 @@ impl Config {
             ("reconcile.interval", self.reconcile.interval.is_zero()),
             ("retention.interval", self.retention.interval.is_zero()),
             ("retention.orphans_interval", self.retention.orphans_interval.is_zero()),
+            ("maintenance.interval", self.maintenance.interval.is_zero()),
             ("stream.shards", self.stream.shards == 0),
             ("simulate.cards", self.simulate.cards == 0),
             ("s3.request_timeout", self.s3.request_timeout.is_zero()),
@@ -289,6 +308,12 @@ impl Config {
                 "configuration: `retention.keep` must be at least `7d`: readers that are at work, and those of older \
                  versions, still need what was removed",
             ));
+        }
+        let (size, (least, most)) = (self.maintenance.file_size, FILE_SIZES);
+        if size < least || size > most {
+            return Err(Error::usage(format!(
+                "configuration: `maintenance.file_size` is {size}; files of the lake have between {least} and {most}"
+            )));
         }
         self.s3.check()
     }
@@ -392,6 +417,14 @@ mod tests {
         let error = Config::load(None, &["retention.keep=6d".into()]).unwrap_err().to_string();
         assert!(error.contains("at least `7d`"), "{error}");
         assert_eq!(Config::load(None, &["retention.keep=30d".into()]).unwrap().retention.keep, 30 * KEEP_MIN / 7);
+    }
+
+    #[test]
+    fn files_are_neither_tiny_nor_huge() {
+        for size in ["10KiB", "2GiB"] {
+            let error = Config::load(None, &[format!("maintenance.file_size={size}")]).unwrap_err().to_string();
+            assert!(error.contains("between 1.0 MiB and 1.0 GiB"), "{error}");
+        }
     }
 
     #[test]

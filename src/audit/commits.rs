@@ -103,8 +103,11 @@ fn foreign(history: &History, table: &Arc<str>, commit: &Commit) -> String {
         .flat_map(|files| files.iter().map(|file| file.path.as_str()))
         .collect();
     let known = commit.adds.iter().filter(|file| decided.contains(file.path.as_str())).count();
+    let rewrites = !commit.removed.is_empty() && commit.adds.iter().all(|file| !file.data_change);
+    let optimized =
+        if rewrites { "; it says that it changes no row: leave OPTIMIZE to `lakeward lake compact`" } else { "" };
     format!(
-        "it names no epoch, adds {} files ({rows} rows; {known} of the files were decided) and takes {} out",
+        "it names no epoch, adds {} files ({rows} rows; {known} of the files were decided) and takes {} out{optimized}",
         commit.adds.len(),
         commit.removed.len()
     )
@@ -141,9 +144,16 @@ fn check_epoch(history: &History, table: &Arc<str>, commit: &Commit, epoch: i64,
             None => report.find(Found::CommitDiffers, at(), format!("`{}` of slot {epoch} is not in it", file.path)),
             Some(there) if *there != file => {
                 let (size, rows) = (there.bytes, there.rows);
+                let change = |file: &FileEntry| if file.data_change { "new rows" } else { "rows of other files" };
                 let what = format!(
-                    "`{}` has {size} bytes, {rows:?} rows and {:?}; slot {epoch} says {} bytes, {:?} rows and {:?}",
-                    file.path, there.partition, file.bytes, file.rows, file.partition
+                    "`{}` has {size} bytes, {rows:?} rows, {:?} and {}; slot {epoch} says {} bytes, {:?} rows, {:?} and {}",
+                    file.path,
+                    there.partition,
+                    change(there),
+                    file.bytes,
+                    file.rows,
+                    file.partition,
+                    change(file)
                 );
                 report.find(Found::CommitDiffers, at(), what);
             }
@@ -163,8 +173,8 @@ fn check_files_once(history: &History, report: &mut Report) {
     // A slot that is missing may have named anything.
     let complete = history.first_hole(history.head).is_none();
     for (epoch, step) in &history.steps {
-        for (table, path) in step.removes.iter().flat_map(|(table, paths)| paths.iter().map(move |path| (table, path)))
-        {
+        let removes = step.removes.iter().flat_map(|(table, paths)| paths.iter().map(move |path| (table, path)));
+        for (table, path) in removes {
             let what = match (seen.contains_key(&(table.as_ref(), path.as_str())), gone.insert((table, path))) {
                 (true, true) => continue,
                 (_, false) => "an earlier slot had taken it out",
@@ -172,7 +182,9 @@ fn check_files_once(history: &History, report: &mut Report) {
                 (false, true) => "no slot before it had added it",
             };
             let place = format!("{}, `{table}/{path}`", slot_place(*epoch));
-            report.find(Found::WrongRestatement, place, format!("it takes the file out, but {what}"));
+            let compacts = step.compacted.get(table).is_some_and(|step| step.removes.iter().any(|gone| gone == path));
+            let kind = if compacts { Found::WrongCompaction } else { Found::WrongRestatement };
+            report.find(kind, place, format!("it takes the file out, but {what}"));
         }
         for (table, files) in &step.tables {
             for file in files {
@@ -194,7 +206,7 @@ mod tests {
     const APP: &str = "app";
 
     fn file(name: &str) -> FileEntry {
-        FileEntry { path: name.into(), bytes: 7, rows: Some(3), partition: BTreeMap::new() }
+        FileEntry { path: name.into(), bytes: 7, rows: Some(3), partition: BTreeMap::new(), data_change: true }
     }
 
     fn commit(version: u64, epoch: Option<i64>, files: &[&str]) -> Commit {
@@ -214,6 +226,7 @@ mod tests {
             tables: BTreeMap::from([("t".into(), vec![file(&format!("f{epoch}"))])]),
             removes: BTreeMap::new(),
             restated: BTreeMap::new(),
+            compacted: BTreeMap::new(),
         };
         History { steps: (0..3).map(|epoch| (epoch, step(epoch))).collect(), head: Some(2), ..History::default() }
     }

@@ -132,8 +132,13 @@ mod tests {
         if let Some(stored) = stored {
             store.put(&Path::from("t/f.parquet"), PutPayload::from(stored)).await.unwrap();
         }
-        let file =
-            FileEntry { path: "f.parquet".into(), bytes: bytes as u64, rows: Some(rows), partition: BTreeMap::new() };
+        let file = FileEntry {
+            path: "f.parquet".into(),
+            bytes: bytes as u64,
+            rows: Some(rows),
+            partition: BTreeMap::new(),
+            data_change: true,
+        };
         let commit = Commit { version: 1, adds: vec![file], ..Commit::default() };
         let logs = Logs::from([("t".into(), TableLog { commits: vec![commit], ..TableLog::default() })]);
         let mut report = Report::default();

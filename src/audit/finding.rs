@@ -51,6 +51,7 @@ pub enum Kind {
     DifferentRow,
     OpenWindow,
     WrongRestatement,
+    WrongCompaction,
     NotRecomputed,
     WatermarkFell,
     ClosedUntilFell,
@@ -125,6 +126,12 @@ impl Kind {
             Self::MissingFile => words(5, "missing file", "decided rows are gone", RESTORE_TABLE),
             Self::WrongSize => words(5, "wrong size", "the file is not the one that was decided", RESTORE_TABLE),
             Self::WrongFooter => words(5, "wrong footer", "the file is not the one that was decided", RESTORE_TABLE),
+            Self::WrongCompaction => words(
+                5,
+                "wrong compaction",
+                "files written together do not hold the rows of those they replaced",
+                RESTORE_TABLE,
+            ),
             Self::UnreadableTable => {
                 words(5, "unreadable table", "what depends on its rows was not checked", RESTORE_TABLE)
             }

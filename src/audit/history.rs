@@ -16,7 +16,7 @@ use super::log::FileEntry;
 use super::report::Report;
 use super::succession;
 use crate::clock::Micros;
-use crate::epoch::{Kind, QueryProgress, Restated, ShardSlot, Slot, SlotLog};
+use crate::epoch::{Compacted, Kind, QueryProgress, Restated, ShardSlot, Slot, SlotLog, TableAdds};
 use crate::error::{Context, Error, Result};
 use crate::stream::ShardKey;
 
@@ -51,6 +51,16 @@ pub(super) struct Step {
     pub removes: BTreeMap<Arc<str>, Vec<String>>,
     /// Windows it restates, by query.
     pub restated: BTreeMap<Arc<str>, Restated>,
+    /// What it writes together, by table.
+    pub compacted: BTreeMap<Arc<str>, CompactedStep>,
+}
+
+/// Files of one table that hold the rows of others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CompactedStep {
+    pub compacted: Compacted,
+    /// Paths of the files taken out for it; those that come instead are among the step's files, without change of data.
+    pub removes: Vec<String>,
 }
 
 /// The slot before the one being looked at: its bytes' hash, and itself if it could be read.
@@ -181,7 +191,19 @@ impl Step {
                 .map(|(name, files)| (Arc::clone(name), files.removes.iter().map(|r| r.path.clone()).collect()))
                 .collect(),
             restated: slot.restated.clone(),
+            compacted: slot
+                .compacted
+                .iter()
+                .map(|(name, compacted)| (Arc::clone(name), CompactedStep::of(compacted, slot.tables.get(name))))
+                .collect(),
         }
+    }
+}
+
+impl CompactedStep {
+    fn of(compacted: &Compacted, files: Option<&TableAdds>) -> Self {
+        let removes = files.iter().flat_map(|files| &files.removes).filter(|remove| !remove.data_change);
+        Self { compacted: compacted.clone(), removes: removes.map(|remove| remove.path.clone()).collect() }
     }
 }
 

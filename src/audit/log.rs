@@ -30,6 +30,8 @@ pub(super) struct FileEntry {
     pub rows: Option<u64>,
     /// Partition column to value.
     pub partition: BTreeMap<String, Option<String>>,
+    /// Whether its rows are new to the table.
+    pub data_change: bool,
 }
 
 /// One commit.
@@ -66,6 +68,7 @@ struct AddLine {
     size: u64,
     #[serde(default)]
     partition_values: BTreeMap<String, Option<String>>,
+    data_change: bool,
     stats: Option<String>,
 }
 
@@ -95,12 +98,14 @@ impl FileEntry {
             bytes: u64::try_from(add.size).unwrap_or(0),
             rows: rows_of(add.stats.as_deref()),
             partition: add.partition_values.iter().map(|(column, value)| (column.clone(), value.clone())).collect(),
+            data_change: add.data_change,
         }
     }
 
     fn of_commit(add: AddLine) -> Self {
         let rows = rows_of(add.stats.as_deref());
-        Self { path: add.path, bytes: add.size, rows, partition: add.partition_values }
+        let AddLine { path, size, partition_values, data_change, .. } = add;
+        Self { path, bytes: size, rows, partition: partition_values, data_change }
     }
 }
 

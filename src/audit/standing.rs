@@ -350,6 +350,7 @@ mod tests {
             tables: BTreeMap::new(),
             removes: BTreeMap::new(),
             restated: BTreeMap::new(),
+            compacted: BTreeMap::new(),
         };
         History { steps: (0..).zip(steps.iter().map(step)).collect(), ..History::default() }
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::compacted;
 use super::finding::Kind as Found;
 use super::history::place;
 use super::log::FileEntry;
@@ -43,7 +44,9 @@ pub(super) fn check_slot(slot: &Slot, stream_table: &str, report: &mut Report) {
             );
         }
     }
-    let rows = |table: &str| slot.tables.get(table).map_or(0, |files| files.rows);
+    // Rows that were written together were counted when they came.
+    let again = |table: &str| slot.compacted.get(table).map_or(0, |compacted| compacted.rows);
+    let rows = |table: &str| slot.tables.get(table).map_or(0, |files| files.rows.saturating_sub(again(table)));
     for (table, counted) in [(stream_table, total.written), (REJECTS, total.rejected)] {
         if rows(table) != counted {
             report.find(
@@ -53,19 +56,23 @@ pub(super) fn check_slot(slot: &Slot, stream_table: &str, report: &mut Report) {
             );
         }
     }
-    if slot.kind != Kind::Epoch && !(slot.tables.is_empty() && slot.restated.is_empty()) {
+    if slot.kind != Kind::Epoch && !(slot.tables.is_empty() && slot.restated.is_empty() && slot.compacted.is_empty()) {
         report.find(Found::WrongTotals, place(slot.epoch), "a slot that is no epoch names files or windows");
     }
+    compacted::check_slot(slot, report);
     check_restated(slot, report);
 }
 
 /// Files are taken out only where windows are restated, and only closed windows are, by rows of epochs before. Ranges are
 /// of starts: which windows of a start have closed, the slot alone does not tell; see [`super::restated::check`].
 fn check_restated(slot: &Slot, report: &mut Report) {
-    for (name, files) in
-        slot.tables.iter().filter(|(name, files)| !files.removes.is_empty() && !slot.restated.contains_key(*name))
-    {
-        let what = format!("it takes {} files out and restates no window", files.removes.len());
+    for (name, files) in slot.tables.iter().filter(|(name, _)| !slot.restated.contains_key(*name)) {
+        // What a compaction takes out changes no data.
+        let removes = files.removes.iter().filter(|remove| remove.data_change).count();
+        if removes == 0 {
+            continue;
+        }
+        let what = format!("it takes {removes} files out and restates no window");
         report.find(Found::WrongRestatement, format!("{}, table `{name}`", place(slot.epoch)), what);
     }
     for (name, restated) in &slot.restated {
@@ -230,7 +237,8 @@ mod tests {
         use crate::lake::Remove;
         let found = |ranges: Vec<(i64, i64)>, through, restates: bool| {
             let mut slot = first().next(&writer(1), Kind::Epoch, 0).unwrap();
-            slot.tables.insert("q".into(), TableAdds { removes: vec![Remove::default()], ..TableAdds::default() });
+            let remove = Remove { data_change: true, ..Remove::default() };
+            slot.tables.insert("q".into(), TableAdds { removes: vec![remove], ..TableAdds::default() });
             if restates {
                 slot.restated.insert("q".into(), Restated { ranges, through });
             }

@@ -8,6 +8,7 @@ mod diff;
 mod explain;
 mod lint;
 mod live;
+mod maintain;
 mod output;
 mod refusals;
 mod restate;
@@ -78,6 +79,10 @@ enum LakeCommand {
     Check(LakeCheckArgs),
     /// Recompute the closed windows that late rows belong to. A running job does so by itself.
     Reconcile,
+    /// Write the small files of dates that are over together. A running job does so by itself.
+    Compact(CompactArgs),
+    /// How the tables stand: size, files, small ones, partitions, versions, checkpoints.
+    Status(StatusArgs),
     /// Print the script that makes the lake's tables known to a reader.
     Ddl(DdlArgs),
     /// Write the manifests Spectrum reads, and register tables and partitions, if `catalog.glue` is on. A running job does so.
@@ -107,6 +112,22 @@ struct LakeVacuumArgs {
     /// Only say what would be deleted.
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct CompactArgs {
+    /// Only these tables.
+    tables: Vec<String>,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -334,6 +355,8 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
 
 async fn lake(config: Config, command: LakeCommand) -> Result<ExitCode> {
     match command {
+        LakeCommand::Compact(args) => maintain::compact(config, &args).await,
+        LakeCommand::Status(args) => maintain::status(&config, &args).await,
         LakeCommand::Reconcile => restate::reconcile(config).await,
         LakeCommand::Check(args) => lint::check(&config, &args).await,
         LakeCommand::Ddl(args) => ddl::ddl(&config, &args).await,

@@ -40,7 +40,8 @@ pub(super) async fn write(config: &Config, args: &BatchArgs) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-fn at_rest(config: Config) -> Result<AtRest> {
+/// Who writes to a lake at rest: this process.
+pub(super) fn at_rest(config: Config) -> Result<AtRest> {
     // The key exists since the lake does: a new one would only be refused.
     let (token_key, _) = TokenKey::load(&config.token, false)?;
     Ok(AtRest { config, clock: Clock::System, token_key, host: host() })

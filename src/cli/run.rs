@@ -181,6 +181,7 @@ fn report(summary: &Summary) -> String {
         ("late", thousands(counts.late)),
         ("windows closed", thousands(summary.windows_closed)),
         ("restated", thousands(summary.windows_restated)),
+        ("compacted", thousands(summary.files_compacted)),
         ("fraud", thousands(fraud)),
         ("epochs", thousands(summary.epochs)),
         ("bytes", thousands(summary.bytes)),

@@ -17,7 +17,7 @@ pub use books::{ShardBooks, books_batch};
 pub use fence::take_over;
 pub use published::published_epoch;
 pub use slot::{
-    Counts, Kind, Owed, QueryProgress, Restated, SLOT_VERSION, ShardSlot, Slot, SourceProgress, TableAdds,
+    Compacted, Counts, Kind, Owed, QueryProgress, Restated, SLOT_VERSION, ShardSlot, Slot, SourceProgress, TableAdds,
     TokenKeyName, Writer,
 };
 pub use slots::{Decided, SlotLog};

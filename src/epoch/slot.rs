@@ -16,8 +16,9 @@ use crate::lake::{Add, Remove, Staged};
 use crate::stream::{Position, ShardId, ShardKey, ShardProgress, SourceId};
 
 /// The newest form of a slot this binary writes and understands. Version 2 may take files out and restate windows: a
-/// lakeward that does not know that would publish the new files beside the old ones, so it must refuse the slot.
-pub const SLOT_VERSION: u32 = 2;
+/// lakeward that does not know that would publish the new files beside the old ones, so it must refuse the slot. Version 3
+/// may also write files together: an audit that does not know that would count their rows twice and call for a restore.
+pub const SLOT_VERSION: u32 = 3;
 
 /// One decided step of the pipeline. Serialised as JSON under `_epochs/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct Slot {
     /// Windows restated by this epoch, by query.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restated: BTreeMap<Arc<str>, Restated>,
+    /// Partitions of which this epoch writes files together, by table.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub compacted: BTreeMap<Arc<str>, Compacted>,
     /// Every table any slot so far has written to: their folders must exist.
     #[serde(default)]
     pub tables_known: BTreeSet<Arc<str>>,
@@ -65,7 +69,7 @@ pub struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Rows were read, windows closed, or closed windows restated.
+    /// Rows were read, windows closed, closed windows restated, or files written together.
     Epoch,
     /// A writer took the lake over.
     Fence,
@@ -250,6 +254,20 @@ pub struct Restated {
     pub through: u64,
 }
 
+/// Files of one table that hold, in fewer files, the rows of others, which are taken out: those among its adds and removes
+/// that say `dataChange: false`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// Values of the partition column, as in the folders' names.
+    pub partitions: BTreeSet<String>,
+    /// Every file taken out was live at this epoch.
+    pub through: u64,
+    /// Of the files added for it; as many as in those taken out.
+    pub rows: u64,
+    /// Of the files added for it.
+    pub bytes: u64,
+}
+
 /// Who writes slots: one process, one generation.
 #[derive(Clone, Debug)]
 pub struct Writer {
@@ -279,6 +297,7 @@ impl Slot {
             token_key,
             tables: BTreeMap::new(),
             restated: BTreeMap::new(),
+            compacted: BTreeMap::new(),
             tables_known: BTreeSet::new(),
             stored_sha256: None,
         }
@@ -301,6 +320,7 @@ impl Slot {
         next.follow(self)?;
         next.tables.clear();
         next.restated.clear();
+        next.compacted.clear();
         for source in next.sources.values_mut() {
             for shard in source.shards.values_mut() {
                 shard.from = shard.progress.position.clone();
@@ -451,11 +471,14 @@ mod tests {
         let remove = Remove { path: "d=1/a.parquet".into(), data_change: true, size: Some(7), ..Remove::default() };
         slot.tables.insert("t".into(), TableAdds { removes: vec![remove], ..TableAdds::default() });
         slot.restated.insert("t".into(), Restated { ranges: vec![(0, 60)], through: 0 });
+        let compacted = Compacted { partitions: ["1970-01-01".into()].into(), through: 0, rows: 3, bytes: 7 };
+        slot.compacted.insert("u".into(), compacted);
         let back = Slot::from_json(&slot.to_json().unwrap(), 0).unwrap();
         assert_eq!((&back.tables, &back.restated), (&slot.tables, &slot.restated));
+        assert_eq!(back.compacted, slot.compacted);
         assert_eq!(back.tables["t"].removes[0].size, Some(7));
         let next = slot.next(&writer(), Kind::Epoch, 1).unwrap();
-        assert!(next.tables.is_empty() && next.restated.is_empty());
+        assert!(next.tables.is_empty() && next.restated.is_empty() && next.compacted.is_empty());
     }
 
     #[test]

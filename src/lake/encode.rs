@@ -75,7 +75,7 @@ impl Source {
             let chunk = interleave_record_batch(&batches, rows).context(|| "cannot gather rows for a file")?;
             let (mut writer, mut stats) = match open.take() {
                 Some(open) => open,
-                None => (self.writer()?, FileStats::new(&self.schema)),
+                None => (writer(&self.layout, &self.schema)?, FileStats::new(&self.schema)),
             };
             writer.write(&chunk).context(|| "cannot encode rows as Parquet")?;
             stats.observe(&chunk)?;
@@ -110,23 +110,23 @@ impl Source {
         let indices = lexsort_to_indices(&keys, None).context(what)?;
         Ok(indices.values().iter().map(|&index| rows[index as usize]).collect())
     }
+}
 
-    fn writer(&self) -> Result<ArrowWriter<Vec<u8>>> {
-        let mut properties = WriterProperties::builder()
-            .set_writer_version(WriterVersion::PARQUET_1_0)
-            .set_compression(Compression::SNAPPY)
-            .set_statistics_enabled(EnabledStatistics::Page)
-            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
-            .set_data_page_size_limit(PAGE_BYTES_MAX);
-        for &column in &self.layout.unique {
-            let name = self.layout.schema.field(column).name().as_str();
-            properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), false);
-        }
-        // Parquet's own types say all there is to say of a contract's types; a second schema in the footer could only differ.
-        let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-        ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&self.schema), options)
-            .context(|| "cannot start a Parquet file")
+/// A file of a table, as the lake contract wants it; `schema` is that of its files.
+pub(super) fn writer(layout: &Layout, schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
+    let mut properties = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_compression(Compression::SNAPPY)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
+        .set_data_page_size_limit(PAGE_BYTES_MAX);
+    for &column in &layout.unique {
+        let name = layout.schema.field(column).name().as_str();
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), false);
     }
+    // Parquet's own types say all there is to say of a contract's types; a second schema in the footer could only differ.
+    let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
+    ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options).context(|| "cannot start a Parquet file")
 }
 
 fn finish(writer: ArrowWriter<Vec<u8>>, stats: FileStats) -> Result<Encoded> {

@@ -151,13 +151,19 @@ impl Log {
         let version = state.version + 1;
         let what = || format!("cannot commit version {version} of table `{}`", self.name);
         // What it is called tells people; readers go by the actions.
-        let operation = match removes.is_empty() {
-            true => DeltaOperation::Write {
+        let adds_rows = adds.iter().any(|add| add.data_change);
+        let takes_rows = removes.iter().any(|remove| remove.data_change);
+        let operation = match (takes_rows, adds_rows) {
+            (true, _) => DeltaOperation::Update { predicate: None },
+            (false, true) => DeltaOperation::Write {
                 mode: SaveMode::Append,
                 partition_by: Some(vec![self.layout.partition_name().to_owned()]),
                 predicate: None,
             },
-            false => DeltaOperation::Update { predicate: None },
+            (false, false) => {
+                let largest = adds.iter().map(|add| add.size).max().unwrap_or(0);
+                DeltaOperation::Optimize { predicate: None, target_size: largest }
+            }
         };
         let removes = removes.iter().cloned().map(Action::Remove);
         let actions = removes.chain(adds.iter().cloned().map(Action::Add)).collect();

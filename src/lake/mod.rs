@@ -16,6 +16,7 @@
 //! ```
 
 mod checkpoint;
+mod compact;
 mod difference;
 mod encode;
 mod evolve;
@@ -31,6 +32,7 @@ mod schema;
 mod stage;
 mod state;
 mod stats;
+mod status;
 mod table;
 #[cfg(test)]
 pub(crate) mod dying;
@@ -54,6 +56,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::error::{Context, Error, Result};
 
+pub use compact::{Compaction, spilling};
 pub use deltalake::kernel::{Add, Remove};
 pub use evolve::SchemaChange;
 pub use lock::LakeLock;
@@ -61,6 +64,7 @@ pub use publish::Publish;
 pub use replace::{Replaced, Replacement, within};
 pub use stage::Staged;
 pub use state::{Commit, DataFile};
+pub use status::TableStatus;
 pub use table::Table;
 
 /// Folder of a table's log; what makes a folder a table.

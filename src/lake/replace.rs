@@ -95,7 +95,7 @@ impl Table {
             };
             if out > 0 {
                 replaced.rows_out += out;
-                staging.staged.removes.push(self.removal(&file)?);
+                staging.staged.removes.push(self.removal(&file, true)?);
             }
         }
         staging.flush().await?;
@@ -134,12 +134,13 @@ impl Table {
         Ok(out)
     }
 
-    /// The action that takes a file out, with all that readers of change logs and vacuum need.
-    fn removal(&self, file: &DataFile) -> Result<Remove> {
+    /// The action that takes a file out, with all that readers of change logs and vacuum need; `data_change` unless another
+    /// file holds its rows.
+    pub(super) fn removal(&self, file: &DataFile, data_change: bool) -> Result<Remove> {
         let column = self.partition_by().to_owned();
         Ok(Remove {
             path: file.path.clone(),
-            data_change: true,
+            data_change,
             deletion_timestamp: Some(self.lake().clock.now() / 1_000),
             extended_file_metadata: Some(true),
             partition_values: Some([(column, format_date(file.partition))].into()),

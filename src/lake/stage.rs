@@ -18,6 +18,7 @@ use object_store::{ObjectStore, ObjectStoreExt, Result as StoreResult};
 
 use super::encode::{Encoded, Source, split};
 use super::ranges::format_date;
+use super::stats::FileStats;
 use super::{Add, Remove, Table};
 use crate::error::{Context, Error, Result};
 
@@ -94,7 +95,7 @@ impl Table {
     }
 
     /// The batch under the table's own schema, which also proves that nothing NOT NULL is null.
-    fn declared(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+    pub(super) fn declared(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let (schema, found) = (self.schema(), batch.schema());
         let same = schema.fields().len() == found.fields().len()
             && schema
@@ -114,31 +115,40 @@ impl Table {
     }
 
     async fn put(&self, date: i32, epoch: u64, file: Encoded) -> Result<(Add, u64)> {
-        let column = self.partition_by();
-        let value = format_date(date).ok_or_else(|| {
-            Error::broken(format!("table `{}`: {date} days since 1970 in `{column}` is no date of a path", self.name()))
-        })?;
-        let path = format!("{column}={value}/part-{epoch:020}-{}.snappy.parquet", uuid::Uuid::new_v4());
-        let lake = self.lake();
-        let location = path.split('/').fold(lake.table_path(self.name()), Path::join);
-        let (rows, stats, size) = (file.stats.rows(), file.stats.to_json(), file.bytes.len());
-        upload(lake.root.as_ref(), &location, file.bytes.into())
+        let name = self.new_file(date, epoch)?;
+        let (size, path) = (file.bytes.len() as u64, name.path.clone());
+        upload(self.lake().root.as_ref(), &name.location, file.bytes.into())
             .await
             .context(|| format!("cannot write `{path}` of table `{}`", self.name()))?;
-        let add = Add {
-            path,
-            partition_values: HashMap::from([(column.to_owned(), Some(value))]),
-            size: i64::try_from(size).context(|| "a file is larger than a Delta log can say")?,
-            modification_time: lake.clock.now() / 1_000,
-            data_change: true,
-            stats: Some(stats),
+        Ok((self.add(name, size, &file.stats, true)?, file.stats.rows()))
+    }
+
+    /// A name never used before, in the folder of a date (days since 1970-01-01).
+    pub(super) fn new_file(&self, date: i32, epoch: u64) -> Result<NewFile> {
+        let column = self.partition_by();
+        let date = format_date(date).ok_or_else(|| {
+            Error::broken(format!("table `{}`: {date} days since 1970 in `{column}` is no date of a path", self.name()))
+        })?;
+        let path = format!("{column}={date}/part-{epoch:020}-{}.snappy.parquet", uuid::Uuid::new_v4());
+        let location = path.split('/').fold(self.lake().table_path(self.name()), Path::join);
+        Ok(NewFile { path, location, date })
+    }
+
+    /// The action that adds a file; `data_change` unless its rows were in the table before.
+    pub(super) fn add(&self, file: NewFile, bytes: u64, stats: &FileStats, data_change: bool) -> Result<Add> {
+        Ok(Add {
+            path: file.path,
+            partition_values: HashMap::from([(self.partition_by().to_owned(), Some(file.date))]),
+            size: i64::try_from(bytes).context(|| "a file is larger than a Delta log can say")?,
+            modification_time: self.lake().clock.now() / 1_000,
+            data_change,
+            stats: Some(stats.to_json()),
             tags: None,
             deletion_vector: None,
             base_row_id: None,
             default_row_commit_version: None,
             clustering_provider: None,
-        };
-        Ok((add, rows))
+        })
     }
 }
 
@@ -168,6 +178,17 @@ async fn upload(store: &dyn ObjectStore, location: &Path, file: Bytes) -> StoreR
         tracing::debug!(%location, %error, "an upload in parts was not ended");
     }
     Err(error)
+}
+
+/// Where a file will be.
+#[derive(Clone, Debug)]
+pub(super) struct NewFile {
+    /// Relative to the table.
+    pub(super) path: String,
+    /// Inside the lake's store.
+    pub(super) location: Path,
+    /// Of its partition: `2026-11-23`.
+    date: String,
 }
 
 #[cfg(test)]

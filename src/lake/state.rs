@@ -24,7 +24,8 @@ pub struct DataFile {
     pub bytes: u64,
     /// Rows, if the log says so; it does for every file staged here.
     pub rows: Option<u64>,
-    /// The epoch that wrote it, from its name; none for files others wrote.
+    /// The epoch it was written in, or, of a file that was rewritten, the last one whose rows it may hold; from its name. None
+    /// for files others wrote.
     pub epoch: Option<u64>,
     /// When it was staged, milliseconds since 1970-01-01.
     pub(super) modified_ms: i64,
@@ -160,6 +161,25 @@ struct FileEntry<'a> {
 }
 
 impl DataFile {
+    /// A file for tests of those who choose among files.
+    #[cfg(test)]
+    pub(crate) fn made(partition: i32, epoch: u64, bytes: u64) -> Self {
+        let path = format!("d={partition:05}/part-{epoch:020}-x.snappy.parquet");
+        let (modified_ms, version, ranges) = (0, 0, Vec::new());
+        Self { path, partition, bytes, rows: None, epoch: Some(epoch), modified_ms, version, ranges }
+    }
+
+    /// A file that some log or slot names, live or not, of which nothing more is known.
+    pub(super) fn named(
+        table: &str,
+        layout: &Layout,
+        (path, partition_value, bytes): (&str, Option<&str>, u64),
+    ) -> Result<Self> {
+        let size = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let entry = FileEntry { path, partition_value, size, modified_ms: 0, stats: None, deletion_vector: false };
+        Self::of(table, layout, 0, &entry)
+    }
+
     fn of(table: &str, layout: &Layout, version: u64, entry: &FileEntry<'_>) -> Result<Self> {
         let path = entry.path;
         if entry.deletion_vector {

@@ -114,6 +114,20 @@ impl Table {
         Ok(Arc::new(LakeScan::new(&self.lake, &self.name, self.log.layout(), files)?))
     }
 
+    /// Some files for DataFusion, live or not: each by its path, the value of its partition and its size in bytes, as a log or
+    /// a slot names it. Else as [`Table::provider`].
+    ///
+    /// # Errors
+    /// [`Error::Broken`] for a value of the partition that is no date.
+    pub fn provider_of<'a>(
+        &self,
+        files: impl IntoIterator<Item = (&'a str, Option<&'a str>, u64)>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let layout = self.log.layout();
+        let files = files.into_iter().map(|file| DataFile::named(&self.name, layout, file).map(Arc::new));
+        Ok(Arc::new(LakeScan::new(&self.lake, &self.name, layout, files.collect::<Result<_>>()?)?))
+    }
+
     /// The files live at the newest version, by partition, then by epoch.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ pub(super) const LOG: &str = "_delta_log";
 /// Files of one closed partition that may be small: a few late ones after its compaction.
 const SMALL_FILES_MAX: usize = 8;
 
-/// Bytes below which a file is small: a quarter of what compaction aims at, where requests begin to cost more than bytes.
+/// Bytes below which a file is small: a sixth of what compaction aims at, where requests begin to cost more than bytes.
 const SMALL_FILE_BYTES: u64 = 32 << 20;
 
 /// Partitions above which a catalogue's listing takes longer than most queries.

@@ -146,7 +146,7 @@ rules! {
     /// Closed partitions are compacted.
     SmallFiles = "small-files", Warning,
         "each file costs a request or two and a footer: queries wait for S3, not for bytes",
-        "write fewer, larger files (in Lakeward a longer `commit.interval`), or compact with the writer that owns the table";
+        "compact with the writer that owns the table (Lakeward's job does, and `lakeward lake compact`), or write fewer, larger files";
     /// The log can be read from a young checkpoint.
     CheckpointDue = "checkpoint-due", Warning,
         "each query reads every commit since the last checkpoint before it begins",

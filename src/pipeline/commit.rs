@@ -29,12 +29,14 @@ pub(super) type Tables = BTreeMap<Arc<str>, Arc<Table>>;
 pub(super) struct Draft {
     pub slot: Slot,
     pub tables: BTreeMap<Arc<str>, Vec<RecordBatch>>,
-    /// Files of restated windows, by table, staged already.
-    pub restated: BTreeMap<Arc<str>, TableAdds>,
+    /// Files of restated windows and of compacted partitions, by table, staged already.
+    pub staged: BTreeMap<Arc<str>, TableAdds>,
     /// Windows this epoch closes, for the commit's line.
     pub windows_closed: u64,
     /// Windows this epoch restates.
     pub windows_restated: u64,
+    /// Small files whose rows are in larger ones now.
+    pub files_compacted: u64,
 }
 
 /// What the engine and the screen hear of a commit.
@@ -79,7 +81,7 @@ pub(super) async fn stage_and_decide(
         slot.follow(&last)?;
         slot.published_through = u64::try_from(published_through.load(Ordering::Acquire)).ok();
         slot.tables = stage(&tables, slot.epoch, draft.tables).await?;
-        for (name, files) in draft.restated.into_iter().filter(|(_, files)| !files.is_empty()) {
+        for (name, files) in draft.staged.into_iter().filter(|(_, files)| !files.is_empty()) {
             slot.tables.entry(name).or_default().extend(files);
         }
         // Room to publish comes first: what is decided must not wait behind more than it may.

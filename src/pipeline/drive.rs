@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::commit::{Commit, Committed, Draft, UNPUBLISHED_EPOCHS_MAX, publish, stage_and_decide};
+use super::compaction::{Compactor, Partitions};
 use super::decode::{Decoded, decode_shard, joined};
 use super::engine::Engine;
 use super::follow_ups::FollowUps;
@@ -75,11 +76,13 @@ pub(super) struct Drive {
     /// Shards of whose decided end the reader was told: once each.
     ends_told: BTreeSet<ShardId>,
     restater: Restater,
+    compactor: Compactor,
     /// The newest epoch that is in every table, and how far the queries had closed in it.
     published: (u64, BTreeMap<Arc<str>, QueryProgress>),
-    /// The newest epoch handed to the committing tasks, and the one of them that holds a restatement.
+    /// The newest epoch handed to the committing tasks, and those of them that hold a restatement and a compaction.
     drafted: u64,
     restated_in: Option<u64>,
+    compacted_in: Option<u64>,
     phase: Phase,
     nothing_drafted: bool,
     summary: Summary,
@@ -145,9 +148,11 @@ impl Drive {
             lookups_due: None,
             ends_told: BTreeSet::new(),
             restater,
+            compactor: Compactor::default(),
             published: (drafted, BTreeMap::new()),
             drafted,
             restated_in: None,
+            compacted_in: None,
             phase: Phase::Reading,
             nothing_drafted: true,
             summary: Summary { gaps, ..Summary::default() },
@@ -181,9 +186,12 @@ impl Drive {
         let mut reconcile = interval(self.job.config.reconcile.interval);
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
         reconcile.reset();
+        let mut maintenance = interval(self.job.config.maintenance.interval);
+        maintenance.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        maintenance.reset();
         // Nothing was read yet: the queries stand as the newest slot, which every table holds, left them.
         self.published.1 = self.engine.progress()?;
-        self.restate();
+        self.work_beside();
         loop {
             tokio::select! {
                 biased;
@@ -210,7 +218,16 @@ impl Drive {
                 Some(step) = self.restater.ended() => self.engine.restated(step?),
                 _ = reconcile.tick(), if self.job.config.reconcile.enabled => {
                     self.restater.late_rows_due();
-                    self.restate();
+                    self.work_beside();
+                }
+                Some(files) = self.compactor.ended() => match files {
+                    Some(files) => self.engine.compacted(files),
+                    // Nothing is small any more: late rows may be waiting.
+                    None => self.work_beside(),
+                },
+                _ = maintenance.tick(), if self.job.config.maintenance.enabled => {
+                    self.compactor.due();
+                    self.work_beside();
                 }
                 _ = commit.tick() => self.commit(false).await?,
                 _ = tick.tick() => {
@@ -327,6 +344,9 @@ impl Drive {
         if !draft.slot.restated.is_empty() {
             self.restated_in = Some(draft.slot.epoch);
         }
+        if !draft.slot.compacted.is_empty() {
+            self.compacted_in = Some(draft.slot.epoch);
+        }
         self.summary.note(&draft);
         match self.drafts.send(draft).await {
             Ok(()) => Ok(()),
@@ -358,7 +378,11 @@ impl Drive {
                     self.restated_in = None;
                     self.restater.published();
                 }
-                self.restate();
+                if self.compacted_in.is_some_and(|epoch| epoch <= commit.epoch) {
+                    self.compacted_in = None;
+                    self.compactor.published();
+                }
+                self.work_beside();
                 self.refresh();
                 self.summary.published(&commit);
                 let _ = self.commit_lines.try_send(commit);
@@ -366,17 +390,25 @@ impl Drive {
         }
     }
 
-    /// Begins the next restatement, if one is due and none is under way.
-    fn restate(&mut self) {
-        if self.restater.may_begin() {
-            let (epoch, progress) = &self.published;
-            let ground = Ground::new(&self.lake, &self.job.config.lake.app_id, *epoch);
+    /// Begins the next restatement or compaction, if one is due and neither is under way: each takes out files that were live
+    /// when it began.
+    fn work_beside(&mut self) {
+        let (epoch, progress) = &self.published;
+        let app_id = &self.job.config.lake.app_id;
+        if self.compactor.is_idle() && self.restater.may_begin() {
+            let ground = Ground::new(&self.lake, app_id, *epoch);
             self.restater.begin(ground, self.engine.subjects(progress));
+        } else if self.restater.is_idle() && self.compactor.may_begin() {
+            let queries = self.engine.subjects(progress).into_iter().map(|subject| subject.query);
+            let partitions = Partitions::new(&self.lake, &self.job.config, *epoch, self.job.clock.now());
+            self.compactor.begin(partitions, queries.collect());
         }
     }
 
     /// The input has ended, but not the history that was asked for: round after round, each in an epoch of its own.
     async fn finish_backfill(&mut self) -> Result<()> {
+        // What it has staged stays unnamed; small files are there for the next run.
+        self.compactor.stop();
         while self.restater.is_backfilling() {
             while self.published.0 < self.drafted {
                 tokio::select! {
@@ -385,7 +417,7 @@ impl Drive {
                     else => return self.committers_end().await,
                 }
             }
-            self.restate();
+            self.work_beside();
             let Some(step) = self.restater.ended().await else { continue };
             self.engine.restated(step?);
             self.commit(false).await?;

@@ -13,6 +13,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use super::commit::Draft;
+use super::compaction::CompactedFiles;
 use super::gathered::Gathered;
 use super::queries::{Late, Queries, event_times};
 use super::restate::{Restatement, Step, Subject};
@@ -67,6 +68,8 @@ pub(super) struct Engine {
     gathered: Gathered,
     /// Windows restated beside the stream, for the next epoch.
     restated: Vec<Restatement>,
+    /// Files written together beside the stream, for the next epoch.
+    compacted: Option<CompactedFiles>,
     /// Open groups the last draft could not close: they do not fill the next epoch.
     groups_at_draft: usize,
     /// Where the watermark stood at the last draft; where there was none, the time of the first rows.
@@ -123,6 +126,7 @@ impl Engine {
             parked_rows: 0,
             gathered: Gathered::default(),
             restated: Vec::new(),
+            compacted: None,
             groups_at_draft: 0,
             comes_from: None,
             totals: Counts::default(),
@@ -278,7 +282,8 @@ impl Engine {
                 && (!matches!(shard.position(), Position::AtTimestamp(_)) || known(key))
                 && !self.is_tip_due(key, shard)
         });
-        if idle && !closed.advanced && self.gathered.tables.is_empty() && self.restated.is_empty() {
+        let beside = !self.restated.is_empty() || self.compacted.is_some();
+        if idle && !closed.advanced && self.gathered.tables.is_empty() && !beside {
             self.queries.next_epoch(self.lookups_next.take())?;
             return Ok(None);
         }
@@ -299,16 +304,21 @@ impl Engine {
         let mut tables = std::mem::take(&mut self.gathered).tables;
         tables.insert(self.contracts.epochs.name.clone(), vec![books_batch(&self.contracts.epochs, &slot, &notes)?]);
         slot.tables_known.extend(tables.keys().cloned());
-        let (mut restated, mut windows_restated) = (BTreeMap::new(), 0);
+        let (mut staged, mut windows_restated) = (BTreeMap::<_, TableAdds>::new(), 0);
         for restatement in std::mem::take(&mut self.restated) {
             slot.tables_known.insert(restatement.query.clone());
             slot.restated.insert(restatement.query.clone(), restatement.restated);
             windows_restated += restatement.windows;
-            restated.insert(restatement.query, TableAdds::of(restatement.replaced.staged));
+            staged.insert(restatement.query, TableAdds::of(restatement.replaced.staged));
+        }
+        let files_compacted = self.compacted.as_ref().map_or(0, |compacted| compacted.staged.removes.len() as u64);
+        if let Some(CompactedFiles { table, compacted, staged: files }) = self.compacted.take() {
+            slot.compacted.insert(table.clone(), compacted);
+            staged.entry(table).or_default().extend(TableAdds::of(files));
         }
         self.windows_closed += closed.windows;
         self.base = slot.clone();
-        Ok(Some(Draft { slot, tables, restated, windows_closed: closed.windows, windows_restated }))
+        Ok(Some(Draft { slot, tables, staged, windows_closed: closed.windows, windows_restated, files_compacted }))
     }
 
     /// Takes in what was restated beside the stream: the next epoch decides it.
@@ -319,6 +329,16 @@ impl Engine {
             self.queries.decided(&restatement, epoch);
             self.restated.push(restatement);
         }
+    }
+
+    /// Whether files written together wait for the next epoch.
+    pub(super) fn is_compacting(&self) -> bool {
+        self.compacted.is_some()
+    }
+
+    /// Takes in files written together beside the stream: the next epoch decides them.
+    pub(super) fn compacted(&mut self, compacted: CompactedFiles) {
+        self.compacted = Some(compacted);
     }
 
     /// The windowed queries as a restatement sees them; `progress` is what the slot says that it is computed as of.

@@ -5,12 +5,14 @@
 //!        ─▶ stage and decide ─▶ decided (3) ─▶ publish ─▶ tables
 //! ```
 //! After each publication tables get what their readers need beside data (`follow_ups`): checkpoints, manifests, catalog.
-//! Beside it, one task at a time recomputes closed windows (`restate`); what it stages joins the next draft.
+//! Beside it, one task at a time recomputes closed windows (`restate`) or writes small files together (`compaction`); what it
+//! stages joins the next draft.
 //!
 //! Every queue is bounded, so a slow lake slows the reader and nothing else. [`start`] recovers the lake, begins to read,
 //! and returns; [`Running::wait`] ends when the input has, when the job is stopped, or with the first error.
 
 mod commit;
+mod compaction;
 mod decode;
 mod drive;
 mod engine;
@@ -46,6 +48,7 @@ use crate::plans::Change;
 use crate::token::TokenKey;
 
 pub use commit::Commit;
+pub use compaction::{CompactedTable, compact};
 pub use rehearse::{Rehearsed, Script, Step, rehearse};
 pub use restate::{AtRest, Backfill, RestatedTable, reconcile, write_windows};
 pub use summary::{Snapshot, Summary};

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::commit::{publish, stage_and_decide};
+use super::compaction::{Done, Haste, Partitions};
 use super::lookup::look_up;
 use super::recover::{Recovered, recover};
 use super::restate::{Ground, Restater};
@@ -44,6 +45,8 @@ pub enum Step {
     Reconcile,
     /// Late rows are brought into their windows beside the stream, each round decided by an epoch of its own.
     Restate,
+    /// Small files of one table are written together beside the stream; the next commit decides them.
+    Compact,
 }
 
 /// A whole rehearsal. The lake is the configuration's; a lake that was rehearsed on before goes on from there.
@@ -64,6 +67,8 @@ pub struct Rehearsed {
     pub counts: Counts,
     pub epochs: u64,
     pub windows_closed: u64,
+    /// Files that were written together with others, whatever became of it.
+    pub files_compacted: u64,
 }
 
 /// Follows the script, then reads whatever is left and ends the input: every window closes.
@@ -102,6 +107,7 @@ pub async fn rehearse(config: &Config, script: &Script) -> Result<Rehearsed> {
                 stage = stage.set_again(&job, &script.files).await?;
             }
             Step::Restart => stage = stage.set_again(&job, &script.files).await?,
+            Step::Compact => stage.compact(&job, &mut done).await?,
             Step::Reconcile => {
                 // The lake's lock goes with the job.
                 drop(stage);
@@ -217,6 +223,21 @@ impl Stage {
                 going -= 1;
             }
         }
+    }
+
+    /// One step of a compaction, unless the one before waits for its commit.
+    async fn compact(&mut self, job: &Job, done: &mut Rehearsed) -> Result<()> {
+        let Recovered { engine, lake, .. } = &mut self.work;
+        if engine.is_compacting() {
+            return Ok(());
+        }
+        let queries: Vec<_> = engine.subjects(&self.last.queries).into_iter().map(|subject| subject.query).collect();
+        let partitions = Partitions::new(lake, &job.config, self.last.epoch, self.now);
+        if let Some(files) = partitions.stage_next(&queries, None, Haste::AtOnce, &mut Done::new()).await? {
+            done.files_compacted += files.staged.removes.len() as u64;
+            engine.compacted(files);
+        }
+        Ok(())
     }
 
     /// Ends the epoch being built, as the job does.

@@ -20,6 +20,8 @@ pub struct Summary {
     pub windows_closed: u64,
     /// Closed windows that were recomputed: late rows belong to them, or their history was asked for.
     pub windows_restated: u64,
+    /// Small files whose rows were written together into larger ones.
+    pub files_compacted: u64,
     /// Losses accepted at the start of this run, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
@@ -58,6 +60,7 @@ impl Summary {
         self.epochs += 1;
         self.windows_closed += draft.windows_closed;
         self.windows_restated += draft.windows_restated;
+        self.files_compacted += draft.files_compacted;
         for (table, batches) in &draft.tables {
             *self.tables.entry(table.clone()).or_default() += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
         }

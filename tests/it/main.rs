@@ -20,6 +20,7 @@ mod kill;
 mod lake_check;
 mod late_hops;
 mod lookups;
+mod maintenance;
 mod manifests;
 mod matrix;
 mod moto;

@@ -49,7 +49,7 @@ pub struct RestatedTable {
 /// [`Error::Fenced`] while a job runs on the lake; else as [`crate::pipeline::start`].
 pub async fn reconcile(at: &AtRest) -> Result<Vec<RestatedTable>> {
     let mut taken = taken(at).await?;
-    let queries: Vec<Query> = std::mem::take(&mut taken.queries).into_iter().map(shared).collect();
+    let queries: Vec<Query> = std::mem::take(&mut taken.queries).into_iter().map(Query::of).collect();
     let (present, edited): (Vec<_>, Vec<_>) =
         queries.into_iter().partition(|query| progress(query, &taken.base).is_ok());
     // Their windows are another text's; a run rebuilds them, and its next look finds the late rows.
@@ -74,7 +74,7 @@ pub async fn write_windows(at: &AtRest, file: &Path, range: TimeRange) -> Result
              to replace"
         )));
     }
-    let query = shared(planned);
+    let query = Query::of(planned);
     let mut taken = taken(at).await?;
     progress(&query, &taken.base)?;
     let queries = [query];
@@ -89,7 +89,7 @@ pub async fn write_windows(at: &AtRest, file: &Path, range: TimeRange) -> Result
             )));
         }
     }
-    let present = std::mem::take(&mut taken.queries).into_iter().map(shared);
+    let present = std::mem::take(&mut taken.queries).into_iter().map(Query::of);
     let queries: Vec<_> = present.filter(|query| progress(query, &taken.base).is_ok()).collect();
     let done = run(at, &mut taken, &queries, rounds).await?;
     let table = done.into_iter().find(|table| table.table == name);
@@ -104,13 +104,6 @@ async fn taken(at: &AtRest) -> Result<Taken> {
         )),
         other => other,
     })
-}
-
-fn shared(query: StandingQuery) -> Query {
-    match query {
-        StandingQuery::Windowed(query) => Query::Windowed(Arc::new(query)),
-        StandingQuery::Stateless(query) => Query::Stateless(Arc::new(query)),
-    }
 }
 
 /// What the slot says of a query, if it ran with its present text.
@@ -214,6 +207,14 @@ async fn decide(at: &AtRest, taken: &mut Taken, queries: &[Query], restatements:
             slot.tables.insert(query, files);
         }
     }
+    decide_at_rest(at, taken, slot).await
+}
+
+/// Decides a slot that follows the newest one, and brings its files into their tables.
+///
+/// # Errors
+/// [`Error::Fenced`] when another writer owns the slot; whatever publishing says.
+pub(in crate::pipeline) async fn decide_at_rest(at: &AtRest, taken: &mut Taken, slot: Slot) -> Result<()> {
     match taken.lake.slots.decide(&slot).await? {
         Decided::Ours => {}
         Decided::Taken(other) => {

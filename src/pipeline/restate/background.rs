@@ -69,10 +69,15 @@ impl Restater {
         self.backfill.is_some() || self.is_backfill
     }
 
+    /// Whether no round is under way.
+    pub(in crate::pipeline) fn is_idle(&self) -> bool {
+        self.task.is_empty() && !self.handed
+    }
+
     /// Whether there is something to begin with.
     pub(in crate::pipeline) fn may_begin(&self) -> bool {
         let asked = self.backfill.is_some() || self.late_due || self.owed_due || !self.todo.is_empty();
-        asked && self.task.is_empty() && !self.handed
+        asked && self.is_idle()
     }
 
     /// Begins the next round as of `ground`; call only when [`Restater::may_begin`].

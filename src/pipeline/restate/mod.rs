@@ -50,6 +50,7 @@ use crate::lookups::{Loaded, Loader, Versions};
 use crate::sql::{TimeRange, run_batch, session};
 use crate::window::{OpenWindows, WindowShape, WindowSpec, times_of};
 
+pub(super) use at_rest::decide_at_rest;
 pub use at_rest::{AtRest, RestatedTable, reconcile, write_windows};
 pub(super) use background::{Restater, Step};
 pub(super) use reach::{Reach, decided};

@@ -11,7 +11,7 @@ use super::reach::{Growing, Reach};
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::lookups::Versions;
-use crate::sql::{Driver, Lookup, StatelessQuery, TimeRange, ViewDriver, WindowedQuery};
+use crate::sql::{Driver, Lookup, StandingQuery, StatelessQuery, TimeRange, ViewDriver, WindowedQuery};
 use crate::window::{WindowShape, WindowSpec, growing_at, starts_through, windows_of};
 
 /// A standing query, shared with whoever runs it.
@@ -34,6 +34,13 @@ pub(in crate::pipeline) struct Subject {
 }
 
 impl Query {
+    pub(in crate::pipeline) fn of(query: StandingQuery) -> Self {
+        match query {
+            StandingQuery::Windowed(query) => Self::Windowed(Arc::new(query)),
+            StandingQuery::Stateless(query) => Self::Stateless(Arc::new(query)),
+        }
+    }
+
     pub(in crate::pipeline) fn name(&self) -> &Arc<str> {
         match self {
             Self::Windowed(query) => query.name(),
@@ -92,7 +99,7 @@ impl Query {
     }
 
     /// Its windows, or, of a query without them, those its rows came from.
-    pub(super) fn window(&self) -> Option<WindowSpec> {
+    pub(in crate::pipeline) fn window(&self) -> Option<WindowSpec> {
         match self {
             Self::Windowed(query) => Some(query.window()),
             Self::Stateless(_) => self.parents().next().map(ViewDriver::window),

@@ -26,6 +26,9 @@ const DISORDER_S: &[i64] = &[0, 1, 20, 90];
 /// The audit reads everything again: every so many rounds it proves the books too.
 const AUDIT_EVERY: u64 = 8;
 
+/// So many rounds apart, small files of dates that are over are written together, before every step.
+const COMPACT_EVERY: u64 = 4;
+
 /// When rows begin: in May, or some days before clocks change in America, in Europe, and in America again.
 const STARTS_US: &[i64] =
     &[START_US, START_US, 1_772_840_400 * SECOND_US, 1_792_798_800 * SECOND_US, 1_793_230_800 * SECOND_US];
@@ -62,7 +65,10 @@ impl Round {
         let disorder_s = if has_late_rows { span_s / 4 } else { out_of_orderness_s + lateness_s };
         let shards = deal(random, &events, disorder_s * SECOND_US);
         let is_reconciled = has_late_rows && random.random_bool(0.6);
-        let steps = steps(random, &shards, is_reconciled);
+        let mut steps = steps(random, &shards, is_reconciled);
+        if seed % COMPACT_EVERY == 1 {
+            steps = steps.into_iter().flat_map(|step| [Step::Compact, step]).collect();
+        }
         let kinds = kinds(random);
         Self { seed, queries, kinds, shards, steps, out_of_orderness_s, has_late_rows, is_reconciled }
     }

@@ -1,0 +1,332 @@
+//! Staging a compaction: the rows of some files of one partition in fewer, larger files, which nothing refers to yet.
+//!
+//! The one law: the rows of the new files are those of the old ones, each as often, or nothing is staged. They are sorted
+//! as the contract says over all of these files, by a sort that spills; the file being written leaves row group by row
+//! group. So memory has a bound whatever the partition's size. What it does not do: it neither commits nor chooses.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use datafusion::common::Column;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::{Expr, SortExpr};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::TryStreamExt;
+use object_store::buffered::BufWriter;
+use parquet::arrow::ArrowWriter;
+use tokio::io::AsyncWriteExt;
+
+use super::scan::LakeScan;
+use super::stage::NewFile;
+use super::state::DataFile;
+use super::stats::FileStats;
+use super::{Staged, Table, encode};
+use crate::error::{Context, Error, Result};
+
+/// Bytes that go to the store at once; smaller files are one request.
+const PART_BYTES: usize = 10 << 20;
+/// Requests of one file under way: writing is not what takes time.
+const PARTS_AT_ONCE: usize = 2;
+/// A file may be larger than aimed at by this part, so that no tiny one is left over.
+const SLACK: u64 = 10;
+
+/// What is compacted.
+#[derive(Debug)]
+pub struct Compaction<'a> {
+    /// Of one partition.
+    pub files: &'a [Arc<DataFile>],
+    /// The epoch the files are named after: the last one whose rows they may hold.
+    pub epoch: u64,
+    /// Bytes a new file grows to.
+    pub file_bytes: u64,
+    /// See [`spilling`].
+    pub runtime: &'a Arc<RuntimeEnv>,
+}
+
+/// What sorts share: operators hold so many bytes, and write what is more to the system's folder for temporary files.
+///
+/// # Errors
+/// [`Error::External`] when there is no such folder.
+pub fn spilling(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
+    let pool = Arc::new(FairSpillPool::new(memory_bytes));
+    RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().context(|| "making a session that spills")
+}
+
+impl Table {
+    /// Writes the rows of some files of one partition into new files, and names the files they replace. None of it is a
+    /// change of data. [`Table::publish`] refuses it if one of those files has gone meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if other rows came out than went in, or for files of several partitions; [`Error::External`] if the
+    /// store or the folder for temporary files does not answer.
+    pub async fn stage_compaction(&self, compaction: Compaction<'_>) -> Result<Staged> {
+        let Compaction { files, epoch, file_bytes, runtime } = compaction;
+        let Some(partition) = files.first().map(|file| file.partition) else { return Ok(Staged::default()) };
+        if files.iter().any(|file| file.partition != partition) {
+            return Err(Error::broken(format!(
+                "files of table `{}` of several partitions are one compaction",
+                self.name()
+            )));
+        }
+        let what = || format!("cannot write files of table `{}` together", self.name());
+        let before: u64 = files.iter().map(|file| file.bytes).sum();
+        let mut writing = Writing { table: self, partition, epoch, goal: goal(before, file_bytes), open: None };
+        let columns = self.log().layout().file_columns();
+        let mut staged = Staged::default();
+        let mut rows = self.in_order(files, runtime).await?;
+        while let Some(batch) = rows.try_next().await.context(what)? {
+            let batch = self.declared(&batch)?.project(&columns).context(what)?;
+            writing.write(batch, &mut staged).await?;
+        }
+        writing.close(&mut staged).await?;
+        let known = files.iter().map(|file| file.rows).sum::<Option<u64>>();
+        if known.is_some_and(|rows| rows != staged.rows) {
+            return Err(Error::broken(format!(
+                "table `{}`: {} files hold {} rows, and the log says {}: run `lakeward audit`",
+                self.name(),
+                files.len(),
+                staged.rows,
+                known.unwrap_or_default()
+            )));
+        }
+        staged.removes = files.iter().map(|file| self.removal(file, false)).collect::<Result<_>>()?;
+        Ok(staged)
+    }
+
+    /// The rows of some files, in the contract's order.
+    async fn in_order(&self, files: &[Arc<DataFile>], runtime: &Arc<RuntimeEnv>) -> Result<SendableRecordBatchStream> {
+        let what = || format!("cannot read files of table `{}` to write them together", self.name());
+        let layout = self.log().layout();
+        let scan = LakeScan::new(self.lake(), self.name(), layout, files.to_vec())?;
+        let config = SessionConfig::new().with_target_partitions(1);
+        let session = SessionContext::new_with_config_rt(config, Arc::clone(runtime));
+        self.lake().register(&session);
+        let mut rows = session.read_table(Arc::new(scan)).context(what)?;
+        if !layout.sort.is_empty() {
+            let column = |column: usize| Expr::Column(Column::new_unqualified(layout.schema.field(column).name()));
+            // As staging sorts: ascending, nulls first.
+            let order: Vec<SortExpr> = layout.sort.iter().map(|&index| column(index).sort(true, true)).collect();
+            rows = rows.sort(order).context(what)?;
+        }
+        rows.execute_stream().await.context(what)
+    }
+}
+
+/// Bytes at which a file ends, so that all are about equal and none is tiny.
+fn goal(bytes: u64, file_bytes: u64) -> u64 {
+    let files = bytes.div_ceil(file_bytes.max(1)).max(1);
+    let even = bytes.div_ceil(files);
+    even + even / SLACK
+}
+
+/// The files of one compaction, one after the other.
+struct Writing<'a> {
+    table: &'a Table,
+    partition: i32,
+    epoch: u64,
+    goal: u64,
+    open: Option<OpenFile>,
+}
+
+/// A file being written: what is encoded has left for the store, but for the row group under way.
+struct OpenFile {
+    name: NewFile,
+    encoder: Encoder,
+    upload: BufWriter,
+    bytes: u64,
+}
+
+struct Encoder {
+    writer: ArrowWriter<Vec<u8>>,
+    stats: FileStats,
+}
+
+impl Writing<'_> {
+    async fn write(&mut self, batch: RecordBatch, staged: &mut Staged) -> Result<()> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.begin()?,
+        };
+        let what = || format!("cannot encode rows of table `{}`", self.table.name());
+        let mut encoder = open.encoder;
+        // Encoding computes; a worker of the runtime would stand still.
+        let encode = tokio::task::spawn_blocking(move || {
+            encoder.writer.write(&batch).context(|| "cannot encode rows as Parquet")?;
+            encoder.stats.observe(&batch)?;
+            let encoded = std::mem::take(encoder.writer.inner_mut());
+            Ok::<_, Error>((encoder, encoded))
+        });
+        let (encoder, encoded) = encode.await.context(what)??;
+        open.encoder = encoder;
+        open.send(self.table, encoded).await?;
+        let grown = open.bytes + open.encoder.writer.in_progress_size() as u64;
+        self.open = Some(open);
+        if grown >= self.goal { self.close(staged).await } else { Ok(()) }
+    }
+
+    fn begin(&self) -> Result<OpenFile> {
+        let layout = self.table.log().layout();
+        let schema = layout.file_schema()?;
+        let name = self.table.new_file(self.partition, self.epoch)?;
+        let store = Arc::clone(&self.table.lake().root);
+        let upload = BufWriter::with_capacity(store, name.location.clone(), PART_BYTES);
+        let encoder = Encoder { writer: encode::writer(layout, &schema)?, stats: FileStats::new(&schema) };
+        Ok(OpenFile { name, encoder, upload: upload.with_max_concurrency(PARTS_AT_ONCE), bytes: 0 })
+    }
+
+    /// Ends the open file, if there is one, and waits until the store has it.
+    async fn close(&mut self, staged: &mut Staged) -> Result<()> {
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let what = || format!("cannot finish a file of table `{}`", self.table.name());
+        let mut encoder = open.encoder;
+        let finish = tokio::task::spawn_blocking(move || {
+            encoder.writer.finish().context(|| "cannot finish a Parquet file")?;
+            let encoded = std::mem::take(encoder.writer.inner_mut());
+            Ok::<_, Error>((encoder, encoded))
+        });
+        let (encoder, encoded) = finish.await.context(what)??;
+        open.encoder = encoder;
+        open.send(self.table, encoded).await?;
+        open.upload.shutdown().await.context(what)?;
+        let OpenFile { name, encoder, bytes, .. } = open;
+        staged.rows += encoder.stats.rows();
+        staged.bytes += bytes;
+        staged.adds.push(self.table.add(name, bytes, &encoder.stats, false)?);
+        Ok(())
+    }
+}
+
+impl OpenFile {
+    async fn send(&mut self, table: &Table, encoded: Vec<u8>) -> Result<()> {
+        if encoded.is_empty() {
+            return Ok(());
+        }
+        self.bytes += encoded.len() as u64;
+        let sent = self.upload.put(Bytes::from(encoded)).await;
+        sent.context(|| format!("cannot write `{}` of table `{}`", self.name.path, table.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::TimestampMicrosecondType;
+    use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+    use serde_json::Value;
+
+    use super::super::{Lake, Publish, testing};
+    use super::*;
+
+    async fn table(lake: &Lake, epochs: u64, rows: usize) -> Table {
+        let table = Table::create_or_open(lake, &testing::contract("payments")).await.unwrap();
+        for epoch in 0..epochs {
+            let adds = table.stage(vec![testing::rows(rows, epoch)], epoch).await.unwrap().adds;
+            table.publish("app", epoch, &adds, &[]).await.unwrap();
+        }
+        table
+    }
+
+    async fn of_date(table: &Table, partition: i32) -> Vec<Arc<DataFile>> {
+        table.live_files().await.unwrap().into_iter().filter(|file| file.partition == partition).collect()
+    }
+
+    async fn compact(table: &Table, files: &[Arc<DataFile>], file_bytes: u64, epoch: u64) -> Staged {
+        let runtime = &spilling(64 << 20).unwrap();
+        table.stage_compaction(Compaction { files, epoch, file_bytes, runtime }).await.unwrap()
+    }
+
+    fn commit(folder: &std::path::Path, version: u64) -> Vec<Value> {
+        let text = std::fs::read_to_string(folder.join(format!("payments/_delta_log/{version:020}.json"))).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn many_files_of_a_date_become_one_of_the_same_rows_in_order() {
+        let (folder, lake) = testing::lake();
+        let table = table(&lake, 7, 30).await;
+        let before = testing::read(&lake, &table, None).await;
+        let files = of_date(&table, 20_780).await;
+        let staged = compact(&table, &files, 1 << 20, 6).await;
+        assert_eq!((files.len(), staged.adds.len(), staged.removes.len(), staged.rows), (7, 1, 7, 175));
+        assert_eq!(testing::read(&lake, &table, None).await, before, "staging shows nothing");
+        let Staged { adds, removes, .. } = &staged;
+        assert!(matches!(table.publish("app", 7, adds, removes).await.unwrap(), Publish::Committed(8)));
+        assert_eq!(testing::read(&lake, &table, None).await, before);
+        assert_eq!(of_date(&table, 20_780).await.len(), 1);
+        // No reader of changes is told of any.
+        let actions = commit(folder.path(), 8);
+        assert_eq!(actions.iter().find_map(|a| a["commitInfo"]["operation"].as_str()), Some("OPTIMIZE"));
+        let changes = actions.iter().flat_map(|action| [&action["add"], &action["remove"]]).filter(|a| a.is_object());
+        assert_eq!(changes.map(|change| assert_eq!(change["dataChange"], false)).count(), 8);
+        // Sorted over all of them; the version before is still there.
+        let path = folder.path().join("payments").join(&adds[0].path);
+        let file = std::fs::File::open(path).unwrap();
+        let reader =
+            parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        let times: Vec<i64> = reader
+            .flat_map(|batch| batch.unwrap()["event_time"].as_primitive::<TimestampMicrosecondType>().values().to_vec())
+            .collect();
+        assert!(times.len() == 175 && times.is_sorted());
+        assert_eq!(testing::read(&lake, &table, Some(7)).await, before);
+        let fresh = Table::open_existing(&lake, "payments").await.unwrap().unwrap();
+        assert_eq!(testing::read(&lake, &fresh, None).await, before);
+    }
+
+    #[tokio::test]
+    async fn rows_published_by_the_same_epoch_are_an_append_all_the_same() {
+        let (folder, lake) = testing::lake();
+        let table = table(&lake, 2, 30).await;
+        let mut staged = compact(&table, &of_date(&table, 20_779).await, 1 << 20, 1).await;
+        staged.extend(table.stage(vec![testing::rows(10, 2)], 2).await.unwrap());
+        table.publish("app", 2, &staged.adds, &staged.removes).await.unwrap();
+        assert_eq!(testing::read(&lake, &table, None).await.num_rows(), 70);
+        let actions = commit(folder.path(), 3);
+        assert_eq!(actions.iter().find_map(|a| a["commitInfo"]["operation"].as_str()), Some("WRITE"));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_into_memory_is_sorted_on_disk() {
+        let (_folder, lake) = testing::lake();
+        // Some 30 MB in memory; the sort may hold 16.
+        let table = table(&lake, 12, 10_000).await;
+        let files = of_date(&table, 20_780).await;
+        let runtime = |mode| {
+            let disk = DiskManagerBuilder::default().with_mode(mode);
+            let pool = Arc::new(FairSpillPool::new(16 << 20));
+            let builder = RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk);
+            builder.build_arc().unwrap()
+        };
+        let with = async |runtime: Arc<RuntimeEnv>| {
+            table.stage_compaction(Compaction { files: &files, epoch: 1, file_bytes: 1 << 20, runtime: &runtime }).await
+        };
+        assert!(with(runtime(DiskManagerMode::Disabled)).await.is_err(), "it fits into memory");
+        let staged = with(runtime(DiskManagerMode::OsTmpDirectory)).await.unwrap();
+        assert_eq!(staged.rows, 12 * 9_995);
+        assert!(staged.adds.len() > 1, "{:?}", staged.adds);
+        let before = testing::read(&lake, &table, None).await;
+        table.publish("app", 12, &staged.adds, &staged.removes).await.unwrap();
+        assert_eq!(testing::read(&lake, &table, None).await, before);
+    }
+
+    #[tokio::test]
+    async fn rows_that_the_log_does_not_know_of_stop_it() {
+        let (_folder, lake) = testing::lake();
+        let table = table(&lake, 2, 30).await;
+        let mut files = of_date(&table, 20_780).await;
+        files[1] = Arc::new(DataFile { rows: Some(24), ..files[1].as_ref().clone() });
+        let runtime = &spilling(64 << 20).unwrap();
+        let compaction = Compaction { files: &files, epoch: 1, file_bytes: 1 << 20, runtime };
+        let error = table.stage_compaction(compaction).await.unwrap_err();
+        assert!(matches!(&error, Error::Broken(m) if m.contains("50 rows") && m.contains("49")), "{error}");
+    }
+
+    #[test]
+    fn files_come_out_about_equal() {
+        assert_eq!(goal(100, 200), 110);
+        assert_eq!(goal(500, 200), 183);
+        assert_eq!(goal(0, 200), 0);
+    }
+}

@@ -1,0 +1,125 @@
+//! Compaction: the small files of dates that are over become few large ones, their rows sorted over all of them.
+//!
+//! The one law: a compaction is decided by a slot like everything else. What is staged here is seen by nobody before that,
+//! runs beside the live path, and takes out only files that were live at one published epoch. No row changes: late rows and
+//! restatements find the rows where they were, by date and time, whatever file holds them.
+//!
+//! ```text
+//! a look, every interval ─▶ closed: which dates are over ─▶ choice: which files ─▶ stage ─▶ the next slot
+//!                                                     (one step at a time, and none while windows are restated)
+//! ```
+
+mod at_rest;
+mod background;
+mod choice;
+mod closed;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::commit::Tables;
+use super::recover::LakeState;
+use super::restate::Query;
+use crate::clock::Micros;
+use crate::config::{Config, Maintenance};
+use crate::epoch::{Compacted, SlotLog};
+use crate::error::{Error, Result};
+use crate::lake::{Compaction, Staged, Table, spilling};
+use choice::choose;
+use closed::Closed;
+
+pub use at_rest::{CompactedTable, compact};
+pub(super) use background::Compactor;
+pub(super) use choice::Haste;
+
+/// Memory of the sort of one step; beyond it, it spills to disk. The row group being written comes on top, at most as much
+/// again.
+const MEMORY_BYTES_MAX: usize = 128 << 20;
+
+/// Partitions with nothing left to do in this look, or that could not be compacted: by table, days since 1970-01-01.
+pub(super) type Done = BTreeSet<(Arc<str>, i32)>;
+
+/// Files written together, staged and not decided yet.
+#[derive(Clone, Debug)]
+pub(super) struct CompactedFiles {
+    pub table: Arc<str>,
+    pub compacted: Compacted,
+    pub staged: Staged,
+}
+
+/// The lake's partitions as of one published epoch.
+#[derive(Clone, Debug)]
+pub(super) struct Partitions {
+    tables: Tables,
+    slots: SlotLog,
+    stream: Arc<str>,
+    app_id: String,
+    settings: Maintenance,
+    /// The epoch.
+    through: u64,
+    now: Micros,
+}
+
+impl Partitions {
+    /// The lake as of `through`, an epoch that every table holds.
+    pub(super) fn new(state: &LakeState, config: &Config, through: u64, now: Micros) -> Self {
+        Self {
+            tables: state.tables.clone(),
+            slots: state.slots.clone(),
+            stream: Arc::clone(&state.stream.name),
+            app_id: config.lake.app_id.clone(),
+            settings: config.maintenance.clone(),
+            through,
+            now,
+        }
+    }
+
+    /// Stages one step: files of one table, of as many partitions as the bounds of a step allow. `None` when no table has
+    /// any to write together. Partitions it is through with, well or not, join `done`.
+    ///
+    /// # Errors
+    /// As [`Table::stage_compaction`].
+    pub(super) async fn stage_next(
+        &self,
+        queries: &[Query],
+        only: Option<&BTreeSet<Arc<str>>>,
+        haste: Haste,
+        done: &mut Done,
+    ) -> Result<Option<CompactedFiles>> {
+        let slot = self.slots.read(self.through).await?;
+        let slot = slot.ok_or_else(|| Error::broken(format!("slot {} is missing", self.through)))?;
+        let closed = Closed::at(&slot, queries, &self.stream, self.now);
+        for (name, table) in &self.tables {
+            if only.is_some_and(|only| !only.contains(name)) {
+                continue;
+            }
+            let version = table.version_of_epoch(&self.app_id, self.through).await?;
+            let files = table.live_files_at(version).await?;
+            let before = closed.before(name);
+            let is_wanted = |day: i32| day < before && !done.contains(&(Arc::clone(name), day));
+            let choices = choose(&files, self.settings.small_bytes(), is_wanted, haste);
+            if choices.is_empty() {
+                continue;
+            }
+            done.extend(choices.iter().filter(|choice| choice.is_whole).map(|c| (Arc::clone(name), c.partition)));
+            return self.stage(name, table, choices).await.map(Some);
+        }
+        Ok(None)
+    }
+
+    async fn stage(&self, name: &Arc<str>, table: &Table, choices: Vec<choice::Choice>) -> Result<CompactedFiles> {
+        let runtime = spilling(MEMORY_BYTES_MAX)?;
+        let mut compacted = Compacted { through: self.through, ..Compacted::default() };
+        let mut staged = Staged::default();
+        for choice in choices {
+            let (files, file_bytes) = (choice.files.as_slice(), self.settings.file_size.as_u64());
+            if let Some(file) = files.first() {
+                compacted.partitions.insert(file.date()?);
+            }
+            let compaction = Compaction { files, epoch: self.through, file_bytes, runtime: &runtime };
+            staged.extend(table.stage_compaction(compaction).await?);
+        }
+        (compacted.rows, compacted.bytes) = (staged.rows, staged.bytes);
+        Ok(CompactedFiles { table: Arc::clone(name), compacted, staged })
+    }
+}
