@@ -1,0 +1,288 @@
+#!/usr/bin/env python3
+"""Asks a real AWS account what nothing on a laptop can answer: do Athena, Redshift Spectrum and a Glue crawler read the lake
+as Lakeward does?
+
+    pip install boto3
+    tests/aws/smoke.py --lake s3://BUCKET/lakeward-smoke --results s3://BUCKET/athena-results \
+        [--crawler-role ARN] [--redshift WORKGROUP --redshift-database dev --redshift-role ARN] [--keep]
+
+It creates a stream, a database of the Glue catalog and tables below the given prefix, all with names of its own, sends some
+thousand simulated transactions through them with the very binary that is released, asks each reader for counts, sums and
+bounds after the first commits, after checkpoints and after a compaction, and takes away everything it created (but for
+`--keep`). It costs a few cents and about ten minutes. Credentials and region come from the usual chain. Exit code 1 when an
+answer differs.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from urllib.parse import urlparse
+
+import boto3
+from botocore.exceptions import ClientError
+
+# Seconds a query, a crawler or a stream may take before the run gives up; a crawler needs two minutes to start.
+PATIENCE = 600
+# What is compared, in words all readers share: {t} makes epoch seconds of a time in the reader's own way.
+QUESTIONS = {
+    "transactions": "count(*), sum(amount), min({t:event_time}), max({t:event_time})",
+    "city_minute": "count(*), sum(transactions), sum(amount), min({t:window_start}), max({t:window_start})",
+    "state_minute": "count(*), sum(transactions), sum(amount), min({t:window_start}), max({t:window_end})",
+    "category_hour": "count(*), sum(transactions), sum(amount), min({t:window_start}), max({t:window_end})",
+    "fraud_alerts": "count(*), sum(amount), min({t:event_time}), max({t:event_time})",
+    "epochs": "count(*), sum(read), sum(written)",
+}
+
+
+class Seconds:
+    """Renders `{t:column}` as the epoch seconds of a time, in one dialect."""
+
+    def __init__(self, pattern):
+        self.pattern = pattern
+
+    def __format__(self, column):
+        return self.pattern.format(column)
+
+
+DIALECTS = {
+    "lakeward": Seconds("CAST(to_unixtime({}) AS BIGINT)"),
+    "athena": Seconds("CAST(to_unixtime({}) AS BIGINT)"),
+    "spectrum": Seconds("CAST(extract(epoch FROM {}) AS BIGINT)"),
+}
+
+
+def question(dialect, table, name):
+    return f"SELECT {QUESTIONS[table].format(t=DIALECTS[dialect])} FROM {name}"
+
+
+class Smoke:
+    def __init__(self, args):
+        self.args = args
+        self.id = "lakeward_smoke_" + uuid.uuid4().hex[:8]
+        self.url = f"{args.lake.rstrip('/')}/{self.id}"
+        self.session = boto3.Session(region_name=args.region)
+        self.region = self.session.region_name or sys.exit("no region: give --region or set AWS_REGION")
+        self.environment = os.environ | {"LAKEWARD_TOKEN_KEY": os.environ.get("LAKEWARD_TOKEN_KEY", "5a" * 32)}
+        self.differences = 0
+        self.undo = []
+
+    # Lakeward
+
+    def lakeward(self, *arguments):
+        settings = {
+            "lake.url": self.url,
+            "stream.endpoint": os.environ.get("AWS_ENDPOINT_URL", "aws"),
+            "stream.name": self.id,
+            "stream.region": self.region,
+            "commit.interval": "5s",
+            "commit.checkpoint_every": "2",
+        }
+        command = [self.args.lakeward, *arguments]
+        for key, value in settings.items():
+            command += ["--set", f"{key}={value}"]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def expected(self, table):
+        rows = json.loads(self.lakeward("sql", "--format", "json", question("lakeward", table, table)))
+        return [plain(value) for value in rows[0].values()]
+
+    def statements(self, dialect, *arguments):
+        script = self.lakeward("lake", "ddl", dialect, "--database", self.id, *arguments)
+        lines = (line for line in script.splitlines() if not line.startswith("--"))
+        return [text.strip() for text in "\n".join(lines).split(";\n") if text.strip(" ;\n")]
+
+    # Athena
+
+    def athena(self, statement):
+        client = self.session.client("athena")
+        begun = client.start_query_execution(
+            QueryString=statement.rstrip(";"),
+            WorkGroup=self.args.workgroup,
+            ResultConfiguration={"OutputLocation": self.args.results},
+        )["QueryExecutionId"]
+        status = waited(
+            lambda: client.get_query_execution(QueryExecutionId=begun)["QueryExecution"]["Status"],
+            lambda status: status["State"] in ("SUCCEEDED", "FAILED", "CANCELLED"),
+            "a query of Athena",
+        )
+        if status["State"] != "SUCCEEDED":
+            raise RuntimeError(status.get("StateChangeReason", status["State"]))
+        rows = client.get_query_results(QueryExecutionId=begun)["ResultSet"]["Rows"]
+        return [plain(cell.get("VarCharValue")) for cell in rows[-1]["Data"]] if rows else []
+
+    def ask_athena(self, when):
+        for statement in self.statements("athena"):
+            self.athena(statement)
+        for table in QUESTIONS:
+            self.compare(f"Athena, {when}", table, lambda: self.athena(question("athena", table, f'"{self.id}"."{table}"')))
+
+    # Redshift Spectrum
+
+    def redshift(self, statement):
+        client = self.session.client("redshift-data")
+        begun = client.execute_statement(
+            WorkgroupName=self.args.redshift, Database=self.args.redshift_database, Sql=statement
+        )["Id"]
+        status = waited(
+            lambda: client.describe_statement(Id=begun),
+            lambda status: status["Status"] in ("FINISHED", "FAILED", "ABORTED"),
+            "a statement of Redshift",
+        )
+        if status["Status"] != "FINISHED":
+            raise RuntimeError(status.get("Error", status["Status"]))
+        if not status.get("HasResultSet"):
+            return []
+        return [plain(next(iter(cell.values()))) for cell in client.get_statement_result(Id=begun)["Records"][-1]]
+
+    def ask_spectrum(self, when):
+        for statement in self.statements("spectrum", "--iam-role", self.args.redshift_role):
+            try:
+                self.redshift(statement)
+            except RuntimeError as error:
+                # CREATE EXTERNAL TABLE knows no IF NOT EXISTS: the script says that a second run fails there.
+                if "already exists" not in str(error):
+                    print(f"DIFFERS  Spectrum, {when}: {statement.splitlines()[0]}: {error}")
+                    self.differences += 1
+        for table in QUESTIONS:
+            name = f'"spectrum"."{table}_spectrum"'
+            self.compare(f"Spectrum, {when}", table, lambda: self.redshift(question("spectrum", table, name)))
+
+    # Glue
+
+    def ask_crawler(self):
+        client = self.session.client("glue")
+        inputs = json.loads(
+            self.lakeward("lake", "ddl", "glue", "--database", self.id, "--iam-role", self.args.crawler_role)
+        )
+        for crawler in inputs["CreateCrawler"]:
+            name = crawler["Name"] = f"{self.id}_{crawler['Name']}"
+            client.create_crawler(**crawler)
+            self.undo.append(lambda: client.delete_crawler(Name=name))
+            client.start_crawler(Name=name)
+            waited(
+                lambda: client.get_crawler(Name=name)["Crawler"]["State"],
+                lambda state: state == "READY",
+                f"the crawler {name}",
+            )
+            crawl = client.get_crawler(Name=name)["Crawler"]["LastCrawl"]
+            print(f"crawler  {name}: {crawl['Status']} {crawl.get('ErrorMessage', '')}")
+            self.differences += crawl["Status"] != "SUCCEEDED"
+
+    # The run
+
+    def compare(self, reader, table, ask):
+        wanted = self.expected(table)
+        try:
+            found = ask()
+        except (RuntimeError, ClientError) as error:
+            found = f"{type(error).__name__}: {error}"
+        same = found == wanted
+        self.differences += not same
+        print(f"{'equal   ' if same else 'DIFFERS '} {reader}: {table} {found}" + ("" if same else f", expected {wanted}"))
+
+    def ask_all(self, when):
+        self.ask_athena(when)
+        if self.args.redshift:
+            self.ask_spectrum(when)
+
+    def create(self):
+        kinesis = self.session.client("kinesis")
+        kinesis.create_stream(StreamName=self.id, ShardCount=2)
+        self.undo.append(lambda: kinesis.delete_stream(StreamName=self.id, EnforceConsumerDeletion=True))
+        waited(
+            lambda: kinesis.describe_stream_summary(StreamName=self.id)["StreamDescriptionSummary"]["StreamStatus"],
+            lambda status: status == "ACTIVE",
+            "the stream",
+        )
+        self.undo.append(self.drop_database)
+        self.undo.append(self.delete_objects)
+
+    def drop_database(self):
+        try:
+            self.session.client("glue").delete_database(Name=self.id)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "EntityNotFoundException":
+                raise
+
+    def delete_objects(self):
+        place = urlparse(self.url)
+        bucket = self.session.resource("s3").Bucket(place.netloc)
+        bucket.objects.filter(Prefix=place.path.lstrip("/") + "/").delete()
+
+    def feed(self, rows):
+        file = f"{self.id}.csv"
+        try:
+            self.lakeward("simulate", "--rows", str(rows), "--out", file)
+            self.lakeward("replay", file)
+        finally:
+            if os.path.exists(file):
+                os.remove(file)
+        print(self.lakeward("run", "--until-caught-up", "--json").strip())
+
+    def run(self):
+        print(f"lake     {self.url}\nstream   {self.id} in {self.region}")
+        self.create()
+        try:
+            self.feed(5_000)
+            self.ask_all("after the first commits and checkpoints")
+            self.lakeward("lake", "compact")
+            self.ask_all("after a compaction")
+            if self.args.crawler_role:
+                self.ask_crawler()
+            self.lakeward("audit")
+        finally:
+            while self.undo and not self.args.keep:
+                step = self.undo.pop()
+                try:
+                    step()
+                except ClientError as error:
+                    print(f"left behind: {error}", file=sys.stderr)
+        print("all answers are equal" if not self.differences else f"{self.differences} answers differ")
+        return 1 if self.differences else 0
+
+
+def plain(value):
+    """One text for one value, whichever reader gives it: numbers without trailing zeros."""
+    text = "" if value is None else str(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def waited(look, is_over, what):
+    """Looks until it is over, with growing pauses; gives up after PATIENCE."""
+    begun, pause = time.monotonic(), 0.2
+    while True:
+        found = look()
+        if is_over(found):
+            return found
+        if time.monotonic() - begun > PATIENCE:
+            sys.exit(f"{what} took longer than {PATIENCE} s: {found}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 5)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lake", required=True, help="s3:// prefix the run may write below")
+    parser.add_argument("--results", required=True, help="s3:// prefix for Athena's results")
+    parser.add_argument("--region", help="by default that of the usual chain")
+    parser.add_argument("--workgroup", default="primary", help="Athena's workgroup, engine version 3")
+    parser.add_argument("--crawler-role", help="ARN of a role Glue's crawler may take on")
+    parser.add_argument("--redshift", help="a Redshift Serverless workgroup")
+    parser.add_argument("--redshift-database", default="dev")
+    parser.add_argument("--redshift-role", help="ARN of a role Redshift may read S3 and Glue with")
+    parser.add_argument("--lakeward", default="target/release/lakeward", help="the binary")
+    parser.add_argument("--keep", action="store_true", help="leave everything where it is")
+    args = parser.parse_args()
+    if args.redshift and not args.redshift_role:
+        parser.error("--redshift needs --redshift-role")
+    sys.exit(Smoke(args).run())
+
+
+if __name__ == "__main__":
+    main()
