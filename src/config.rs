@@ -228,6 +228,8 @@ pub struct Retention {
 /// The least [`Retention::keep`]: what Delta's readers and writers expect of removed files.
 pub const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Maintenance {
     pub enabled: bool,
     #[serde(deserialize_with = "duration")]

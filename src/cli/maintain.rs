@@ -49,7 +49,7 @@ pub(super) async fn status(config: &Config, args: &StatusArgs) -> Result<ExitCod
             "no lake in {url}: start one with `lakeward run`, or name another with `--set lake.url=…`"
         ))
     };
-    let lake = Lake::open_existing(url)?.ok_or_else(none)?;
+    let lake = Lake::open_existing(url, &config.s3)?.ok_or_else(none)?;
     let mut all = Vec::new();
     for name in lake.tables().await? {
         if let Some(table) = Table::open_existing(&lake, &name).await? {

@@ -121,7 +121,7 @@ fn is_kept(config: &Config, contract: Option<&TableContract>) -> bool {
 }
 
 fn opened(config: &Config) -> Result<Lake> {
-    Lake::open_existing(&config.lake.url)?
+    Lake::open_existing(&config.lake.url, &config.s3)?
         .ok_or_else(|| Error::usage(format!("no lake in {}: name another with `--set lake.url=…`", config.lake.url)))
 }
 

@@ -79,8 +79,9 @@ mod tests {
     #[tokio::test]
     async fn rounds_come_daily_and_weekly_across_restarts() {
         let folder = tempfile::tempdir().unwrap();
-        let lake = Lake::open(folder.path().to_str().unwrap()).unwrap();
-        let settings = Config::load(None, &[]).unwrap().retention;
+        let config = Config::load(None, &[]).unwrap();
+        let lake = Lake::open(folder.path().to_str().unwrap(), &config.s3).unwrap();
+        let settings = config.retention;
         let mut full = Vec::new();
         let mut lite = Vec::new();
         for hour in 0..24 * 15 {

@@ -27,7 +27,7 @@ fn dates(from: usize, to: usize) -> BTreeSet<String> {
 async fn catalog(folder: &Path, url: &str) -> Catalog {
     let settings = ["catalog.glue=true".to_owned(), format!("catalog.endpoint={url}")];
     let config = Config::load(None, &settings).unwrap();
-    let lake = Lake::open(folder.to_str().unwrap()).unwrap();
+    let lake = Lake::open(folder.to_str().unwrap(), &config.s3).unwrap();
     Catalog::of(&config.catalog, &lake).await.unwrap().unwrap()
 }
 

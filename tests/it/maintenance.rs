@@ -114,7 +114,7 @@ impl Site {
 
     /// Live files by partition.
     async fn files(&self, table: &str) -> BTreeMap<i32, Vec<Arc<DataFile>>> {
-        let lake = Lake::open(&self.config.lake.url).unwrap();
+        let lake = Lake::open(&self.config.lake.url, &self.config.s3).unwrap();
         let table = Table::open_existing(&lake, table).await.unwrap().unwrap();
         let mut files: BTreeMap<i32, Vec<Arc<DataFile>>> = BTreeMap::new();
         for file in table.live_files().await.unwrap() {
