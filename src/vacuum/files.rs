@@ -47,21 +47,22 @@ pub(super) async fn removed(
     Ok(())
 }
 
-/// Deletes data files older than the retention that neither the log, within the retention, nor a slot names.
+/// Deletes data files older than the retention that are not live, were not taken out by a commit after `after`, and are
+/// named by no slot.
 ///
 /// # Errors
 /// As [`super::vacuum`].
 pub(super) async fn orphans(
     table: &Table,
     log: &LogFolder,
-    old: Option<u64>,
+    after: Option<u64>,
     unpublished: &Unpublished,
     retention: &Retention,
     done: &mut Vacuumed,
 ) -> Result<()> {
     let mut used = live(table).await?;
     // What was taken out within the retention is still read, at the version before.
-    let mut commits = std::pin::pin!(log.removed(table, old, None));
+    let mut commits = std::pin::pin!(log.removed(table, after, None));
     while let Some(removed) = commits.try_next().await? {
         for path in removed {
             used.insert(key_of(&path)?.as_ref().into());

@@ -13,6 +13,8 @@
 //! and queries joined with tables as they were before cannot be proved any more, which it says.
 
 mod files;
+#[cfg(test)]
+mod kills;
 mod log;
 mod rounds;
 #[cfg(test)]
@@ -113,7 +115,9 @@ pub async fn vacuum(table: &Table, unpublished: &Unpublished, retention: &Retent
         }
     }
     if retention.scope == Scope::Full {
-        files::orphans(table, &log, old, unpublished, retention, &mut done).await?;
+        // What would be deleted as removed is still there in a dry run, and no orphan.
+        let after = if retention.dry_run { read(table).await?.done_through } else { old };
+        files::orphans(table, &log, after, unpublished, retention, &mut done).await?;
     }
     if let Some(old) = old.filter(|_| done.named == 0) {
         log.clean(table, old, retention, &mut done).await?;
