@@ -327,6 +327,11 @@ impl S3 {
             return Err(Error::usage("configuration: `s3.kms_key_id` goes with `s3.encryption = \"kms\"`"));
         }
         let Some(endpoint) = &self.endpoint else { return Ok(()) };
+        if endpoint.contains('@') {
+            return Err(Error::usage(
+                "configuration: `s3.endpoint` holds a name or password; credentials come from the SDK's chain",
+            ));
+        }
         let scheme = url::Url::parse(endpoint).ok().filter(url::Url::has_host).map(|url| url.scheme().to_owned());
         match scheme.as_deref() {
             Some("https") => Ok(()),

@@ -120,6 +120,20 @@ impl Loader {
         Ok(Loaded { rows, versions: versions.clone() })
     }
 
+    /// Some lookups as their tables are now.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub async fn newest_of(&self, lookups: &[Lookup]) -> Result<Loaded> {
+        let mut versions = Versions::new();
+        for name in lookups.iter().flat_map(|lookup| &lookup.tables) {
+            if let Some(table) = self.tables.get(name) {
+                versions.insert(Arc::clone(name), table.version().await?);
+            }
+        }
+        self.load(lookups, &versions).await
+    }
+
     async fn read(&self, lookup: &Lookup, versions: &Versions) -> Result<Vec<RecordBatch>> {
         let tables = lookup.tables.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join("`, `");
         let doing = || format!("reading `{tables}`, which a query is joined with");

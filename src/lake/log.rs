@@ -236,6 +236,14 @@ impl Log {
         Ok(answer)
     }
 
+    /// The oldest version whose commit the log still holds; a listing, nothing is read.
+    pub(super) async fn oldest(&self) -> Result<Option<u64>> {
+        let what = || format!("cannot list the log of table `{}`", self.name);
+        let listed = self.delta.object_store(None).list(Some(&Path::from(LOG_FOLDER)));
+        let listed: Vec<_> = listed.try_collect().await.context(what)?;
+        Ok(listed.iter().filter_map(|object| version_of(&object.location)).min())
+    }
+
     /// Every commit the log still holds, oldest first.
     pub(super) async fn commits(&self) -> Result<Vec<Commit>> {
         let what = || format!("cannot list the log of table `{}`", self.name);

@@ -4,14 +4,16 @@
 //! that wrote it. Files without a commit are invisible, so staging may fail or repeat at any point.
 //!
 //! Everything goes through `object_store`, rooted at the store's root (the file system, a bucket), so that the paths in
-//! Delta logs, in DataFusion scans and here are the same. This module does not decide epochs (see `epoch`), and never
-//! deletes data.
+//! Delta logs, in DataFusion scans and here are the same. This module does not decide epochs (see `epoch`), and
+//! deletes no data (see `vacuum`).
 //!
 //! ```text
 //! <lake>/_lock                            the pid of the running writer (local lakes)
 //! <lake>/_probe                           proof that the store creates an object once (lakes on S3)
 //! <lake>/_epochs/…                        decided epochs, written by `epoch` through `Lake::store`
+//! <lake>/_vacuumed.json                   when the job vacuumed last; one in each table, too (`vacuum`)
 //! <lake>/<table>/_delta_log/…             the table's log
+//! <lake>/<table>/_symlink_format_manifest/…   what Spectrum reads (`manifest`)
 //! <lake>/<table>/event_date=2026-11-23/part-<epoch>-<uuid>.snappy.parquet
 //! ```
 

@@ -48,6 +48,11 @@ fn bucket_and_prefix(url: &str, rest: &str) -> Result<Place> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let prefix = prefix.trim_end_matches('/');
     let refused = |why: &str| Err(Error::usage(format!("lake.url `{url}`: {why}")));
+    if rest.contains('@') {
+        return Err(Error::usage(
+            "lake.url holds a name or password; credentials come from the SDK's chain, expected `s3://BUCKET/lake`",
+        ));
+    }
     if bucket.is_empty() {
         return refused("it names no bucket; expected `s3://BUCKET/lake`");
     }
@@ -89,7 +94,7 @@ mod tests {
             ("", "empty"),
             ("gs://b/l", "unknown scheme `gs`"),
             ("s3:///lake", "no bucket"),
-            ("s3://key:secret@b/lake", "a bucket's name"),
+            ("s3://key:secret@b/lake", "a name or password"),
             ("s3://b:9000/lake", "a bucket's name"),
             ("s3://b/my lake", "a prefix may have only"),
             ("s3://b/lake?x=1", "a prefix may have only"),

@@ -181,6 +181,14 @@ impl Table {
         Ok(self.live_files().await?.iter().filter(|file| reaches(file)).filter_map(|file| file.rows).sum())
     }
 
+    /// The oldest version whose commit the log still holds.
+    ///
+    /// # Errors
+    /// [`Error::External`] if the store does not answer.
+    pub async fn oldest_version(&self) -> Result<Option<u64>> {
+        self.log.oldest().await
+    }
+
     /// Every commit the log still holds, oldest first, with what it published and added. Checkpoints do not hide commits;
     /// cleaning the log after its retention does.
     ///

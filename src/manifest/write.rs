@@ -52,6 +52,11 @@ impl Manifests {
         &self.table
     }
 
+    /// Others may have written over ours: the next [`Manifests::write`] lists what is there.
+    pub fn look_again(&mut self) {
+        self.known = None;
+    }
+
     /// Writes the manifests of partitions whose live files are others than the manifest names, then records the version.
     ///
     /// The first call lists the folder, so that what a killed writer left is written again or found to be emptied.

@@ -173,6 +173,10 @@ impl Drive {
             Ok(()) => self.finish().await,
             Err(error) => Err(error),
         };
+        // Whoever has failed may have been fenced: nothing is written for readers any more.
+        if result.is_err() {
+            self.follow_ups = None;
+        }
         self.source.close().await;
         result
     }
@@ -215,7 +219,10 @@ impl Drive {
                 produced = self.source.producing.ended(), if !self.source.producing.has_ended() => {
                     produced?;
                 }
-                Some(step) = self.restater.ended() => self.engine.restated(step?),
+                Some(step) = self.restater.ended() => {
+                    self.engine.restated(step?);
+                    self.work_beside();
+                }
                 _ = reconcile.tick(), if self.job.config.reconcile.enabled => {
                     self.restater.late_rows_due();
                     self.work_beside();

@@ -91,7 +91,8 @@ impl FollowUps {
         let lake = Worker::start(Arc::clone(&upkeep), Part::Lake { then: Arc::clone(&catalog.due) });
         lake.due.add(upkeep.names().cloned());
         let mut vacuum = JoinSet::new();
-        vacuum.spawn(vacuum_rounds(upkeep, slots, config.retention.clone(), clock));
+        let due = DueTables(Arc::clone(&lake.due));
+        vacuum.spawn(vacuum_rounds(upkeep, slots, config.retention.clone(), clock, due));
         Self { lake, catalog, _vacuum: vacuum }
     }
 
@@ -235,28 +236,49 @@ fn waits() -> ExponentialBackoff {
 }
 
 /// Looks every hour whether a vacuum is due. One that fails is tried again at the next look.
-async fn vacuum_rounds(upkeep: Arc<Upkeep>, slots: SlotLog, settings: config::Retention, clock: Clock) {
+async fn vacuum_rounds(upkeep: Arc<Upkeep>, slots: SlotLog, settings: config::Retention, clock: Clock, due: DueTables) {
     let mut look = interval(ROUND_LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        if let Err(error) = vacuum_if_due(&upkeep, &slots, &settings, &clock).await {
+        if let Err(error) = vacuum_if_due(&upkeep, &slots, &settings, &clock, &due).await {
             tracing::warn!(%error, "what is out of use was not deleted; tried again in an hour");
         }
     }
 }
 
-async fn vacuum_if_due(upkeep: &Upkeep, slots: &SlotLog, settings: &config::Retention, clock: &Clock) -> Result<()> {
+async fn vacuum_if_due(
+    upkeep: &Upkeep,
+    slots: &SlotLog,
+    settings: &config::Retention,
+    clock: &Clock,
+    due: &DueTables,
+) -> Result<()> {
     let mut rounds = Rounds::read(upkeep.lake(), clock.now()).await?;
     let Some(scope) = rounds.due(settings, clock.now()) else { return Ok(()) };
     let unpublished = unpublished(slots).await?;
+    let mut failed = None;
     for table in upkeep.tables() {
         let retention = Retention { scope, keep: micros(settings.keep), now: clock.now(), dry_run: false };
-        let done = vacuum(table, &unpublished, &retention).await?;
+        let done = match vacuum(table, &unpublished, &retention).await {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::warn!(table = table.name(), %error, "not vacuumed");
+                failed = Some(error);
+                continue;
+            }
+        };
         if let Some(why) = &done.refused {
             tracing::warn!(table = table.name(), "not vacuumed: {why}");
         }
         tracing::info!(table = table.name(), ?done, "vacuumed");
     }
-    rounds.done(upkeep.lake(), scope, clock.now()).await
+    // A store that does not answer is asked again in an hour; a table that is broken waits for the next round.
+    if let Some(error) = failed.filter(|error| matches!(error, Error::External { .. })) {
+        return Err(error);
+    }
+    rounds.done(upkeep.lake(), scope, clock.now()).await?;
+    upkeep.look_again().await;
+    due.add(upkeep.names());
+    Ok(())
 }

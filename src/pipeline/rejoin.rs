@@ -14,8 +14,10 @@ use datafusion::logical_expr::ident;
 use datafusion::prelude::{Expr, SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
+use object_store::{Error as StoreError, ObjectStoreExt};
 
 use super::Facts;
+use super::commit::Tables;
 use super::queries::{Queries, Windowed};
 use super::recover::LakeState;
 use super::restate::Query;
@@ -23,6 +25,7 @@ use crate::clock::Micros;
 use crate::contract::{TableContract, provenance};
 use crate::epoch::{Slot, SlotLog};
 use crate::error::{Context, Error, Result};
+use crate::lake::Table;
 use crate::lookups::{Loaded, Versions};
 use crate::sql::{Driver, Lookup, TimeRange, ViewDriver, WindowShape, session};
 use crate::vacuum;
@@ -126,7 +129,7 @@ pub(super) async fn load(
     match lake.lookups.load(lookups, versions).await {
         Ok(loaded) => Ok(Arc::new(loaded)),
         Err(error) => {
-            if !lake.is_gone(versions).await? {
+            if !is_gone(&lake.tables, versions).await? {
                 return Err(error);
             }
             facts.notes.push(format!(
@@ -140,7 +143,7 @@ pub(super) async fn load(
     }
 }
 
-fn shown(versions: &Versions) -> String {
+pub(super) fn shown(versions: &Versions) -> String {
     let all = versions.iter().map(|(table, version)| format!("version {version} of `{table}`"));
     all.collect::<Vec<_>>().join(", ")
 }
@@ -347,17 +350,77 @@ impl LakeState {
     pub(super) fn rejoin<'a>(&'a self, session: &'a SessionContext, base: &Slot) -> Rejoin<'a> {
         Rejoin { slots: &self.slots, session, stream: &self.stream, through: base.epoch }
     }
+}
 
-    /// Whether one of these versions can no longer be read: the log does not hold it, or files of it were vacuumed.
-    async fn is_gone(&self, versions: &Versions) -> Result<bool> {
-        for (name, version) in versions {
-            let table = self.tables.get(name);
-            let table = table.ok_or_else(|| Error::broken(format!("the table `{name}` is not open")))?;
-            let oldest = table.commits().await?.first().map(|oldest| oldest.version);
-            if oldest.is_none_or(|oldest| oldest > *version) || vacuum::readable_from(table).await? > *version {
-                return Ok(true);
-            }
+/// Whether one of these versions can no longer be read: the log does not hold it, or files of it were vacuumed. Ask only
+/// after a reading has failed: it costs a request a file.
+pub(super) async fn is_gone(tables: &Tables, versions: &Versions) -> Result<bool> {
+    for (name, version) in versions {
+        let table = tables.get(name).ok_or_else(|| Error::broken(format!("the table `{name}` is not open")))?;
+        if is_gone_of(table, *version).await? {
+            return Ok(true);
         }
-        Ok(false)
+    }
+    Ok(false)
+}
+
+async fn is_gone_of(table: &Table, version: u64) -> Result<bool> {
+    if table.oldest_version().await?.is_none_or(|oldest| oldest > version) {
+        return Ok(true);
+    }
+    // Vacuum promises nothing of older versions; most can be read all the same.
+    if vacuum::readable_from(table).await? <= version {
+        return Ok(false);
+    }
+    let Ok(files) = table.live_files_at(version).await else { return Ok(true) };
+    let store = table.store();
+    for file in files {
+        match store.head(&file.key()?).await {
+            Ok(_) => {}
+            Err(StoreError::NotFound { .. }) => return Ok(true),
+            Err(error) => return Err(Error::external(format!("looking for `{}`", file.path), error)),
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::lake::{Compaction, spilling, testing};
+    use crate::vacuum::{Retention, Scope, Unpublished};
+
+    const DAY: Micros = 86_400_000_000;
+
+    async fn vacuum_in_a_month(table: &Table) {
+        let retention =
+            Retention { scope: Scope::Lite, keep: 7 * DAY, now: Clock::System.now() + 30 * DAY, dry_run: false };
+        vacuum::vacuum(table, &Unpublished::new(), &retention).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_version_is_gone_once_a_file_of_it_is_and_not_before() {
+        let (_folder, lake) = testing::lake();
+        let table = Arc::new(Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap());
+        for epoch in 0..2 {
+            let adds = table.stage(vec![testing::rows(10, epoch)], epoch).await.unwrap().adds;
+            table.publish("app", epoch, &adds, &[]).await.unwrap();
+        }
+        let tables = Tables::from([(Arc::from("payments"), Arc::clone(&table))]);
+        let gone =
+            async |version: u64| is_gone(&tables, &Versions::from([(Arc::from("payments"), version)])).await.unwrap();
+        // Not promised any more, and nothing of it was taken out.
+        vacuum_in_a_month(&table).await;
+        assert!(!gone(1).await);
+        let files = table.live_files().await.unwrap();
+        let files: Vec<_> = files.into_iter().filter(|file| file.partition == 20_780).collect();
+        let runtime = &spilling(64 << 20).unwrap();
+        let compaction = Compaction { files: &files, epoch: 1, file_bytes: 1 << 20, runtime };
+        let staged = table.stage_compaction(compaction).await.unwrap();
+        table.publish("app", 2, &staged.adds, &staged.removes).await.unwrap();
+        assert!(!gone(2).await);
+        vacuum_in_a_month(&table).await;
+        assert!(gone(1).await && gone(2).await && !gone(3).await);
     }
 }

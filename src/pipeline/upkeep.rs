@@ -92,6 +92,13 @@ impl Upkeep {
         self.tables.values().map(|kept| &kept.table)
     }
 
+    /// Manifests are looked at anew when they are written next, whoever wrote over them: S3 has no lock.
+    pub(super) async fn look_again(&self) {
+        for kept in self.tables.values() {
+            kept.state.lock().await.manifests.look_again();
+        }
+    }
+
     /// Whether there is a catalog to be kept.
     pub(super) fn has_catalog(&self) -> bool {
         self.catalog.is_some()
@@ -116,7 +123,7 @@ impl Upkeep {
             return Ok(Done::default());
         };
         if !contract.sinks.contains(&Sink::Spectrum) {
-            return Ok(Done { version: table.version().await?, ..Done::default() });
+            return Ok(Done { version: table.version_seen().await, ..Done::default() });
         }
         let manifests = &mut state.lock().await.manifests;
         let written = manifests.write().await?;
@@ -165,7 +172,7 @@ impl Upkeep {
             Some(last) => last,
             None => table.last_checkpoint().await?.unwrap_or(0),
         };
-        let version = table.version().await?;
+        let version = table.version_seen().await;
         state.checkpoint = Some(last);
         if version / self.checkpoint_every > last / self.checkpoint_every {
             state.checkpoint = Some(version);

@@ -100,7 +100,8 @@ pub async fn vacuum(table: &Table, unpublished: &Unpublished, retention: &Retent
     {
         done.refused = Some(format!(
             "its manifests stand at version {at}, and files taken out up to version {old} would go: write the manifests \
-             first (`lakeward lake manifest`, or a running job)"
+             first (`lakeward lake manifest`, or a running job); if its contract has no sink `spectrum` any more, drop \
+             the external table and remove the folder `_symlink_format_manifest`"
         ));
         return Ok(done);
     }

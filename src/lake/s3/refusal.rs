@@ -59,6 +59,12 @@ pub(super) fn is_conflict(error: &StoreError) -> bool {
     matches!(error, StoreError::AlreadyExists { source, .. } if source.to_string().contains("409 Conflict"))
 }
 
+/// The code of one key's refusal in an answer to DeleteObjects, which the client words itself.
+fn of_deletion(text: &str) -> Option<&str> {
+    let (_, refusal) = text.split_once("DeleteObjects request failed")?.1.rsplit_once("(code: ")?;
+    refusal.split(')').next()
+}
+
 /// The error as people should read it. Answers the protocol knows – exists, does not exist – stay as they are.
 pub(super) fn told(site: &Site<'_>, doing: Doing, error: StoreError) -> StoreError {
     if Mendable::inside(&error).is_some() {
@@ -66,7 +72,7 @@ pub(super) fn told(site: &Site<'_>, doing: Doing, error: StoreError) -> StoreErr
     }
     let is_conflict = is_conflict(&error);
     let text = error.to_string();
-    let code = element(&text, "Code");
+    let code = element(&text, "Code").or_else(|| of_deletion(&text));
     match (&error, code) {
         (StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }, _) if !is_conflict => return error,
         (StoreError::NotFound { .. }, code) if code != Some("NoSuchBucket") => return error,

@@ -11,7 +11,7 @@ use super::{CompactedFiles, Done, Partitions};
 use crate::epoch::{Kind, TableAdds};
 use crate::error::{Error, Result};
 use crate::pipeline::recover::{Taken, take};
-use crate::pipeline::restate::{AtRest, Query, decide_at_rest};
+use crate::pipeline::restate::{AtRest, Query, decide_at_rest, follow_up};
 
 /// What was done to one table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -48,7 +48,10 @@ pub async fn compact(at: &AtRest, tables: &[String]) -> Result<Vec<CompactedTabl
         let partitions = Partitions::new(&taken.lake, &at.config, taken.base.epoch, at.clock.now());
         // Whoever asks wants all of it: no partition is left for later.
         let step = partitions.stage_next(&queries, only.as_ref(), Haste::AtOnce, &mut Done::new()).await?;
-        let Some(step) = step else { return Ok(touched) };
+        let Some(step) = step else {
+            follow_up(at, &taken, touched.iter().map(|table| &table.table)).await?;
+            return Ok(touched);
+        };
         note(&step, &mut touched);
         decide(at, &mut taken, step).await?;
     }

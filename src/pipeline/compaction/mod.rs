@@ -36,6 +36,9 @@ pub(super) use choice::Haste;
 /// again.
 const MEMORY_BYTES_MAX: usize = 128 << 20;
 
+/// Partitions of one step that may fail: a store that does not answer is not asked about each of them.
+const FAILED_PARTITIONS_MAX: usize = 3;
+
 /// Partitions with nothing left to do in this look, or that could not be compacted: by table, days since 1970-01-01.
 pub(super) type Done = BTreeSet<(Arc<str>, i32)>;
 
@@ -102,22 +105,42 @@ impl Partitions {
                 continue;
             }
             done.extend(choices.iter().filter(|choice| choice.is_whole).map(|c| (Arc::clone(name), c.partition)));
-            return self.stage(name, table, choices).await.map(Some);
+            return self.stage(name, table, choices, done).await.map(Some);
         }
         Ok(None)
     }
 
-    async fn stage(&self, name: &Arc<str>, table: &Table, choices: Vec<choice::Choice>) -> Result<CompactedFiles> {
+    /// A partition that cannot be read is left out, and told; only if all were, or many, the step fails.
+    async fn stage(
+        &self,
+        name: &Arc<str>,
+        table: &Table,
+        choices: Vec<choice::Choice>,
+        done: &mut Done,
+    ) -> Result<CompactedFiles> {
         let runtime = spilling(MEMORY_BYTES_MAX)?;
         let mut compacted = Compacted { through: self.through, ..Compacted::default() };
         let mut staged = Staged::default();
+        let (mut failures, all) = (0, choices.len());
         for choice in choices {
             let (files, file_bytes) = (choice.files.as_slice(), self.settings.file_size.as_u64());
-            if let Some(file) = files.first() {
-                compacted.partitions.insert(file.date()?);
-            }
             let compaction = Compaction { files, epoch: self.through, file_bytes, runtime: &runtime };
-            staged.extend(table.stage_compaction(compaction).await?);
+            match table.stage_compaction(compaction).await {
+                Ok(more) => {
+                    if let Some(file) = files.first() {
+                        compacted.partitions.insert(file.date()?);
+                    }
+                    staged.extend(more);
+                }
+                Err(error) => {
+                    done.insert((Arc::clone(name), choice.partition));
+                    failures += 1;
+                    if failures == FAILED_PARTITIONS_MAX || failures == all {
+                        return Err(error);
+                    }
+                    tracing::warn!(table = %name, %error, "small files of one date were not written together");
+                }
+            }
         }
         (compacted.rows, compacted.bytes) = (staged.rows, staged.bytes);
         Ok(CompactedFiles { table: Arc::clone(name), compacted, staged })

@@ -168,17 +168,21 @@ async fn run(
     if marks.iter().flat_map(|marks| &marks.marks).any(|mark| matches!(mark, Mark::Paid { .. })) {
         decide(at, taken, queries, marks).await?;
     }
-    follow_up(at, taken, &done).await?;
+    follow_up(at, taken, done.iter().map(|table| &table.table)).await?;
     Ok(done)
 }
 
 /// Brings manifests and catalog to what was written; what fails here is left to the next start.
-async fn follow_up(at: &AtRest, taken: &Taken, done: &[RestatedTable]) -> Result<()> {
+pub(in crate::pipeline) async fn follow_up<'a>(
+    at: &AtRest,
+    taken: &Taken,
+    done: impl Iterator<Item = &'a Arc<str>>,
+) -> Result<()> {
     let LakeState { lake, tables, contracts, .. } = &taken.lake;
     let upkeep = Upkeep::of(&at.config, lake, tables, contracts).await?;
     for table in done {
-        if let Err(error) = upkeep.bring_up(&table.table).await {
-            tracing::warn!(table = %table.table, %error, "manifests or catalog are not up to date; a start goes on with them");
+        if let Err(error) = upkeep.bring_up(table).await {
+            tracing::warn!(%table, %error, "manifests or catalog are not up to date; a start goes on with them");
         }
     }
     Ok(())

@@ -40,7 +40,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::commit::Tables;
 use super::recover::LakeState;
-use super::rejoin::Rejoin;
+use super::rejoin::{Rejoin, is_gone, shown};
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::epoch::{Owed, Restated, SlotLog};
@@ -50,8 +50,8 @@ use crate::lookups::{Loaded, Loader, Versions};
 use crate::sql::{TimeRange, run_batch, session};
 use crate::window::{OpenWindows, WindowShape, WindowSpec, times_of};
 
-pub(super) use at_rest::decide_at_rest;
 pub use at_rest::{AtRest, RestatedTable, reconcile, write_windows};
+pub(super) use at_rest::{decide_at_rest, follow_up};
 pub(super) use background::{Restater, Step};
 pub(super) use reach::{Reach, decided};
 pub use rounds::Backfill;
@@ -269,9 +269,20 @@ impl Ground {
         Ok(answer)
     }
 
-    /// The lookups of a query at these versions; where no slot names any, at those its first slot will name.
+    /// The lookups of a query at these versions; where no slot names any, at those its first slot will name; where they
+    /// cannot be read any more, the newest, as a rebuild does: late rows must not wait for ever.
     async fn load(&self, subject: &Subject, versions: Option<&Versions>) -> Result<Loaded> {
-        self.lookups.load(subject.query.lookups(), versions.unwrap_or(&subject.met)).await
+        let (lookups, versions) = (subject.query.lookups(), versions.unwrap_or(&subject.met));
+        let error = match self.lookups.load(lookups, versions).await {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => error,
+        };
+        if !is_gone(&self.tables, versions).await? {
+            return Err(error);
+        }
+        let gone = shown(versions);
+        tracing::warn!(query = %subject.name(), %error, "was joined with {gone}, which is gone: restated with the newest");
+        self.lookups.newest_of(lookups).await
     }
 
     fn rejoin<'a>(&'a self, session: &'a SessionContext) -> Rejoin<'a> {

@@ -174,6 +174,7 @@ fn kind(method: &Method, uri: &Uri) -> String {
         _ if path.ends_with("/_epochs/_head") => "hint",
         _ if path.contains("/_epochs/") => "slot",
         _ if path.contains("/_delta_log/") => "log",
+        _ if path.contains("/_symlink_format_manifest/") => "manifest",
         _ if path.ends_with(".parquet") => "data",
         _ => "other",
     };
