@@ -13,7 +13,7 @@
 //! <lake>/_epochs/…                        decided epochs, written by `epoch` through `Lake::store`
 //! <lake>/_vacuumed.json                   when the job vacuumed last; one in each table, too (`vacuum`)
 //! <lake>/<table>/_delta_log/…             the table's log
-//! <lake>/<table>/_symlink_format_manifest/…   what Spectrum reads (`manifest`)
+//! <lake>/<table>/_symlink_format_manifest/…  what Spectrum reads (`manifest`)
 //! <lake>/<table>/event_date=2026-11-23/part-<epoch>-<uuid>.snappy.parquet
 //! ```
 

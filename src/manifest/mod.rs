@@ -11,8 +11,8 @@
 //! Written in this order, each object whole: manifests that changed, then the state; and when the catalog has let go of
 //! emptied partitions, which the state remembers, their manifests are deleted, and the state is written again. Whoever dies
 //! on the way leaves an older state, and the next writer does the rest again. The format is Delta's
-//! `symlink_format_manifest`, as its own generator writes it, but that only what
-//! changed is written and what was emptied goes away.
+//! `symlink_format_manifest`, as its own generator writes it, but that only what changed is written and what was emptied
+//! goes away.
 
 mod render;
 mod state;

@@ -80,6 +80,9 @@ class Smoke:
             "commit.interval": "5s",
             "commit.checkpoint_every": "2",
         }
+        settings["s3.region"] = self.region
+        if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+            settings |= {"s3.endpoint": endpoint, "s3.allow_http": str(endpoint.startswith("http:")).lower()}
         command = [self.args.lakeward, *arguments]
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
