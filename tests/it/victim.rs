@@ -119,7 +119,8 @@ impl Victim {
     pub fn files(&self, table: &str) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for folder in fs::read_dir(self.table(table)).unwrap().map(|e| e.unwrap().path()) {
-            if folder.is_dir() && !folder.ends_with("_delta_log") {
+            // Log and manifests begin with an underscore.
+            if folder.is_dir() && !folder.file_name().unwrap().to_str().unwrap().starts_with('_') {
                 files.extend(fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()));
             }
         }
