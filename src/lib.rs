@@ -23,6 +23,7 @@ pub mod plans;
 pub mod ddl;
 pub mod batch;
 pub mod audit;
+pub mod cost;
 pub mod simulate;
 pub mod pipeline;
 pub mod query_test;

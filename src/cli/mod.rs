@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
 //! everything said on the way to standard error.
 
+mod cost;
 mod ddl;
 mod diff;
 mod explain;
@@ -79,6 +80,8 @@ enum LakeCommand {
     Reconcile,
     /// Print the script that makes the lake's tables known to a reader.
     Ddl(DdlArgs),
+    /// Estimate what the lake, and a query of it, cost on AWS.
+    Cost(CostArgs),
 }
 
 #[derive(Debug, Args)]
@@ -224,6 +227,16 @@ struct LakeCheckArgs {
 }
 
 #[derive(Debug, Args)]
+struct CostArgs {
+    /// Run this statement and estimate what it costs in Athena and Redshift Spectrum.
+    #[arg(long, value_name = "SQL")]
+    query: Option<String>,
+    /// Print the estimate as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct AuditArgs {
     /// Print the findings and the books as JSON.
     #[arg(long)]
@@ -308,6 +321,7 @@ async fn lake(config: Config, command: LakeCommand) -> Result<ExitCode> {
         LakeCommand::Reconcile => restate::reconcile(config).await,
         LakeCommand::Check(args) => lint::check(&config, &args).await,
         LakeCommand::Ddl(args) => ddl::ddl(&config, &args).await,
+        LakeCommand::Cost(args) => cost::cost(&config, &args).await,
     }
 }
 
