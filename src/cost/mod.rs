@@ -57,7 +57,7 @@ pub struct LakeCost {
 /// [`Error::External`]: crate::error::Error::External
 pub async fn estimate(config: &Config, query: Option<&str>) -> Result<LakeCost> {
     let prices = Prices::load(&config.cost.prices)?;
-    let (lake, meter) = Lake::open(&config.lake.url)?.metered();
+    let (lake, meter) = Lake::open(&config.lake.url, &config.s3)?.metered();
     let view = LakeView::over(&lake, &config.lake.app_id).await?;
     let query = match query {
         Some(text) => Some(QueryCost::measure(&view, &meter, &prices, text, Params::default()).await?),
