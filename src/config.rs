@@ -41,6 +41,7 @@ pub struct Config {
     pub maintenance: Maintenance,
     pub simulate: Simulate,
     pub audit: Audit,
+    pub cost: Cost,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -259,6 +260,12 @@ pub struct Simulate {
 #[serde(deny_unknown_fields)]
 pub struct Audit {
     pub float_tolerance: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    pub prices: PathBuf,
 }
 
 impl Config {

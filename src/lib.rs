@@ -26,6 +26,7 @@ pub mod ddl;
 pub mod catalog;
 pub mod batch;
 pub mod audit;
+pub mod cost;
 pub mod simulate;
 pub mod pipeline;
 pub mod query_test;

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 
 use crate::config::Config;
@@ -19,6 +21,8 @@ use crate::sql::{BatchStatement, Params, QueryFile, StandingQuery, TimeRange, ru
 /// The lake's tables as of one published epoch.
 pub struct LakeView {
     session: SessionContext,
+    /// Of the files live in the version that is seen, by table.
+    bytes: BTreeMap<String, u64>,
 }
 
 impl std::fmt::Debug for LakeView {
@@ -33,10 +37,17 @@ impl LakeView {
     /// # Errors
     /// [`Error::Usage`] when there is no lake yet; [`Error::External`] when it does not answer.
     pub async fn open(config: &Config) -> Result<Self> {
-        let lake = Lake::open(&config.lake.url, &config.s3)?;
+        Self::over(&Lake::open(&config.lake.url, &config.s3)?, &config.lake.app_id).await
+    }
+
+    /// As [`LakeView::open`], over a lake that is open; `app_id` is the pipeline whose epochs count.
+    ///
+    /// # Errors
+    /// As [`LakeView::open`].
+    pub async fn over(lake: &Lake, app_id: &str) -> Result<Self> {
         let mut tables = BTreeMap::new();
         for name in lake.tables().await? {
-            if let Some(table) = Table::open_existing(&lake, &name).await? {
+            if let Some(table) = Table::open_existing(lake, &name).await? {
                 tables.insert(Arc::from(name), Arc::new(table));
             }
         }
@@ -46,18 +57,24 @@ impl LakeView {
                 lake.url()
             )));
         }
-        let epoch = published_epoch(&SlotLog::new(lake.store()), &tables, &config.lake.app_id).await?;
+        let epoch = published_epoch(&SlotLog::new(lake.store()), &tables, app_id).await?;
         let session = session();
         lake.register(&session);
+        let mut bytes = BTreeMap::new();
         for (name, table) in &tables {
             let version = match epoch {
-                Some(epoch) => Some(table.version_of_epoch(&config.lake.app_id, epoch).await?),
+                Some(epoch) => Some(table.version_of_epoch(app_id, epoch).await?),
                 None => None,
             };
+            let files = match version {
+                Some(version) => table.live_files_at(version).await?,
+                None => table.live_files().await?,
+            };
+            bytes.insert(name.to_string(), files.iter().map(|file| file.bytes).sum());
             let provider = table.provider(version).await?;
             session.register_table(name.as_ref(), provider).context(|| format!("opening the table `{name}`"))?;
         }
-        Ok(Self { session })
+        Ok(Self { session, bytes })
     }
 
     /// Runs one statement given on the command line; returns its rows (at least one batch, so that columns are known).
@@ -66,6 +83,29 @@ impl LakeView {
     /// [`Error::Usage`] with line and column for a statement that does not plan; [`Error::External`] when it fails.
     pub async fn sql(&self, text: &str, params: Params) -> Result<Vec<RecordBatch>> {
         self.rows(BatchStatement::parse("statement", text, params)?).await
+    }
+
+    /// As [`LakeView::sql`], with the bytes of each table the statement reads.
+    ///
+    /// # Errors
+    /// As [`LakeView::sql`].
+    pub async fn sql_with_tables(
+        &self,
+        text: &str,
+        params: Params,
+    ) -> Result<(Vec<RecordBatch>, BTreeMap<String, u64>)> {
+        let frame = run_batch(&self.session, BatchStatement::parse("statement", text, params)?).await?;
+        let mut tables = BTreeMap::new();
+        let visited = frame.logical_plan().apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && let Some((name, bytes)) = self.bytes.get_key_value(scan.table_name.table())
+            {
+                tables.insert(name.clone(), *bytes);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        visited.context(|| "looking at the statement's plan")?;
+        Ok((frame.collect().await.context(|| "running the statement")?, tables))
     }
 
     /// Whether the lake holds a table of this name.

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
 //! everything said on the way to standard error.
 
+mod cost;
 mod ddl;
 mod diff;
 mod explain;
@@ -85,6 +86,8 @@ enum LakeCommand {
     Status(StatusArgs),
     /// Print the script that makes the lake's tables known to a reader.
     Ddl(DdlArgs),
+    /// Estimate what the lake, and a query of it, cost on AWS.
+    Cost(CostArgs),
     /// Write the manifests Spectrum reads, and register tables and partitions, if `catalog.glue` is on. A running job does so.
     Manifest(LakeTablesArgs),
     /// Delete removed files, and commits behind a checkpoint, older than `retention.keep`. A running job does so daily.
@@ -274,6 +277,16 @@ struct LakeCheckArgs {
 }
 
 #[derive(Debug, Args)]
+struct CostArgs {
+    /// Run this statement and estimate what it costs in Athena and Redshift Spectrum.
+    #[arg(long, value_name = "SQL")]
+    query: Option<String>,
+    /// Print the estimate as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct AuditArgs {
     /// Print the findings and the books as JSON.
     #[arg(long)]
@@ -363,6 +376,7 @@ async fn lake(config: Config, command: LakeCommand) -> Result<ExitCode> {
         LakeCommand::Manifest(args) => upkeep::manifest(&config, &args).await,
         LakeCommand::Vacuum(args) => upkeep::vacuum_tables(&config, &args).await,
         LakeCommand::Checkpoint(args) => upkeep::checkpoint(&config, &args).await,
+        LakeCommand::Cost(args) => cost::cost(&config, &args).await,
     }
 }
 

@@ -77,7 +77,8 @@ const RESERVED: &[&str] = &[
 ];
 
 /// Properties that break a promise, with what would keep it; the value is one that does.
-const PROPERTIES: [(&str, &str); 3] = [
+const PROPERTIES: [(&str, &str); 4] = [
+    ("delta.checkpointPolicy", "classic"),
     ("delta.enableDeletionVectors", "false"),
     ("delta.columnMapping.mode", "none"),
     ("delta.randomizeFilePrefixes", "false"),

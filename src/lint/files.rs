@@ -143,6 +143,14 @@ fn present(path: &str, column: &Column, roots: &BTreeSet<&str>, linted: &mut Lin
     if roots.contains(column.name.as_str()) {
         return;
     }
+    if roots.contains(column.physical()) {
+        linted.find(
+            Rule::FileColumn,
+            path,
+            format!("its column `{}` is mapped to `{}`", column.physical(), column.name),
+        );
+        return;
+    }
     let other = roots.iter().find(|root| root.eq_ignore_ascii_case(&column.name));
     if let Some(other) = other {
         linted.find(Rule::FileColumn, path, format!("its column `{other}` is declared as `{}`", column.name));

@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::log::{LiveFile, TableLog};
+use super::log::{Column, LiveFile, TableLog};
 use super::{Linted, Rule};
 use crate::error::{Context, Result};
 
@@ -149,7 +149,7 @@ fn placed(log: &TableLog, path: &str, file: &LiveFile, linted: &mut Linted) {
     }
     let mut is_plain = true;
     for column in &log.partition_by {
-        let problem = match file.partition.get(column).cloned().flatten() {
+        let problem = match file.value(log, column) {
             None => format!("`{column}` is NULL"),
             Some(value) if value.is_empty() || !value.chars().all(is_plain_letter) => {
                 format!("`{column}` is `{value}`")
@@ -167,10 +167,17 @@ fn placed(log: &TableLog, path: &str, file: &LiveFile, linted: &mut Linted) {
     if file.has_deletion_vector {
         linted.find(Rule::DeletionVector, path, "rows of it are deleted by a side file");
     }
-    if file.rows.is_none() || (file.ranges.is_empty() && file.rows != Some(0)) {
+    if file.rows.is_none() || (file.ranges.is_empty() && file.rows != Some(0) && has_ranges(log, file)) {
         let what = if file.rows.is_none() { "how many rows it holds" } else { "the range of any column" };
         linted.find(Rule::LogStatistics, path, format!("the log does not say {what}"));
     }
+}
+
+/// Whether some column of a file has a least and a greatest value: not those that hold only NULL, flags, bytes and nested ones.
+fn has_ranges(log: &TableLog, file: &LiveFile) -> bool {
+    let ordered = |column: &Column| column.data_type.as_str().is_some_and(|t| t != "boolean" && t != "binary");
+    let inside = log.columns.iter().filter(|column| !log.partition_by.contains(&column.name));
+    inside.filter(|column| ordered(column)).any(|column| !file.empty.contains(&column.name))
 }
 
 /// Letters that object keys and catalogues write alike.

@@ -53,6 +53,8 @@ pub(super) struct Column {
     #[serde(rename = "type")]
     pub data_type: serde_json::Value,
     pub nullable: bool,
+    #[serde(default)]
+    metadata: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -62,6 +64,8 @@ pub(super) struct LiveFile {
     pub rows: Option<u64>,
     /// Columns whose least and greatest value the log knows.
     pub ranges: BTreeSet<String>,
+    /// Columns that hold nothing but NULL, as the log says: they have no range.
+    pub empty: BTreeSet<String>,
     pub has_deletion_vector: bool,
     /// The path as written is no path below the table.
     pub is_absolute: bool,
@@ -121,6 +125,7 @@ struct Stats {
     num_records: Option<u64>,
     min_values: BTreeMap<String, serde_json::Value>,
     max_values: BTreeMap<String, serde_json::Value>,
+    null_count: BTreeMap<String, serde_json::Value>,
 }
 
 /// Replays the log of the table.
@@ -162,8 +167,17 @@ pub(super) async fn read(
         })
         .buffered(READS_MAX);
     while let Some((path, bytes)) = reads.try_next().await? {
+        let mut actions = Vec::new();
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-            if let Err(error) = log.take(line) {
+            match serde_json::from_slice::<Line>(line) {
+                Ok(action) => actions.push(action),
+                Err(error) => linted.find(Rule::Log, path.clone(), format!("an action cannot be read: {error}")),
+            }
+        }
+        // One commit may take a file out and add it again, with another deletion vector: in any order of its lines.
+        actions.sort_by_key(|action| action.add.is_some());
+        for action in actions {
+            if let Err(error) = log.take(action) {
                 linted.find(Rule::Log, path.clone(), format!("an action cannot be read: {error}"));
             }
         }
@@ -175,6 +189,22 @@ fn commit_path(version: u64) -> Path {
     Path::from(format!("{LOG}/{version:020}.json"))
 }
 
+impl Column {
+    /// Its name in files and partition values: another one only where column mapping is on.
+    pub(super) fn physical(&self) -> &str {
+        let mapped = self.metadata.get("delta.columnMapping.physicalName");
+        mapped.and_then(serde_json::Value::as_str).unwrap_or(&self.name)
+    }
+}
+
+impl LiveFile {
+    /// Its value of a partition column; `None` is NULL.
+    pub(super) fn value(&self, log: &TableLog, column: &str) -> Option<&str> {
+        let physical = log.column(column).map_or(column, Column::physical);
+        self.partition.get(physical).or_else(|| self.partition.get(column))?.as_deref()
+    }
+}
+
 impl TableLog {
     /// The declared column of a name.
     pub(super) fn column(&self, name: &str) -> Option<&Column> {
@@ -183,13 +213,11 @@ impl TableLog {
 
     /// The folders that partition values stand for, as written in object keys before they are decoded: `k=v/…/`.
     pub(super) fn folder_of(&self, file: &LiveFile) -> String {
-        let value = |column: &String| file.partition.get(column).cloned().flatten();
-        let null = || "__HIVE_DEFAULT_PARTITION__".to_owned();
-        self.partition_by.iter().map(|column| format!("{column}={}/", value(column).unwrap_or_else(null))).collect()
+        let value = |column: &str| file.value(self, column).unwrap_or("__HIVE_DEFAULT_PARTITION__");
+        self.partition_by.iter().map(|column| format!("{column}={}/", value(column))).collect()
     }
 
-    fn take(&mut self, line: &[u8]) -> serde_json::Result<()> {
-        let line: Line = serde_json::from_slice(line)?;
+    fn take(&mut self, line: Line) -> serde_json::Result<()> {
         if let Some(metadata) = line.meta_data {
             self.columns = serde_json::from_str::<TableSchema>(&metadata.schema_string)?.fields;
             self.partition_by = metadata.partition_columns;
@@ -226,7 +254,7 @@ impl TableLog {
             lines.write(&batch.context(doing)?).context(doing)?;
             lines.finish().context(doing)?;
             for line in lines.into_inner().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                self.take(line).context(doing)?;
+                self.take(serde_json::from_slice(line).context(doing)?).context(doing)?;
             }
         }
         Ok(())
@@ -237,11 +265,13 @@ impl LiveFile {
     fn of(add: &Add) -> serde_json::Result<Self> {
         let stats: Stats = add.stats.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default();
         let greatest: BTreeSet<String> = stats.max_values.into_keys().collect();
+        let empty = stats.null_count.into_iter().filter(|(_, nulls)| nulls.as_u64() == stats.num_records);
         Ok(Self {
             bytes: u64::try_from(add.size).unwrap_or(0),
             partition: add.partition_values.clone(),
             rows: stats.num_records,
             ranges: stats.min_values.into_keys().filter(|column| greatest.contains(column)).collect(),
+            empty: empty.map(|(column, _)| column).collect(),
             has_deletion_vector: add.deletion_vector.is_some(),
             is_absolute: add.path.contains("://") || add.path.starts_with('/'),
         })

@@ -473,6 +473,7 @@ impl Drive {
             self.on_committed(report).await;
         }
         let mut summary = std::mem::take(&mut self.summary);
+        summary.requests = self.lake.meter.requests();
         summary.close(&self.engine, self.begun.elapsed());
         Ok(summary)
     }

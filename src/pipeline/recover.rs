@@ -24,7 +24,7 @@ use crate::config::{Config, micros};
 use crate::contract::{TableContract, provenance};
 use crate::epoch::{Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
 use crate::error::{Context, Error, Result};
-use crate::lake::{Lake, LakeLock, Table};
+use crate::lake::{Lake, LakeLock, Meter, Table};
 use crate::lookups::{Loaded, Loader};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
 use crate::plans::{ChangeKind, Plans, changes};
@@ -35,6 +35,8 @@ use crate::window::{Idleness, OpenWindows, Watermarks};
 /// The lake as the job holds it open.
 pub(super) struct LakeState {
     pub lake: Lake,
+    /// Counts what is asked of the lake's store.
+    pub meter: Arc<Meter>,
     pub tables: Tables,
     /// Of every table there is a contract or a query of.
     pub contracts: BTreeMap<Arc<str>, TableContract>,
@@ -103,7 +105,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
     let of_tables = plans.tables();
     let contracts =
         Contracts { stream: plans.stream.clone(), rejects: plans.rejects.clone(), epochs: plans.epochs.clone() };
-    let lake = Lake::open(&config.lake.url, &config.s3)?;
+    let (lake, meter) = Lake::open(&config.lake.url, &config.s3)?.metered();
     let lock = lake.lock()?;
     lake.probe().await?;
     let slots = SlotLog::new(lake.store());
@@ -125,6 +127,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
     let lookups = Arc::new(Loader::new(&lake, &plans.queries, &tables));
     let state = LakeState {
         lake,
+        meter,
         tables,
         contracts: of_tables,
         slots,

@@ -11,6 +11,7 @@ use super::commit::{Commit, Draft};
 use super::engine::Engine;
 use crate::clock::Micros;
 use crate::epoch::Counts;
+use crate::lake::Requests;
 
 /// What a run did. `read = written + duplicates + rejected`; `late` is part of `written`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -36,6 +37,8 @@ pub struct Summary {
     pub watermark: Option<Micros>,
     /// Whether the run ended because its input had, and not because it was stopped.
     pub complete: bool,
+    /// What was asked of the lake's store since the start.
+    pub requests: Requests,
     /// Most resident memory the process has had; `None` where the system does not tell.
     pub memory_peak_bytes: Option<u64>,
 }

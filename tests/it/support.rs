@@ -150,6 +150,14 @@ pub fn glue_refuses(document: &str) -> Vec<String> {
     read_by("glue.py", &[], document).lines().map(str::to_owned).collect()
 }
 
+/// Writes tables of other writers below a folder (`tests/readers/strangers.py`); returns (table, what its writer refused).
+pub fn strangers(lake: &Path) -> Vec<(String, Value)> {
+    fs::create_dir_all(lake).expect("a folder");
+    let lines = read_by("strangers.py", &[lake.to_str().expect("a UTF-8 path")], "");
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("a JSON object"));
+    lines.map(|line| (line["table"].as_str().expect("a name").to_owned(), line["error"].clone())).collect()
+}
+
 /// What a script of `tests/readers` prints, given this on standard input.
 fn read_by(script: &str, args: &[&str], input: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers").join(script);
@@ -170,19 +178,22 @@ fn read_by(script: &str, args: &[&str], input: &str) -> String {
 /// The Python that has the readers; installs them (pinned) on first use.
 pub fn readers() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readers");
-        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/requirements.txt");
-        let wanted = fs::read_to_string(&requirements).expect("the list of readers");
-        let stamp = folder.join("installed.txt");
-        let python = folder.join("bin/python");
-        if fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
-            must(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
-            must(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements));
-            fs::write(&stamp, wanted).expect("the stamp is written");
-        }
-        python
-    })
+    PYTHON.get_or_init(|| installed("readers", "requirements.txt"))
+}
+
+/// The Python of an environment of its own, with what a list in `tests/readers` names; made anew when the list has changed.
+pub fn installed(environment: &str, requirements: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(environment);
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers").join(requirements);
+    let wanted = fs::read_to_string(&requirements).expect("the list of readers");
+    let stamp = folder.join("installed.txt");
+    let python = folder.join("bin/python");
+    if fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
+        must(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
+        must(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements));
+        fs::write(&stamp, wanted).expect("the stamp is written");
+    }
+    python
 }
 
 /// Ctrl-C.

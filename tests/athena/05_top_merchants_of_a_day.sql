@@ -1,0 +1,7 @@
+-- Star: the fact table by one of its dimensions, one day.
+SELECT merchant, category, count(*) AS transactions, sum(amount) AS amount
+FROM transactions
+WHERE event_date = DATE '{day}'
+GROUP BY merchant, category
+ORDER BY amount DESC
+LIMIT 20

@@ -1,0 +1,4 @@
+-- Star: two narrow columns of all rows.
+SELECT event_date, category, count(*) AS transactions, sum(CASE WHEN is_fraud THEN 1 ELSE 0 END) AS fraud
+FROM transactions
+GROUP BY event_date, category

@@ -1,0 +1,5 @@
+-- One card's purchases over all days.
+SELECT event_time, merchant, category, amount, is_fraud
+FROM transactions
+WHERE card_token = '{card}' AND event_date BETWEEN DATE '{first}' AND DATE '{last}'
+ORDER BY event_time

@@ -1,0 +1,4 @@
+-- A complaint: one transaction by its id, its day unknown.
+SELECT event_time, card_token, merchant, amount, is_fraud
+FROM transactions
+WHERE transaction_id = '{id}'
