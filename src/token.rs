@@ -189,6 +189,12 @@ fn token_at(text: &[u8]) -> Option<usize> {
     well_formed.then_some(TOKEN_PREFIX.len() + digits + 1 + 2 * TOKEN_BYTES)
 }
 
+/// Whether a token, of any version, stands anywhere in the text.
+pub fn holds_token(text: &str) -> bool {
+    let prefix = std::str::from_utf8(TOKEN_PREFIX).unwrap_or_default();
+    text.match_indices(prefix).any(|(at, _)| token_at(&text.as_bytes()[at..]).is_some())
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use rand::{RngExt, SeedableRng};
@@ -218,6 +224,17 @@ pub(crate) mod tests {
         ("4992346398065154184", "tok_1_24938f9a9679fe70c7d98144da818bed"),
         ("060416207185", "tok_1_29bf1c0b0e97e461edfb80067e5c929c"),
     ];
+
+    #[test]
+    fn a_token_is_found_wherever_it_stands() {
+        let (_, token) = KNOWN[0];
+        for text in [token.to_owned(), format!("a,{token},b"), format!("tok_{token}"), format!("tok_x {token}0")] {
+            assert!(holds_token(&text), "{text}");
+        }
+        for text in ["", "tok_", "tok_1_", "tok_01_24938f9a9679fe70c7d98144da818bed", &token[..token.len() - 1]] {
+            assert!(!holds_token(text), "{text}");
+        }
+    }
 
     #[test]
     fn tokens_are_the_hmac_of_version_and_number() {

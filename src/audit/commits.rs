@@ -227,6 +227,9 @@ mod tests {
             removes: BTreeMap::new(),
             restated: BTreeMap::new(),
             compacted: BTreeMap::new(),
+            expired: BTreeMap::new(),
+            erased: BTreeMap::new(),
+            gone: crate::epoch::Gone::default(),
         };
         History { steps: (0..3).map(|epoch| (epoch, step(epoch))).collect(), head: Some(2), ..History::default() }
     }

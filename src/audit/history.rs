@@ -16,7 +16,9 @@ use super::log::FileEntry;
 use super::report::Report;
 use super::succession;
 use crate::clock::Micros;
-use crate::epoch::{Compacted, Kind, QueryProgress, Restated, ShardSlot, Slot, SlotLog, TableAdds};
+use crate::epoch::{
+    Compacted, Erased, Expired, Gone, Kind, QueryProgress, Restated, ShardSlot, Slot, SlotLog, TableAdds,
+};
 use crate::error::{Context, Error, Result};
 use crate::stream::ShardKey;
 
@@ -53,6 +55,10 @@ pub(super) struct Step {
     pub restated: BTreeMap<Arc<str>, Restated>,
     /// What it writes together, by table.
     pub compacted: BTreeMap<Arc<str>, CompactedStep>,
+    /// Dates it takes out for good, and rows it erases, by table; and what is gone by it and all slots before it.
+    pub expired: BTreeMap<Arc<str>, Expired>,
+    pub erased: BTreeMap<Arc<str>, Erased>,
+    pub gone: Gone,
 }
 
 /// Files of one table that hold the rows of others.
@@ -169,7 +175,7 @@ fn check_link(slot: &Slot, before: Option<&Before>, report: &mut Report) {
 }
 
 impl Step {
-    fn of(slot: &Slot) -> Self {
+    pub(super) fn of(slot: &Slot) -> Self {
         let read = |shard: &ShardSlot| {
             (shard.from != shard.progress.position && shard.lost_before.is_none()) || shard.counts.read > 0
         };
@@ -196,6 +202,9 @@ impl Step {
                 .iter()
                 .map(|(name, compacted)| (Arc::clone(name), CompactedStep::of(compacted, slot.tables.get(name))))
                 .collect(),
+            expired: slot.expired.clone(),
+            erased: slot.erased.clone(),
+            gone: slot.gone.clone(),
         }
     }
 }

@@ -7,11 +7,12 @@
 //!
 //! ```text
 //! slots ─▶ history ─▶ succession, positions (1 2 3 6 9)    logs ─▶ commits (4 5) ─▶ files, compacted (5)
-//! rows at one published epoch ─▶ rows, late, books, cards (3)             ─▶ answers (7)
+//!                └─▶ removed (3)
+//! rows at one published epoch ─▶ rows, late, books, cards (3)             ─▶ answers (7), but what is unprovable
 //! ```
 //! The invariants, by the numbers findings carry: 1 slots are contiguous, linked by hash, and generations never fall.
-//! 2 A shard is read on where the slot before left it. 3 The counts balance, and rows, files and books are as many.
-//! 4 Every commit of a table is a decided epoch, as decided, once. 5 A file belongs to one epoch and is what its Add says;
+//! 2 A shard is read on where the slot before left it. 3 The counts balance, and rows, files and books are as many, less those that were taken out for
+//! good. 4 Every commit of a table is a decided epoch, as decided, once. 5 A file belongs to one epoch and is what its Add says;
 //! one that others were written together into holds their rows.
 //! 6 A child shard begins after its parents have ended. 7 A closed window's rows are what its records say. 9 The watermark
 //! and what is closed never fall. (8 is about a database that follows the lake, which has no part in it yet.)
@@ -29,12 +30,14 @@ mod joined;
 mod late;
 mod log;
 mod positions;
+mod removed;
 mod report;
 mod restated;
 mod rows;
 mod scans;
 mod standing;
 mod succession;
+mod unprovable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,6 +95,7 @@ pub async fn audit(config: &Config) -> Result<Report> {
     commits::check(&history, &logs, app_id, published, &mut report);
     files::check(&store, &logs, app_id, published, &mut report).await?;
     compacted::check(&lake, &history, published, &mut report).await?;
+    removed::check(&history, published, &mut report);
     let scans = Scans::open(&lake, &logs, app_id, published, &mut report).await?;
     check_rows(&scans, &history, published, &declared, config.audit.float_tolerance, &mut report).await;
     report.sort();

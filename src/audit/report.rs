@@ -67,6 +67,8 @@ pub struct QueryBooks {
     pub windows_compared: Option<u64>,
     /// Rows of the query's table that were compared.
     pub rows_compared: u64,
+    /// Rows that were not, because rows they were made of were erased or have expired.
+    pub rows_unprovable: u64,
 }
 
 impl Report {

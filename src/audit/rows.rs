@@ -14,6 +14,7 @@ use datafusion::catalog::TableProvider;
 
 use super::finding::Kind as Found;
 use super::history::{History, place as slot_place};
+use super::removed::Losses;
 use super::report::Report;
 use super::scans::{Scans, for_each_batch, quoted};
 use crate::contract::{TableContract, provenance};
@@ -83,21 +84,32 @@ async fn check_groups(
     report: &mut Report,
 ) -> Result<()> {
     let mut groups = read_groups(scans, table, late, report, name).await?;
+    let losses = Losses::of(name, history, published);
     for (epoch, step) in history.through(published) {
+        // Which shard's rows are gone, nobody says: in all as many as were taken out.
+        let lost = losses.in_epoch(epoch);
+        let mut missing = 0;
         for (key, shard) in &step.reads {
             let at = || format!("`{name}`, epoch {epoch}, shard {key}");
             let group = groups.remove(&(epoch, key.clone()));
             let (rows, late_rows) = group.as_ref().map_or((0, 0), |group| (group.rows, group.late));
-            if rows != promised(&shard.counts) {
-                report.find(Found::RowsDiffer, at(), format!("{rows} rows, the books say {}", promised(&shard.counts)));
+            let written = promised(&shard.counts);
+            missing += written.saturating_sub(rows);
+            if rows > written || (rows < written && lost == 0) {
+                report.find(Found::RowsDiffer, at(), format!("{rows} rows, the books say {written}"));
             }
-            if late.is_some() && late_rows != shard.counts.late {
+            let fewer = shard.counts.late.checked_sub(late_rows);
+            if late.is_some() && fewer.is_none_or(|fewer| fewer > written.saturating_sub(rows)) {
                 let what = format!("{late_rows} rows are marked late, the books say {}", shard.counts.late);
                 report.find(Found::RowsDiffer, at(), what);
             }
             if let Some(what) = group.and_then(|group| outside(&group, shard)) {
                 report.find(Found::SequenceOutside, at(), what);
             }
+        }
+        if lost > 0 && missing != lost {
+            let what = format!("{missing} rows are gone, the slots say that {lost} were taken out");
+            report.find(Found::RowsDiffer, format!("`{name}`, epoch {epoch}"), what);
         }
     }
     for ((epoch, key), group) in groups {

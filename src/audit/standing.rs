@@ -31,6 +31,14 @@ impl Windows {
         matches!(self.shape, WindowShape::Session { .. })
     }
 
+    /// Of sessions: how far apart two rows of one are at most.
+    pub(super) fn gap(self) -> Option<Micros> {
+        match self.shape {
+            WindowShape::Session { gap } => Some(gap),
+            _ => None,
+        }
+    }
+
     /// Whether one of the windows of `time` was closed by `until`, as SQL over two expressions of microseconds.
     pub(super) fn refuses_sql(self, time: &str, until: &str) -> String {
         match self.shape {
@@ -351,6 +359,9 @@ mod tests {
             removes: BTreeMap::new(),
             restated: BTreeMap::new(),
             compacted: BTreeMap::new(),
+            expired: BTreeMap::new(),
+            erased: BTreeMap::new(),
+            gone: crate::epoch::Gone::default(),
         };
         History { steps: (0..).zip(steps.iter().map(step)).collect(), ..History::default() }
     }

@@ -9,6 +9,7 @@ use super::finding::Kind as Found;
 use super::history::place;
 use super::log::FileEntry;
 use super::positions;
+use super::removed;
 use super::report::{Report, show_time};
 use crate::epoch::{Counts, Kind, Slot};
 
@@ -44,8 +45,9 @@ pub(super) fn check_slot(slot: &Slot, stream_table: &str, report: &mut Report) {
             );
         }
     }
-    // Rows that were written together were counted when they came.
-    let again = |table: &str| slot.compacted.get(table).map_or(0, |compacted| compacted.rows);
+    // Rows that were written together, or beside others that were erased, were counted when they came.
+    let together = |table: &str| slot.compacted.get(table).map_or(0, |compacted| compacted.rows);
+    let again = |table: &str| together(table) + slot.erased.get(table).map_or(0, |erased| erased.kept_rows);
     let rows = |table: &str| slot.tables.get(table).map_or(0, |files| files.rows.saturating_sub(again(table)));
     for (table, counted) in [(stream_table, total.written), (REJECTS, total.rejected)] {
         if rows(table) != counted {
@@ -60,16 +62,17 @@ pub(super) fn check_slot(slot: &Slot, stream_table: &str, report: &mut Report) {
         report.find(Found::WrongTotals, place(slot.epoch), "a slot that is no epoch names files or windows");
     }
     compacted::check_slot(slot, report);
+    removed::check_slot(slot, report);
     check_restated(slot, report);
 }
 
-/// Files are taken out only where windows are restated, and only closed windows are, by rows of epochs before. Ranges are
+/// Files are taken out only where windows are restated or rows go for good, and only closed windows are restated, by rows of epochs before. Ranges are
 /// of starts: which windows of a start have closed, the slot alone does not tell; see [`super::restated::check`].
 fn check_restated(slot: &Slot, report: &mut Report) {
     for (name, files) in slot.tables.iter().filter(|(name, _)| !slot.restated.contains_key(*name)) {
         // What a compaction takes out changes no data.
         let removes = files.removes.iter().filter(|remove| remove.data_change).count();
-        if removes == 0 {
+        if removes == 0 || slot.expired.contains_key(name) || slot.erased.contains_key(name) {
             continue;
         }
         let what = format!("it takes {removes} files out and restates no window");
@@ -104,6 +107,7 @@ fn check_restated(slot: &Slot, report: &mut Report) {
 pub(super) fn check_pair(before: &Slot, slot: &Slot, report: &mut Report) {
     check_writer(before, slot, report);
     positions::check(before, slot, report);
+    removed::check_pair(before, slot, report);
     check_time(before, slot, report);
 }
 

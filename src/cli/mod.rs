@@ -12,6 +12,7 @@ mod live;
 mod maintain;
 mod output;
 mod refusals;
+mod removal;
 mod restate;
 mod run;
 mod test;
@@ -82,6 +83,10 @@ enum LakeCommand {
     Reconcile,
     /// Write the small files of dates that are over together. A running job does so by itself.
     Compact(CompactArgs),
+    /// Take out the dates that tables keep no longer (`keep` in their contracts). A running job does so by itself.
+    Expire(LakeTablesArgs),
+    /// Erase every row of a card, from every table. Aggregates that do not name the card stay as they are.
+    Erase(EraseArgs),
     /// How the tables stand: size, files, small ones, partitions, versions, checkpoints.
     Status(StatusArgs),
     /// Print the script that makes the lake's tables known to a reader.
@@ -121,6 +126,19 @@ struct LakeVacuumArgs {
 struct CompactArgs {
     /// Only these tables.
     tables: Vec<String>,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct EraseArgs {
+    /// The card's token, as tables hold it; may be given several times.
+    #[arg(long, value_name = "TOKEN", required_unless_present = "card_number")]
+    card_token: Vec<String>,
+    /// `-`: card numbers are read from standard input, one a line, and become their tokens under the lake's key.
+    #[arg(long, value_name = "-", allow_hyphen_values = true, conflicts_with = "card_token")]
+    card_number: Option<String>,
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
@@ -369,6 +387,8 @@ async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> 
 async fn lake(config: Config, command: LakeCommand) -> Result<ExitCode> {
     match command {
         LakeCommand::Compact(args) => maintain::compact(config, &args).await,
+        LakeCommand::Expire(args) => removal::expire(config, &args).await,
+        LakeCommand::Erase(args) => removal::erase(config, &args).await,
         LakeCommand::Status(args) => maintain::status(&config, &args).await,
         LakeCommand::Reconcile => restate::reconcile(config).await,
         LakeCommand::Check(args) => lint::check(&config, &args).await,

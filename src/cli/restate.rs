@@ -48,7 +48,16 @@ pub(super) fn at_rest(config: Config) -> Result<AtRest> {
 }
 
 fn tell(table: &RestatedTable) -> Result<()> {
-    let RestatedTable { table, windows, rows_out, rows_in, files_out, files_in } = table;
+    let RestatedTable { table, windows, rows_out, rows_in, files_out, files_in, late_left } = table;
+    if *late_left > 0 {
+        let rows = thousands(*late_left);
+        answer(&format!(
+            "{table}: {rows} late rows stay beside their windows, of which rows were erased or have expired"
+        ))?;
+    }
+    if (*files_out, *files_in) == (0, 0) && *late_left > 0 {
+        return Ok(());
+    }
     let [windows, rows_out, rows_in] = [windows, rows_out, rows_in].map(|n| thousands(*n));
     answer(&format!(
         "{table}: {windows} windows restated, {rows_in} rows for {rows_out} (files: {files_out} out, {files_in} in)"

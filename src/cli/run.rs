@@ -190,6 +190,17 @@ fn report(summary: &Summary) -> String {
         ("watermark", time(summary.watermark)),
         ("memory", summary.memory_peak_bytes.map_or_else(|| "-".into(), |bytes| format!("{} MB", bytes / 1_000_000))),
     ];
+    let gone = [("expired", summary.rows_expired), ("late, left", summary.late_rows_left)];
+    let gone = gone
+        .into_iter()
+        .filter(|(_, rows)| *rows > 0)
+        .map(|(name, rows)| format!("{name:<15} {:>22}", thousands(rows)));
     let gaps = summary.gaps.iter().map(|gap| format!("gap             {gap}"));
-    lines.map(|(name, value)| format!("{name:<15} {value:>22}")).into_iter().chain(gaps).collect::<Vec<_>>().join("\n")
+    lines
+        .map(|(name, value)| format!("{name:<15} {value:>22}"))
+        .into_iter()
+        .chain(gone)
+        .chain(gaps)
+        .collect::<Vec<_>>()
+        .join("\n")
 }

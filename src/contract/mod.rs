@@ -34,6 +34,9 @@ pub struct TableContract {
     pub sort_by: Vec<Arc<str>>,
     /// Whom the table is kept ready for; always [`Sink::Delta`] among them.
     pub sinks: Vec<Sink>,
+    /// Dates of the partition column that are older than the lake's watermark by more than so many days are taken out;
+    /// `None`: none ever is.
+    pub keep_days: Option<u32>,
     /// Present when rows of this table come from a stream.
     pub stream: Option<StreamContract>,
 }
@@ -163,6 +166,14 @@ impl TableContract {
     /// one, to be filled in.
     pub fn to_sql(&self) -> String {
         print::table(self)
+    }
+
+    /// Whether a stream's table is partitioned by the date of its event time.
+    pub fn is_by_event_date(&self) -> bool {
+        let (Some(stream), Some(column)) = (&self.stream, self.column(&self.partition_by)) else { return false };
+        let Origin::Generated(expression) = &column.origin else { return false };
+        let bare: String = expression.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
+        bare.trim_start_matches('(').starts_with(&format!("cast({}asdate)", stream.event_time))
     }
 
     /// The column of this name.

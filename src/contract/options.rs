@@ -16,12 +16,15 @@ use super::{Format, Sink};
 use crate::error::{Error, Result};
 
 const COLUMN_OPTIONS: [&str; 4] = ["field", "pad", "strip_prefix", "token"];
-const TABLE_OPTIONS: [&str; 7] =
-    ["format", "event_time", "identity", "partition_key", "partition_by", "sort_by", "sinks"];
+const TABLE_OPTIONS: [&str; 8] =
+    ["format", "event_time", "identity", "partition_key", "partition_by", "sort_by", "sinks", "keep"];
 const FORMATS: [&str; 1] = ["json"];
 
 /// Widest padding: the longest text that has lost zeros is a card number of 19 digits; twice that is surely a slip.
 const PAD_MAX: usize = 38;
+
+/// Longest time a table keeps its rows, in days: a hundred years and the days they leap; more is surely a slip.
+const KEEP_DAYS_MAX: u32 = 36_525;
 
 /// A text and where it stands.
 #[derive(Clone, Debug)]
@@ -68,6 +71,7 @@ pub(super) struct TableOptions {
     pub(super) partition_by: Placed,
     pub(super) sort_by: Vec<Placed>,
     pub(super) sinks: Vec<Sink>,
+    pub(super) keep_days: Option<u32>,
 }
 
 impl TableOptions {
@@ -108,7 +112,8 @@ impl TableOptions {
         let partition_by = take("partition_by").ok_or_else(|| missing(source, at, "partition_by", "a table"))?;
         let sort_by = take("sort_by").map_or_else(|| Ok(Vec::new()), |list| names(source, &list))?;
         let sinks = take("sinks").map_or_else(|| Ok(Sink::usual()), |list| sinks(source, &list))?;
-        Ok(Self { format, event_time, identity, partition_key, partition_by, sort_by, sinks })
+        let keep_days = take("keep").map(|keep| days(source, &keep)).transpose()?;
+        Ok(Self { format, event_time, identity, partition_key, partition_by, sort_by, sinks, keep_days })
     }
 }
 
@@ -145,6 +150,19 @@ fn sinks(source: &Source, list: &Placed) -> Result<Vec<Sink>> {
         return Err(source.error(list.at, message));
     }
     Ok(found)
+}
+
+/// `400d`: rows leave by whole dates, so nothing shorter than a day is said.
+fn days(source: &Source, keep: &Placed) -> Result<u32> {
+    let days = keep.text.strip_suffix('d').filter(|digits| !digits.starts_with(['+', '0']));
+    match days.and_then(|digits| digits.parse().ok()).filter(|days| *days <= KEEP_DAYS_MAX) {
+        Some(days) => Ok(days),
+        None => {
+            let message =
+                format!("`keep = '{}'`: expected whole days, like `'400d'`, at most {KEEP_DAYS_MAX}", keep.text);
+            Err(source.error(keep.at, message))
+        }
+    }
 }
 
 /// The `key = value` pairs of a list; refuses what is no pair, unknown or written twice.

@@ -105,6 +105,7 @@ pub(super) fn table_contract(origin: &str, sql: &str) -> Result<TableContract> {
         partition_by: options.partition_by.text,
         sort_by: options.sort_by.into_iter().map(|column| column.text).collect(),
         sinks: options.sinks,
+        keep_days: options.keep_days,
         stream,
     })
 }

@@ -85,6 +85,7 @@ fn options(contract: &TableContract) -> Vec<String> {
     if contract.sinks != Sink::usual() {
         options.push(option("sinks", &contract.sinks.iter().map(|sink| sink.name()).collect::<Vec<_>>().join(", ")));
     }
+    options.extend(contract.keep_days.map(|days| option("keep", &format!("{days}d"))));
     options
 }
 
@@ -112,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn quotes_sinks_and_empty_comments_survive() {
+    fn quotes_sinks_keep_and_empty_comments_survive() {
         let sql = "-- It's a table.\nCREATE TABLE t (\n  day DATE NOT NULL COMMENT 'the day''s \\ date',\n  \
-                   n   BIGINT        COMMENT ''\n) WITH (partition_by = 'day', sinks = 'delta, plain');\n";
+                   n   BIGINT        COMMENT ''\n) WITH (partition_by = 'day', sinks = 'delta, plain', keep = '400d');\n";
         let contract = TableContract::parse("t.sql", sql).unwrap();
         assert_eq!(contract.columns[0].comment, "the day's \\ date");
-        assert_eq!(contract.sinks, [Sink::Delta, Sink::Plain]);
+        assert_eq!((contract.sinks.as_slice(), contract.keep_days), ([Sink::Delta, Sink::Plain].as_slice(), Some(400)));
         assert_eq!(contract.to_sql(), sql);
     }
 }

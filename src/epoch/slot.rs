@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::{Erased, Expired, Gone};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::lake::{Add, Remove, Staged};
@@ -18,7 +19,8 @@ use crate::stream::{Position, ShardId, ShardKey, ShardProgress, SourceId};
 /// The newest form of a slot this binary writes and understands. Version 2 may take files out and restate windows: a
 /// lakeward that does not know that would publish the new files beside the old ones, so it must refuse the slot. Version 3
 /// may also write files together: an audit that does not know that would count their rows twice and call for a restore.
-pub const SLOT_VERSION: u32 = 3;
+/// Version 4 may take rows out for good: a job that does not know that would compute closed windows anew over what is left.
+pub const SLOT_VERSION: u32 = 4;
 
 /// One decided step of the pipeline. Serialised as JSON under `_epochs/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +58,15 @@ pub struct Slot {
     /// Partitions of which this epoch writes files together, by table.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub compacted: BTreeMap<Arc<str>, Compacted>,
+    /// Dates this epoch takes out for good, by table.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expired: BTreeMap<Arc<str>, Expired>,
+    /// Rows this epoch erases, by table.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub erased: BTreeMap<Arc<str>, Erased>,
+    /// What is gone for good by this slot and all before it.
+    #[serde(default, skip_serializing_if = "Gone::is_nothing")]
+    pub gone: Gone,
     /// Every table any slot so far has written to: their folders must exist.
     #[serde(default)]
     pub tables_known: BTreeSet<Arc<str>>,
@@ -69,7 +80,7 @@ pub struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Rows were read, windows closed, closed windows restated, or files written together.
+    /// Rows were read, windows closed, closed windows restated, files written together, or rows taken out for good.
     Epoch,
     /// A writer took the lake over.
     Fence,
@@ -298,6 +309,9 @@ impl Slot {
             tables: BTreeMap::new(),
             restated: BTreeMap::new(),
             compacted: BTreeMap::new(),
+            expired: BTreeMap::new(),
+            erased: BTreeMap::new(),
+            gone: Gone::default(),
             tables_known: BTreeSet::new(),
             stored_sha256: None,
         }
@@ -321,6 +335,8 @@ impl Slot {
         next.tables.clear();
         next.restated.clear();
         next.compacted.clear();
+        next.expired.clear();
+        next.erased.clear();
         for source in next.sources.values_mut() {
             for shard in source.shards.values_mut() {
                 shard.from = shard.progress.position.clone();
@@ -479,6 +495,21 @@ mod tests {
         assert_eq!(back.tables["t"].removes[0].size, Some(7));
         let next = slot.next(&writer(), Kind::Epoch, 1).unwrap();
         assert!(next.tables.is_empty() && next.restated.is_empty() && next.compacted.is_empty());
+    }
+
+    #[test]
+    fn rows_taken_out_are_of_one_slot_and_what_is_gone_is_of_all_that_follow() {
+        let mut slot = slot();
+        let expired = Expired { partitions: ["1970-01-01".into()].into(), through: 0, rows: 3 };
+        slot.expired.insert("t".into(), expired);
+        slot.erased.insert("u".into(), Erased { rows: [("1970-01-02".into(), 2)].into(), ..Erased::default() });
+        slot.gone.expire(&"t".into(), &[("at".into(), 86_400_000_000)].into());
+        slot.gone.erased_in.push(0);
+        let back = Slot::from_json(&slot.to_json().unwrap(), 0).unwrap();
+        assert_eq!((&back.expired, &back.erased, &back.gone), (&slot.expired, &slot.erased, &slot.gone));
+        let next = slot.next(&writer(), Kind::Epoch, 1).unwrap();
+        assert!(next.expired.is_empty() && next.erased.is_empty());
+        assert_eq!(next.gone, slot.gone);
     }
 
     #[test]

@@ -73,7 +73,8 @@ impl Table {
         }
         let what = || format!("cannot write files of table `{}` together", self.name());
         let before: u64 = files.iter().map(|file| file.bytes).sum();
-        let mut writing = Writing { table: self, partition, epoch, goal: goal(before, file_bytes), open: None };
+        let goal = goal(before, file_bytes);
+        let mut writing = Writing { table: self, partition, epoch, goal, data_change: false, open: None };
         let columns = self.log().layout().file_columns();
         let mut staged = Staged::default();
         let mut rows = self.in_order(files, runtime).await?;
@@ -122,17 +123,18 @@ fn goal(bytes: u64, file_bytes: u64) -> u64 {
     even + even / SLACK
 }
 
-/// The files of one compaction, one after the other.
-struct Writing<'a> {
+/// Files of one partition, written one after the other from rows that come in order.
+pub(super) struct Writing<'a> {
     table: &'a Table,
     partition: i32,
     epoch: u64,
     goal: u64,
+    data_change: bool,
     open: Option<OpenFile>,
 }
 
 /// A file being written: what is encoded has left for the store, but for the row group under way.
-struct OpenFile {
+pub(super) struct OpenFile {
     name: NewFile,
     encoder: Encoder,
     upload: BufWriter,
@@ -144,8 +146,14 @@ struct Encoder {
     stats: FileStats,
 }
 
-impl Writing<'_> {
-    async fn write(&mut self, batch: RecordBatch, staged: &mut Staged) -> Result<()> {
+impl<'a> Writing<'a> {
+    /// The rows a file keeps when others of it go, as one file: a change of data.
+    pub(super) fn rest_of(table: &'a Table, partition: i32, epoch: u64) -> Self {
+        Self { table, partition, epoch, goal: u64::MAX, data_change: true, open: None }
+    }
+
+    /// Writes rows, without the partition column, after those before them.
+    pub(super) async fn write(&mut self, batch: RecordBatch, staged: &mut Staged) -> Result<()> {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.begin()?,
@@ -178,7 +186,7 @@ impl Writing<'_> {
     }
 
     /// Ends the open file, if there is one, and waits until the store has it.
-    async fn close(&mut self, staged: &mut Staged) -> Result<()> {
+    pub(super) async fn close(&mut self, staged: &mut Staged) -> Result<()> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let what = || format!("cannot finish a file of table `{}`", self.table.name());
         let mut encoder = open.encoder;
@@ -194,7 +202,7 @@ impl Writing<'_> {
         let OpenFile { name, encoder, bytes, .. } = open;
         staged.rows += encoder.stats.rows();
         staged.bytes += bytes;
-        staged.adds.push(self.table.add(name, bytes, &encoder.stats, false)?);
+        staged.adds.push(self.table.add(name, bytes, &encoder.stats, self.data_change)?);
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ mod checkpoint;
 mod compact;
 mod difference;
 mod encode;
+mod erase;
 mod evolve;
 mod lock;
 mod log;
@@ -61,6 +62,7 @@ use crate::error::{Context, Error, Result};
 
 pub use compact::{Compaction, spilling};
 pub use deltalake::kernel::{Add, Remove};
+pub use erase::{ErasedFiles, Marked, TIMES_GRAIN};
 pub use evolve::SchemaChange;
 pub use lock::LakeLock;
 pub use meter::{Meter, Requests};

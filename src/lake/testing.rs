@@ -74,6 +74,7 @@ pub(crate) fn contract(name: &str) -> TableContract {
         partition_by: "event_date".into(),
         sort_by: vec!["event_time".into()],
         sinks: crate::contract::Sink::usual(),
+        keep_days: None,
         stream: Some(StreamContract {
             format: Format::Json,
             event_time: "event_time".into(),

@@ -29,7 +29,7 @@ pub(super) type Tables = BTreeMap<Arc<str>, Arc<Table>>;
 pub(super) struct Draft {
     pub slot: Slot,
     pub tables: BTreeMap<Arc<str>, Vec<RecordBatch>>,
-    /// Files of restated windows and of compacted partitions, by table, staged already.
+    /// Files of restated windows, of compacted partitions and of expired ones, by table, staged already.
     pub staged: BTreeMap<Arc<str>, TableAdds>,
     /// Windows this epoch closes, for the commit's line.
     pub windows_closed: u64,
@@ -37,6 +37,8 @@ pub(super) struct Draft {
     pub windows_restated: u64,
     /// Small files whose rows are in larger ones now.
     pub files_compacted: u64,
+    /// Rows of dates this epoch takes out.
+    pub rows_expired: u64,
 }
 
 /// What the engine and the screen hear of a commit.

@@ -9,14 +9,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::commit::{Commit, Committed, Draft, UNPUBLISHED_EPOCHS_MAX, publish, stage_and_decide};
-use super::compaction::{Compactor, Partitions};
+use super::compaction::{Compactor, Partitions, Step};
 use super::decode::{Decoded, decode_shard, joined};
 use super::engine::Engine;
 use super::follow_ups::FollowUps;
 use super::input::{Opened, Positions, Producing};
 use super::lookup::look_up;
 use super::recover::{LakeState, Recovered};
-use super::restate::{Ground, Restater};
+use super::restate::{Ground, Restater, Step as Restated};
 use super::summary::{Snapshot, Summary};
 use super::{Feed, Input, Job};
 use crate::config::micros;
@@ -79,7 +79,8 @@ pub(super) struct Drive {
     compactor: Compactor,
     /// The newest epoch that is in every table, and how far the queries had closed in it.
     published: (u64, BTreeMap<Arc<str>, QueryProgress>),
-    /// The newest epoch handed to the committing tasks, and those of them that hold a restatement and a compaction.
+    /// The newest epoch handed to the committing tasks, and those of them that hold a restatement, and a compaction or dates
+    /// taken out.
     drafted: u64,
     restated_in: Option<u64>,
     compacted_in: Option<u64>,
@@ -220,15 +221,16 @@ impl Drive {
                     produced?;
                 }
                 Some(step) = self.restater.ended() => {
-                    self.engine.restated(step?);
+                    self.on_restated(step?);
                     self.work_beside();
                 }
                 _ = reconcile.tick(), if self.job.config.reconcile.enabled => {
                     self.restater.late_rows_due();
                     self.work_beside();
                 }
-                Some(files) = self.compactor.ended() => match files {
-                    Some(files) => self.engine.compacted(files),
+                Some(step) = self.compactor.ended() => match step {
+                    Some(Step::Compacted(files)) => self.engine.compacted(files),
+                    Some(Step::Expired(files)) => self.engine.expired(files),
                     // Nothing is small any more: late rows may be waiting.
                     None => self.work_beside(),
                 },
@@ -351,7 +353,7 @@ impl Drive {
         if !draft.slot.restated.is_empty() {
             self.restated_in = Some(draft.slot.epoch);
         }
-        if !draft.slot.compacted.is_empty() {
+        if !draft.slot.compacted.is_empty() || !draft.slot.expired.is_empty() {
             self.compacted_in = Some(draft.slot.epoch);
         }
         self.summary.note(&draft);
@@ -397,6 +399,11 @@ impl Drive {
         }
     }
 
+    fn on_restated(&mut self, step: Restated) {
+        self.summary.late_rows_left += step.left();
+        self.engine.restated(step);
+    }
+
     /// Begins the next restatement or compaction, if one is due and neither is under way: each takes out files that were live
     /// when it began.
     fn work_beside(&mut self) {
@@ -426,7 +433,7 @@ impl Drive {
             }
             self.work_beside();
             let Some(step) = self.restater.ended().await else { continue };
-            self.engine.restated(step?);
+            self.on_restated(step?);
             self.commit(false).await?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use super::commit::Draft;
-use super::compaction::CompactedFiles;
+use super::compaction::{CompactedFiles, ExpiredFiles};
 use super::gathered::Gathered;
 use super::queries::{Late, Queries, event_times};
 use super::restate::{Restatement, Step, Subject};
@@ -70,6 +70,8 @@ pub(super) struct Engine {
     restated: Vec<Restatement>,
     /// Files written together beside the stream, for the next epoch.
     compacted: Option<CompactedFiles>,
+    /// Dates to be taken out, for the next epoch.
+    expired: Option<ExpiredFiles>,
     /// Open groups the last draft could not close: they do not fill the next epoch.
     groups_at_draft: usize,
     /// Where the watermark stood at the last draft; where there was none, the time of the first rows.
@@ -127,6 +129,7 @@ impl Engine {
             gathered: Gathered::default(),
             restated: Vec::new(),
             compacted: None,
+            expired: None,
             groups_at_draft: 0,
             comes_from: None,
             totals: Counts::default(),
@@ -282,7 +285,7 @@ impl Engine {
                 && (!matches!(shard.position(), Position::AtTimestamp(_)) || known(key))
                 && !self.is_tip_due(key, shard)
         });
-        let beside = !self.restated.is_empty() || self.compacted.is_some();
+        let beside = !self.restated.is_empty() || self.compacted.is_some() || self.expired.is_some();
         if idle && !closed.advanced && self.gathered.tables.is_empty() && !beside {
             self.queries.next_epoch(self.lookups_next.take())?;
             return Ok(None);
@@ -316,9 +319,17 @@ impl Engine {
             slot.compacted.insert(table.clone(), compacted);
             staged.entry(table).or_default().extend(TableAdds::of(files));
         }
+        let rows_expired = self.expired.as_ref().map_or(0, |expired| expired.expired.rows);
+        if let Some(files) = self.expired.take() {
+            files.tell(&mut slot.gone);
+            let ExpiredFiles { table, expired, staged: files, .. } = files;
+            slot.expired.insert(table.clone(), expired);
+            staged.entry(table).or_default().extend(TableAdds::of(files));
+        }
         self.windows_closed += closed.windows;
         self.base = slot.clone();
-        Ok(Some(Draft { slot, tables, staged, windows_closed: closed.windows, windows_restated, files_compacted }))
+        let windows_closed = closed.windows;
+        Ok(Some(Draft { slot, tables, staged, windows_closed, windows_restated, files_compacted, rows_expired }))
     }
 
     /// Takes in what was restated beside the stream: the next epoch decides it.
@@ -331,14 +342,19 @@ impl Engine {
         }
     }
 
-    /// Whether files written together wait for the next epoch.
+    /// Whether files written together, or dates to be taken out, wait for the next epoch.
     pub(super) fn is_compacting(&self) -> bool {
-        self.compacted.is_some()
+        self.compacted.is_some() || self.expired.is_some()
     }
 
     /// Takes in files written together beside the stream: the next epoch decides them.
     pub(super) fn compacted(&mut self, compacted: CompactedFiles) {
         self.compacted = Some(compacted);
+    }
+
+    /// Takes in dates that are kept no longer: the next epoch decides it.
+    pub(super) fn expired(&mut self, expired: ExpiredFiles) {
+        self.expired = Some(expired);
     }
 
     /// The windowed queries as a restatement sees them; `progress` is what the slot says that it is computed as of.

@@ -5,8 +5,8 @@
 //!        ─▶ stage and decide ─▶ decided (3) ─▶ publish ─▶ tables
 //! ```
 //! After each publication tables get what their readers need beside data (`follow_ups`): checkpoints, manifests, catalog.
-//! Beside it, one task at a time recomputes closed windows (`restate`) or writes small files together (`compaction`); what it
-//! stages joins the next draft.
+//! Beside it, one task at a time recomputes closed windows (`restate`), writes small files together or takes old dates out
+//! (`compaction`); what it stages joins the next draft. Rows are erased at rest only (`erasure`).
 //!
 //! Every queue is bounded, so a slow lake slows the reader and nothing else. [`start`] recovers the lake, begins to read,
 //! and returns; [`Running::wait`] ends when the input has, when the job is stopped, or with the first error.
@@ -16,6 +16,7 @@ mod compaction;
 mod decode;
 mod drive;
 mod engine;
+mod erasure;
 mod follow_ups;
 mod gap;
 mod gathered;
@@ -48,7 +49,8 @@ use crate::plans::Change;
 use crate::token::TokenKey;
 
 pub use commit::Commit;
-pub use compaction::{CompactedTable, compact};
+pub use compaction::{CompactedTable, ExpiredTable, compact, expire};
+pub use erasure::{ErasedTable, erase};
 pub use rehearse::{Rehearsed, Script, Step, rehearse};
 pub use restate::{AtRest, Backfill, RestatedTable, reconcile, write_windows};
 pub use summary::{Snapshot, Summary};

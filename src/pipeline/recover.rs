@@ -17,7 +17,7 @@ use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
 use super::queries::{Queries, Stateless, Windowed, event_times};
 use super::rejoin::rebuild_joined;
-use super::restate::Reach;
+use super::restate::{Missing, Reach};
 use super::{Facts, Feed, Input, Job, input, sessions};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::config::{Config, micros};
@@ -49,6 +49,8 @@ pub(super) struct LakeState {
     pub(super) session: SessionContext,
     /// Reads what queries are joined with.
     pub lookups: Arc<Loader>,
+    /// Where rows were erased before this start; nobody erases while a job runs.
+    pub erased: Arc<Missing>,
     _lock: Option<LakeLock>,
 }
 
@@ -122,6 +124,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
     let tables = open_tables(&lake, &base, wanted, outputs, &mut facts).await?;
     roll_forward(&slots, &base, &tables, &config.lake.app_id, &mut facts).await?;
 
+    let erased = Arc::new(Missing::erased(&slots, &base.gone).await?);
     let session = session();
     lake.register(&session);
     let lookups = Arc::new(Loader::new(&lake, &plans.queries, &tables));
@@ -138,6 +141,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
         max_ahead: micros(config.event_time.max_ahead),
         session,
         lookups,
+        erased,
         _lock: lock,
     };
     Ok(Taken { lake: state, base, writer, contracts, queries: plans.queries, facts })

@@ -47,6 +47,8 @@ pub enum Step {
     Restate,
     /// Small files of one table are written together beside the stream; the next commit decides them.
     Compact,
+    /// Dates that one table keeps no longer are taken out beside the stream; the next commit decides it.
+    Expire,
 }
 
 /// A whole rehearsal. The lake is the configuration's; a lake that was rehearsed on before goes on from there.
@@ -69,6 +71,10 @@ pub struct Rehearsed {
     pub windows_closed: u64,
     /// Files that were written together with others, whatever became of it.
     pub files_compacted: u64,
+    /// Rows of dates taken out, whatever became of it.
+    pub rows_expired: u64,
+    /// Late rows of windows that cannot be computed any more.
+    pub late_rows_left: u64,
 }
 
 /// Follows the script, then reads whatever is left and ends the input: every window closes.
@@ -108,6 +114,7 @@ pub async fn rehearse(config: &Config, script: &Script) -> Result<Rehearsed> {
             }
             Step::Restart => stage = stage.set_again(&job, &script.files).await?,
             Step::Compact => stage.compact(&job, &mut done).await?,
+            Step::Expire => stage.expire(&job, &mut done).await?,
             Step::Reconcile => {
                 // The lake's lock goes with the job.
                 drop(stage);
@@ -240,6 +247,21 @@ impl Stage {
         Ok(())
     }
 
+    /// One step of taking out what is kept no longer, unless the one before waits for its commit.
+    async fn expire(&mut self, job: &Job, done: &mut Rehearsed) -> Result<()> {
+        let Recovered { engine, lake, .. } = &mut self.work;
+        if engine.is_compacting() {
+            return Ok(());
+        }
+        let queries: Vec<_> = engine.subjects(&self.last.queries).into_iter().map(|subject| subject.query).collect();
+        let partitions = Partitions::new(lake, &job.config, self.last.epoch, self.now);
+        if let Some(files) = partitions.expired_next(&queries, None).await? {
+            done.rows_expired += files.expired.rows;
+            engine.expired(files);
+        }
+        Ok(())
+    }
+
     /// Ends the epoch being built, as the job does.
     async fn commit(&mut self, job: &Job, ending: Ending, done: &mut Rehearsed) -> Result<()> {
         let Recovered { engine, lake, .. } = &mut self.work;
@@ -298,6 +320,7 @@ impl Stage {
             let Some(step) = restater.ended().await else { break };
             let step = step?;
             let is_handed = step.restatement.is_some();
+            done.late_rows_left += step.left();
             self.work.engine.restated(step);
             self.commit(job, Ending::Published, done).await?;
             if is_handed {

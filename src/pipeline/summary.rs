@@ -23,6 +23,10 @@ pub struct Summary {
     pub windows_restated: u64,
     /// Small files whose rows were written together into larger ones.
     pub files_compacted: u64,
+    /// Rows of dates that their tables keep no longer.
+    pub rows_expired: u64,
+    /// Late rows of windows that cannot be computed any more, because rows of them are gone: seen by a query and left.
+    pub late_rows_left: u64,
     /// Losses accepted at the start of this run, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
@@ -64,6 +68,7 @@ impl Summary {
         self.windows_closed += draft.windows_closed;
         self.windows_restated += draft.windows_restated;
         self.files_compacted += draft.files_compacted;
+        self.rows_expired += draft.rows_expired;
         for (table, batches) in &draft.tables {
             *self.tables.entry(table.clone()).or_default() += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
         }

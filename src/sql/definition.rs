@@ -149,6 +149,11 @@ impl Definition {
         self.times.iter().find(|(_, time)| is_start(time)).map(|(name, _)| name)
     }
 
+    /// The column of the answer that is the event time of the stream's row it came from.
+    pub(super) fn event_column(&self) -> Option<&Arc<str>> {
+        self.times.iter().find(|(_, time)| *time == Time::Event).map(|(name, _)| name)
+    }
+
     /// The SELECT as written.
     pub(super) fn query(&self) -> &Query {
         &self.query

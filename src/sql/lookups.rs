@@ -40,6 +40,7 @@ fn states() -> TableContract {
         partition_by: "state".into(),
         sort_by: Vec::new(),
         sinks: crate::contract::Sink::usual(),
+        keep_days: None,
         stream: None,
     }
 }

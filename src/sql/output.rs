@@ -132,6 +132,7 @@ fn derive(
         partition_by: partition_by.into(),
         sort_by: view.sort_by.iter().map(|name| name.value.as_str().into()).collect(),
         sinks: Sink::usual(),
+        keep_days: None,
         stream: None,
     })
 }

@@ -36,7 +36,7 @@ use super::stateless::StatelessQuery;
 use super::static_file::take_files;
 use super::windowed::WindowedQuery;
 use super::windows::{TimeRange, WindowCall};
-use crate::contract::{Origin, TableContract, provenance};
+use crate::contract::{TableContract, provenance};
 use crate::error::Result;
 
 /// A materialized view, planned against its stream.
@@ -129,6 +129,11 @@ impl StandingQuery {
             Self::Windowed(query) => query.name(),
             Self::Stateless(query) => query.name(),
         }
+    }
+
+    /// The column of its table that is the event time of the stream's row a row came from, where there is one.
+    pub fn event_column(&self) -> Option<&Arc<str>> {
+        self.definition().event_column()
     }
 
     /// SHA-256 (hex) of the normalised plan: the same for texts that differ in comments and layout only.
@@ -224,7 +229,9 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
         times,
         sides,
         event_date: match source.driver {
-            Driver::Stream if source.inlined.is_empty() => event_date(&catalog.stream, &catalog.event_time),
+            Driver::Stream if source.inlined.is_empty() && catalog.stream.is_by_event_date() => {
+                Some(Arc::clone(&catalog.stream.partition_by))
+            }
             _ => None,
         },
         source,
@@ -326,10 +333,3 @@ fn fingerprint(plan: &LogicalPlan, combined: Option<&WindowCall>, lookups: &str)
     hex::encode(Sha256::digest(text.as_bytes()))
 }
 
-/// The partition column, when the contract says that it is the date of the event time.
-fn event_date(stream: &TableContract, event_time: &str) -> Option<Arc<str>> {
-    let column = stream.column(&stream.partition_by)?;
-    let Origin::Generated(expression) = &column.origin else { return None };
-    let bare: String = expression.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
-    (bare.trim_start_matches('(').starts_with(&format!("cast({event_time}asdate)"))).then(|| Arc::clone(&column.name))
-}

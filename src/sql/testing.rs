@@ -60,6 +60,7 @@ pub(crate) fn transactions() -> TableContract {
         partition_by: "event_date".into(),
         sort_by: Vec::new(),
         sinks: crate::contract::Sink::usual(),
+        keep_days: None,
         stream: Some(StreamContract {
             format: Format::Json,
             event_time: "event_time".into(),

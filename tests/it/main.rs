@@ -28,6 +28,7 @@ mod moto;
 mod oracle;
 mod query_tests;
 mod readers;
+mod removal;
 mod restate;
 mod rivals;
 mod s3;

@@ -1,4 +1,4 @@
-//! Compacting a lake at rest, by hand: `lakeward lake compact`.
+//! Compacting a lake at rest, and taking out what its tables keep no longer, by hand: `lakeward lake compact`, `expire`.
 //!
 //! The one law: whoever writes is a writer like a run: it takes the lock, fences the lake with a generation of its own,
 //! publishes what was decided, and decides each step by a slot that reads nothing.
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::choice::Haste;
-use super::{CompactedFiles, Done, Partitions};
+use super::{CompactedFiles, Done, ExpiredFiles, Partitions};
 use crate::epoch::{Kind, TableAdds};
 use crate::error::{Error, Result};
 use crate::pipeline::recover::{Taken, take};
@@ -54,6 +54,62 @@ pub async fn compact(at: &AtRest, tables: &[String]) -> Result<Vec<CompactedTabl
         };
         note(&step, &mut touched);
         decide(at, &mut taken, step).await?;
+    }
+}
+
+/// What was taken out of one table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ExpiredTable {
+    pub table: Arc<str>,
+    pub partitions: BTreeSet<String>,
+    pub rows: u64,
+    pub files: u64,
+}
+
+/// Takes out the dates that are older than their tables keep them, of the tables named, or of all. Returns the tables that
+/// were touched.
+///
+/// # Errors
+/// [`Error::Usage`] for a table the lake does not have, or that keeps everything; else as [`compact`].
+pub async fn expire(at: &AtRest, tables: &[String]) -> Result<Vec<ExpiredTable>> {
+    let taken = take(&at.config, &at.token_key, &at.host, &at.clock).await.map_err(|error| match error {
+        Error::Fenced(who) => Error::Fenced(format!(
+            "{who}; a running job takes out what its tables keep no longer by itself, every `maintenance.interval`"
+        )),
+        other => other,
+    });
+    let mut taken = taken?;
+    let only = named(&taken, tables)?;
+    for name in only.iter().flatten() {
+        if taken.lake.contracts.get(name).is_none_or(|contract| contract.keep_days.is_none()) {
+            return Err(Error::usage(format!(
+                "`{name}` keeps all its dates: say how long in its contract, like `keep = '400d'` among the options of WITH"
+            )));
+        }
+    }
+    let queries: Vec<Query> = std::mem::take(&mut taken.queries).into_iter().map(Query::of).collect();
+    let mut touched: Vec<ExpiredTable> = Vec::new();
+    loop {
+        let partitions = Partitions::new(&taken.lake, &at.config, taken.base.epoch, at.clock.now());
+        let Some(step) = partitions.expired_next(&queries, only.as_ref()).await? else {
+            follow_up(at, &taken, touched.iter().map(|table| &table.table)).await?;
+            return Ok(touched);
+        };
+        if touched.last().is_none_or(|last| last.table != step.table) {
+            touched.push(ExpiredTable { table: Arc::clone(&step.table), ..ExpiredTable::default() });
+        }
+        if let Some(last) = touched.last_mut() {
+            last.partitions.extend(step.expired.partitions.iter().cloned());
+            last.rows += step.expired.rows;
+            last.files += step.staged.removes.len() as u64;
+        }
+        let mut slot = taken.base.next(&taken.writer, Kind::Epoch, at.clock.now())?;
+        slot.published_through = Some(taken.base.epoch);
+        step.tell(&mut slot.gone);
+        let ExpiredFiles { table, expired, staged, .. } = step;
+        slot.expired.insert(Arc::clone(&table), expired);
+        slot.tables.insert(table, TableAdds::of(staged));
+        decide_at_rest(at, &mut taken, slot).await?;
     }
 }
 

@@ -6,7 +6,7 @@
 use tokio::task::JoinSet;
 
 use super::choice::Haste;
-use super::{CompactedFiles, Done, Partitions};
+use super::{CompactedFiles, Done, ExpiredFiles, Partitions};
 use crate::error::{Error, Result};
 use crate::pipeline::restate::Query;
 
@@ -14,7 +14,14 @@ use crate::pipeline::restate::Query;
 /// others, and a store that does not answer is not asked about each of them.
 const FAILURES_MAX: usize = 3;
 
-/// The compactions of a running job.
+/// What one step has found to do, for the next epoch to decide.
+#[derive(Debug)]
+pub(in crate::pipeline) enum Step {
+    Compacted(CompactedFiles),
+    Expired(ExpiredFiles),
+}
+
+/// The compactions of a running job, and the dates it keeps no longer.
 #[derive(Debug, Default)]
 pub(in crate::pipeline) struct Compactor {
     /// A look was asked for, or has more to do.
@@ -22,7 +29,7 @@ pub(in crate::pipeline) struct Compactor {
     /// Partitions this look is through with.
     done: Done,
     failures: usize,
-    task: JoinSet<(Done, Result<Option<CompactedFiles>>)>,
+    task: JoinSet<(Done, Result<Option<Step>>)>,
     /// Handed to the engine, and not known to be in every table yet.
     handed: bool,
 }
@@ -50,14 +57,14 @@ impl Compactor {
     pub(in crate::pipeline) fn begin(&mut self, partitions: Partitions, queries: Vec<Query>) {
         let mut done = std::mem::take(&mut self.done);
         self.task.spawn(async move {
-            let staged = partitions.stage_next(&queries, None, Haste::WhenItPays, &mut done).await;
+            let staged = next(&partitions, &queries, &mut done).await;
             (done, staged)
         });
     }
 
     /// Waits for the step under way; the outer `None` when there is none, the inner when it staged nothing. A step that
     /// failed is only told: the small files stay, and are as good.
-    pub(in crate::pipeline) async fn ended(&mut self) -> Option<Option<CompactedFiles>> {
+    pub(in crate::pipeline) async fn ended(&mut self) -> Option<Option<Step>> {
         let ended = self.task.join_next().await?;
         let (done, staged) = ended.unwrap_or_else(|panic| (Done::new(), Err(Error::external("compacting", panic))));
         self.done = done;
@@ -71,7 +78,7 @@ impl Compactor {
                 None
             }
             Err(error) => {
-                tracing::warn!(%error, "small files were not written together; trying again at the next look");
+                tracing::warn!(%error, "files were not looked after; trying again at the next look");
                 self.failures += 1;
                 self.is_due = self.failures < FAILURES_MAX;
                 None
@@ -88,4 +95,13 @@ impl Compactor {
     pub(in crate::pipeline) fn stop(&mut self) {
         (self.task, self.is_due) = (JoinSet::new(), false);
     }
+}
+
+/// What goes need not be written together before.
+async fn next(partitions: &Partitions, queries: &[Query], done: &mut Done) -> Result<Option<Step>> {
+    if let Some(expired) = partitions.expired_next(queries, None).await? {
+        return Ok(Some(Step::Expired(expired)));
+    }
+    let compacted = partitions.stage_next(queries, None, Haste::WhenItPays, done).await?;
+    Ok(compacted.map(Step::Compacted))
 }

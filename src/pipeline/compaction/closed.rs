@@ -6,14 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::clock::{MICROS_PER_SECOND, Micros};
+use super::DAY;
+use crate::clock::Micros;
 use crate::epoch::{QueryProgress, Slot};
 use crate::pipeline::restate::Query;
 use crate::sql::Driver;
 use crate::window::starts_through;
-
-/// Microseconds in a day.
-const DAY: Micros = 86_400 * MICROS_PER_SECOND;
 
 /// For each table, the day (since 1970-01-01) before which all dates are over.
 #[derive(Debug)]
@@ -69,7 +67,8 @@ fn allowed_lateness(query: &Query) -> Micros {
     }
 }
 
-fn day_of(time: Micros) -> i32 {
+/// Days since 1970-01-01.
+pub(super) fn day_of(time: Micros) -> i32 {
     let day = time.div_euclid(DAY);
     i32::try_from(day).unwrap_or(if day < 0 { i32::MIN } else { i32::MAX })
 }
@@ -82,7 +81,7 @@ mod tests {
     use crate::epoch::{Kind, TokenKeyName, Writer};
     use crate::sql::testing::{NOON, windowed};
 
-    const HOUR: Micros = 3_600 * MICROS_PER_SECOND;
+    const HOUR: Micros = DAY / 24;
 
     fn said(closed_until: Option<Micros>, open_since: Option<Micros>) -> QueryProgress {
         let json = serde_json::json!({"fingerprint": "f", "closed_until": closed_until, "open_since": open_since});

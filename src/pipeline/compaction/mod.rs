@@ -2,7 +2,8 @@
 //!
 //! The one law: a compaction is decided by a slot like everything else. What is staged here is seen by nobody before that,
 //! runs beside the live path, and takes out only files that were live at one published epoch. No row changes: late rows and
-//! restatements find the rows where they were, by date and time, whatever file holds them.
+//! restatements find the rows where they were, by date and time, whatever file holds them. Beside it, dates that their tables
+//! keep no longer are taken out as a whole (`expiry`).
 //!
 //! ```text
 //! a look, every interval ─▶ closed: which dates are over ─▶ choice: which files ─▶ stage ─▶ the next slot
@@ -13,24 +14,29 @@ mod at_rest;
 mod background;
 mod choice;
 mod closed;
+mod expiry;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::commit::Tables;
 use super::recover::LakeState;
 use super::restate::Query;
-use crate::clock::Micros;
+use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::config::{Config, Maintenance};
-use crate::epoch::{Compacted, SlotLog};
+use crate::epoch::{Compacted, Slot, SlotLog};
 use crate::error::{Error, Result};
 use crate::lake::{Compaction, Staged, Table, spilling};
 use choice::choose;
 use closed::Closed;
 
-pub use at_rest::{CompactedTable, compact};
-pub(super) use background::Compactor;
+pub use at_rest::{CompactedTable, ExpiredTable, compact, expire};
+pub(super) use background::{Compactor, Step};
 pub(super) use choice::Haste;
+pub(super) use expiry::ExpiredFiles;
+
+/// Microseconds in a day.
+const DAY: Micros = 86_400 * MICROS_PER_SECOND;
 
 /// Memory of the sort of one step; beyond it, it spills to disk. The row group being written comes on top, at most as much
 /// again.
@@ -56,6 +62,10 @@ pub(super) struct Partitions {
     tables: Tables,
     slots: SlotLog,
     stream: Arc<str>,
+    /// The stream's event time, if its table is partitioned by its date.
+    event_time: Option<Arc<str>>,
+    /// Of tables that do not keep all dates.
+    keep_days: BTreeMap<Arc<str>, u32>,
     app_id: String,
     settings: Maintenance,
     /// The epoch.
@@ -66,10 +76,15 @@ pub(super) struct Partitions {
 impl Partitions {
     /// The lake as of `through`, an epoch that every table holds.
     pub(super) fn new(state: &LakeState, config: &Config, through: u64, now: Micros) -> Self {
+        let by_date = state.stream.is_by_event_date();
+        let contracts = state.contracts.iter();
+        let keep_days = contracts.filter_map(|(name, contract)| Some((Arc::clone(name), contract.keep_days?)));
         Self {
             tables: state.tables.clone(),
             slots: state.slots.clone(),
             stream: Arc::clone(&state.stream.name),
+            event_time: state.stream.stream.as_ref().filter(|_| by_date).map(|stream| Arc::clone(&stream.event_time)),
+            keep_days: keep_days.collect(),
             app_id: config.lake.app_id.clone(),
             settings: config.maintenance.clone(),
             through,
@@ -89,8 +104,7 @@ impl Partitions {
         haste: Haste,
         done: &mut Done,
     ) -> Result<Option<CompactedFiles>> {
-        let slot = self.slots.read(self.through).await?;
-        let slot = slot.ok_or_else(|| Error::broken(format!("slot {} is missing", self.through)))?;
+        let slot = self.slot().await?;
         let closed = Closed::at(&slot, queries, &self.stream, self.now);
         for (name, table) in &self.tables {
             if only.is_some_and(|only| !only.contains(name)) {
@@ -108,6 +122,12 @@ impl Partitions {
             return self.stage(name, table, choices, done).await.map(Some);
         }
         Ok(None)
+    }
+
+    /// The epoch's slot.
+    async fn slot(&self) -> Result<Slot> {
+        let slot = self.slots.read(self.through).await?;
+        slot.ok_or_else(|| Error::broken(format!("slot {} is missing", self.through)))
     }
 
     /// A partition that cannot be read is left out, and told; only if all were, or many, the step fails.

@@ -41,6 +41,8 @@ pub struct RestatedTable {
     pub rows_in: u64,
     pub files_out: u64,
     pub files_in: u64,
+    /// Late rows of windows that cannot be computed any more, because rows of them are gone for good: they stay beside them.
+    pub late_left: u64,
 }
 
 /// Brings every late row into the closed windows it belongs to. Returns the tables that were touched.
@@ -152,6 +154,9 @@ async fn run(
             let Some(subject) = subjects.iter().find(|subject| *subject.name() == round.query) else { continue };
             let restatement = ground(at, taken).restate(subject, &round).await?;
             if restatement.is_empty() {
+                if restatement.left > 0 {
+                    note(&restatement, &mut done);
+                }
                 marks.push(restatement);
                 continue;
             }
@@ -243,6 +248,7 @@ fn note(restatement: &Restatement, done: &mut Vec<RestatedTable>) {
         rows_in: replaced.rows_in,
         files_out: replaced.staged.removes.len() as u64,
         files_in: replaced.staged.adds.len() as u64,
+        late_left: restatement.left,
     };
     match done.iter_mut().find(|table| table.table == *query) {
         None => done.push(more),
@@ -252,6 +258,7 @@ fn note(restatement: &Restatement, done: &mut Vec<RestatedTable>) {
             table.rows_in += more.rows_in;
             table.files_out += more.files_out;
             table.files_in += more.files_in;
+            table.late_left += more.late_left;
         }
     }
 }

@@ -20,6 +20,13 @@ pub(in crate::pipeline) struct Step {
     pub(in crate::pipeline) restatement: Option<Restatement>,
 }
 
+impl Step {
+    /// Late rows it has looked at and left.
+    pub(in crate::pipeline) fn left(&self) -> u64 {
+        self.marks.iter().chain(&self.restatement).map(|restatement| restatement.left).sum()
+    }
+}
+
 /// What a task is to do first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {

@@ -28,7 +28,7 @@ pub(super) struct Part {
 }
 
 /// Joins neighbours until there are few enough.
-pub(super) fn few(mut ranges: Vec<TimeRange>, most: usize) -> Vec<TimeRange> {
+pub(in crate::pipeline) fn few(mut ranges: Vec<TimeRange>, most: usize) -> Vec<TimeRange> {
     let mut apart = MICROS_PER_SECOND;
     while ranges.len() > most {
         let mut fewer: Vec<TimeRange> = Vec::with_capacity(ranges.len());

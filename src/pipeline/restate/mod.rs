@@ -11,12 +11,14 @@
 //! batch --write ────────────────────────────┘            (one at a time)
 //! ```
 //! Why an epoch P is enough: a window that P's slot calls closed gets no rows by the live path any more, so all its rows
-//! are in the files live at P, and rows read after P are late for it. They wait for the next look.
+//! are in the files live at P, and rows read after P are late for it. They wait for the next look. Where rows are gone for
+//! good (`missing`) that is not so: such windows stay as they are, and late rows stay beside them.
 
 mod at_rest;
 mod background;
 mod cut;
 mod late;
+mod missing;
 mod reach;
 mod rounds;
 mod sessions;
@@ -43,7 +45,7 @@ use super::recover::LakeState;
 use super::rejoin::{Rejoin, is_gone, shown};
 use crate::clock::Micros;
 use crate::contract::TableContract;
-use crate::epoch::{Owed, Restated, SlotLog};
+use crate::epoch::{Gone, Owed, Restated, SlotLog};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Replaced, Replacement, within};
 use crate::lookups::{Loaded, Loader, Versions};
@@ -53,6 +55,8 @@ use crate::window::{OpenWindows, WindowShape, WindowSpec, times_of};
 pub use at_rest::{AtRest, RestatedTable, reconcile, write_windows};
 pub(super) use at_rest::{decide_at_rest, follow_up};
 pub(super) use background::{Restater, Step};
+pub(super) use cut::few;
+pub(super) use missing::Missing;
 pub(super) use reach::{Reach, decided};
 pub use rounds::Backfill;
 use rounds::{Round, Work};
@@ -72,6 +76,8 @@ pub(super) struct Ground {
     slots: SlotLog,
     lookups: Arc<Loader>,
     stream: Arc<TableContract>,
+    /// Where rows were erased.
+    erased: Arc<Missing>,
     /// The epoch.
     pub through: u64,
 }
@@ -101,6 +107,8 @@ pub(super) struct Restatement {
     pub closed_until: Option<Micros>,
     /// Of sessions: where the last one restated ends.
     pub until: Option<Micros>,
+    /// Late rows looked at that belong to windows which cannot be computed any more.
+    pub left: u64,
     pub marks: Vec<Mark>,
 }
 
@@ -108,7 +116,7 @@ impl Restatement {
     fn of_marks(query: &Arc<str>, through: u64, marks: Vec<Mark>) -> Self {
         let restated = Restated { ranges: Vec::new(), through };
         let (query, replaced) = (Arc::clone(query), Replaced::default());
-        Self { query, restated, replaced, windows: 0, closed_until: None, until: None, marks }
+        Self { query, restated, replaced, windows: 0, closed_until: None, until: None, left: 0, marks }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,7 +127,7 @@ impl Restatement {
 impl Ground {
     /// The lake as of `through`, an epoch that every table holds.
     pub(super) fn new(state: &LakeState, app_id: &str, through: u64) -> Self {
-        let LakeState { lake, tables, stream, slots, lookups, .. } = state;
+        let LakeState { lake, tables, stream, slots, lookups, erased, .. } = state;
         Self {
             lake: lake.clone(),
             app_id: app_id.to_owned(),
@@ -127,6 +135,7 @@ impl Ground {
             slots: slots.clone(),
             lookups: Arc::clone(lookups),
             stream: Arc::clone(stream),
+            erased: Arc::clone(erased),
             through,
         }
     }
@@ -137,18 +146,44 @@ impl Ground {
     /// [`Error::Usage`] for a table that does not tell its windows apart; whatever the query's plan or the store say.
     pub(super) async fn restate(&self, subject: &Subject, round: &Round) -> Result<Restatement> {
         let marks = round.marks.clone();
-        match &round.work {
-            Work::Nothing => Ok(Restatement::of_marks(subject.name(), self.through, marks)),
+        let mut restatement = match &round.work {
+            Work::Nothing => Restatement::of_marks(subject.name(), self.through, marks),
             Work::Windows { ranges, spans } => {
                 let starts = Arc::new(Mutex::new(HashSet::new()));
                 let rows = self.answers(subject, spans, ranges, starts.clone()).await?;
                 let (restated, replaced) = self.replace(subject, ranges, rows).await?;
                 let windows = starts.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
                 let (query, closed_until) = (subject.name().clone(), subject.closed_until);
-                Ok(Restatement { query, restated, replaced, windows, closed_until, until: None, marks })
+                Restatement { query, restated, replaced, windows, closed_until, until: None, left: 0, marks }
             }
-            Work::Sessions { around, starts } => self.restate_sessions(subject, around, starts, marks).await,
+            Work::Sessions { around, starts, gone } => {
+                self.restate_sessions(subject, (around, starts), gone, marks).await?
+            }
+        };
+        restatement.left += round.left;
+        if restatement.left > 0 {
+            tracing::warn!(
+                query = subject.name().as_ref(),
+                rows = restatement.left,
+                "late rows belong to windows that lack rows which were erased or have expired: they stay beside them"
+            );
         }
+        Ok(restatement)
+    }
+
+    /// Where rows are gone by the epoch.
+    async fn missing(&self) -> Result<Missing> {
+        Ok(self.erased.as_ref().clone().and_expired(&self.gone().await?))
+    }
+
+    /// Where rows have expired by the epoch.
+    async fn expired(&self) -> Result<Missing> {
+        Ok(Missing::default().and_expired(&self.gone().await?))
+    }
+
+    async fn gone(&self) -> Result<Gone> {
+        let slot = self.slots.read(self.through).await?;
+        Ok(slot.ok_or_else(|| Error::broken(format!("slot {} is missing", self.through)))?.gone)
     }
 
     /// Stages `rows` in the place of those whose windows start in `ranges`.

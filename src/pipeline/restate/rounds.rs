@@ -14,6 +14,7 @@ use datafusion::prelude::{col, lit};
 use futures::TryStreamExt;
 
 use super::cut::{Part, cut, few};
+use super::missing::{Missing, minus, overlaps};
 use super::{Ground, Mark, Query, Subject};
 use crate::clock::Micros;
 use crate::contract::provenance;
@@ -37,6 +38,8 @@ pub enum Backfill {
 pub(in crate::pipeline) struct Round {
     pub query: Arc<str>,
     pub work: Work,
+    /// Late rows that belong to windows which cannot be computed any more.
+    pub left: u64,
     pub marks: Vec<Mark>,
 }
 
@@ -50,22 +53,25 @@ pub(in crate::pipeline) enum Work {
         spans: Vec<TimeRange>,
     },
     /// Sessions: of the stream those that late rows belong to; those that have, or had, rows at the times `around`; and all
-    /// that begin in `starts`. What that is in ranges is found when it is done.
+    /// that begin in `starts`. What that is in ranges is found when it is done. Those with rows at the times `gone`, which
+    /// lack some, stay as they are.
     Sessions {
         around: Vec<TimeRange>,
         starts: Vec<TimeRange>,
+        gone: Vec<TimeRange>,
     },
 }
 
 impl Part {
-    fn round(self, subject: &Subject, marks: Vec<Mark>) -> Round {
+    /// `gone`: times of rows that sessions lack; ranges of other windows are without those.
+    fn round(self, subject: &Subject, marks: Vec<Mark>, gone: &[TimeRange]) -> Round {
         let Self { ranges, spans } = self;
         let work = match (ranges.is_empty(), subject.query.is_session()) {
             (true, _) => Work::Nothing,
-            (false, true) => Work::Sessions { around: Vec::new(), starts: ranges },
+            (false, true) => Work::Sessions { around: Vec::new(), starts: ranges, gone: gone.to_vec() },
             (false, false) => Work::Windows { ranges, spans },
         };
-        Round { query: subject.name().clone(), work, marks }
+        Round { query: subject.name().clone(), work, left: 0, marks }
     }
 }
 
@@ -78,17 +84,20 @@ impl Ground {
         let of_stream = subjects.iter().filter(|s| s.query.is_of_stream() && s.query.start_column().is_some());
         let of_stream = of_stream.filter(|subject| matches!(subject.query, Query::Windowed(_)));
         let (sessions, windows): (Vec<&Subject>, Vec<&Subject>) = of_stream.partition(|s| s.query.is_session());
-        let days = self.rows_by_day().await?;
+        let (days, missing) = (self.rows_by_day().await?, self.missing().await?);
         let mut rounds = VecDeque::new();
-        for (subject, ranges) in windows.iter().zip(self.touched(&windows).await?) {
-            let mut cut = cut(ranges, subject, &days);
+        for (subject, touched) in windows.iter().zip(self.touched(&windows, &missing).await?) {
+            let mut cut = cut(touched.ranges, subject, &days);
             // The last one says that all is done; a crash before it looks again.
             let last = cut.pop().unwrap_or_default();
-            rounds.extend(cut.into_iter().map(|part| part.round(subject, Vec::new())));
+            rounds.extend(cut.into_iter().map(|part| part.round(subject, Vec::new(), &[])));
             let mark = Mark::Reconciled { through: self.through, waiting: Vec::new() };
-            rounds.push_back(last.round(subject, vec![mark]));
+            rounds.push_back(Round { left: touched.left, ..last.round(subject, vec![mark], &[]) });
         }
-        rounds.extend(sessions.into_iter().map(sessions_round));
+        rounds.extend(sessions.into_iter().map(|subject| {
+            let gone = missing.stays(&subject.query, &self.stream);
+            sessions_round(subject, Vec::new(), gone)
+        }));
         rounds.extend(self.owed_rounds(subjects).await?);
         Ok(rounds)
     }
@@ -99,22 +108,32 @@ impl Ground {
     /// As [`Ground::late_rounds`].
     pub(super) async fn owed_rounds(&self, subjects: &[Subject]) -> Result<Vec<Round>> {
         let mut rounds = Vec::new();
-        let mut days = None;
+        let (mut days, mut missing) = (None, None);
         for subject in subjects.iter().filter(|subject| subject.query.parents().next().is_some()) {
             let due = joined(subject.due(self.through));
             if due.is_empty() || subject.query.start_column().is_none() {
                 continue;
             }
+            if missing.is_none() {
+                missing = Some(self.missing().await?);
+            }
+            let stays = missing.as_ref().map(|missing| missing.stays(&subject.query, &self.stream)).unwrap_or_default();
             if subject.query.is_session() {
-                let work = Work::Sessions { around: due, starts: Vec::new() };
-                rounds.push(Round { query: subject.name().clone(), work, marks: Vec::new() });
+                rounds.push(sessions_round(subject, due, stays));
                 continue;
             }
             if days.is_none() {
                 days = Some(self.rows_by_day().await?);
             }
-            let parts = cut(due, subject, days.as_ref().unwrap_or(&BTreeMap::new()));
-            rounds.extend(parts.into_iter().map(|part| part.round(subject, Vec::new())));
+            let payable = minus(due.clone(), &stays);
+            // What cannot be computed any more is not owed for ever.
+            let unpayable = minus(due, &payable);
+            let parts = cut(payable, subject, days.as_ref().unwrap_or(&BTreeMap::new()));
+            if !unpayable.is_empty() {
+                let mark = Mark::Paid { through: self.through, times: unpayable, again: Vec::new() };
+                rounds.push(Part::default().round(subject, vec![mark], &[]));
+            }
+            rounds.extend(parts.into_iter().map(|part| part.round(subject, Vec::new(), &[])));
         }
         Ok(rounds)
     }
@@ -125,7 +144,8 @@ impl Ground {
     /// As [`Ground::late_rounds`]; [`Error::Usage`] for a table that does not tell its windows.
     pub(super) async fn backfill_rounds(&self, subjects: &[Subject], backfill: Backfill) -> Result<VecDeque<Round>> {
         let Some(first_row) = self.first_row().await? else { return Ok(VecDeque::new()) };
-        let days = self.rows_by_day().await?;
+        // What was erased is no part of history that is answered only now; what has expired would be answered in part.
+        let (days, expired) = (self.rows_by_day().await?, self.expired().await?);
         let mut rounds = VecDeque::new();
         for subject in subjects {
             let (Some(window), Some(before)) = (subject.query.window(), subject.reach.answers_after) else {
@@ -153,17 +173,20 @@ impl Ground {
             };
             // Sessions that end by then start before.
             let to = if is_session { before } else { starts_through(window, before) };
-            let pieces = if from < to { cut(vec![TimeRange { from, to }], subject, &days) } else { Vec::new() };
+            let stays = expired.stays(&subject.query, &self.stream);
+            let asked = if from < to { vec![TimeRange { from, to }] } else { Vec::new() };
+            let asked = if is_session { asked } else { minus(asked, &stays) };
+            let pieces = cut(asked, subject, &days);
             for part in pieces.into_iter().rev() {
                 let start = part.ranges.first().map_or(from, |range| range.from);
                 // Where sessions start does not tell which have ended by a time: only all of them are a stretch.
                 let answered = Mark::AnswersAfter(Some(end_before(window, start)));
                 let marks = if is_session { Vec::new() } else { vec![answered] };
-                rounds.push_back(part.round(subject, marks));
+                rounds.push_back(part.round(subject, marks, &stays));
             }
             match rounds.back_mut().filter(|last| last.query == *subject.name()) {
                 Some(last) if all => last.marks = vec![Mark::AnswersAfter(None)],
-                None if all => rounds.push_back(Part::default().round(subject, vec![Mark::AnswersAfter(None)])),
+                None if all => rounds.push_back(Part::default().round(subject, vec![Mark::AnswersAfter(None)], &[])),
                 _ => {}
             }
         }
@@ -173,7 +196,7 @@ impl Ground {
     /// The rounds that restate the closed windows inside `range`, of sessions those that begin in it; newest first.
     ///
     /// # Errors
-    /// As [`Ground::late_rounds`].
+    /// As [`Ground::late_rounds`]; [`Error::Usage`] where all of these windows lack rows.
     pub(super) async fn written_rounds(&self, subject: &Subject, range: TimeRange) -> Result<VecDeque<Round>> {
         let (Some(window), Some(first_row)) = (subject.query.window(), self.first_row().await?) else {
             return Ok(VecDeque::new());
@@ -184,10 +207,23 @@ impl Ground {
             true => until.min(range.to),
             false => starts_through(window, until.min(range.to)),
         });
-        let windows = to.filter(|to| from < *to).map(|to| TimeRange { from, to });
+        let windows: Vec<TimeRange> = to.filter(|to| from < *to).map(|to| TimeRange { from, to }).into_iter().collect();
+        let stays = self.missing().await?.stays(&subject.query, &self.stream);
+        let whole = if subject.query.is_session() { windows.clone() } else { minus(windows.clone(), &stays) };
+        if whole != windows {
+            let what = format!(
+                "rows that windows of `{}` in this range are made of were erased or have expired: what is left of them would \
+                 take the place of the answer",
+                subject.name()
+            );
+            if whole.is_empty() {
+                return Err(Error::usage(format!("{what}; nothing was written")));
+            }
+            tracing::warn!("{what}; those windows stay as they are");
+        }
         let mut rounds = VecDeque::new();
         let mut answers_after = subject.reach.answers_after;
-        for part in cut(windows.into_iter().collect(), subject, &days).into_iter().rev() {
+        for part in cut(whole, subject, &days).into_iter().rev() {
             // What touches the stretch the table answers makes it longer.
             let (start, end) = (part.ranges.first().map(|r| r.from), part.ranges.last().map(|r| r.to));
             let touches = |after: Micros| {
@@ -199,15 +235,17 @@ impl Ground {
             if let Some(Mark::AnswersAfter(after)) = mark {
                 answers_after = after;
             }
-            rounds.push_back(part.round(subject, mark.into_iter().collect()));
+            rounds.push_back(part.round(subject, mark.into_iter().collect(), &stays));
         }
         Ok(rounds)
     }
 
     /// For each query, the closed windows that late rows belong to which it has not looked at yet.
-    async fn touched(&self, subjects: &[&Subject]) -> Result<Vec<Vec<TimeRange>>> {
+    async fn touched(&self, subjects: &[&Subject], missing: &Missing) -> Result<Vec<Touched>> {
         let what = || "looking for late rows";
-        let mut touched = vec![Vec::new(); subjects.len()];
+        let untouched =
+            |subject: &&Subject| Touched { stays: missing.stays(&subject.query, &self.stream), ..Touched::default() };
+        let mut touched: Vec<Touched> = subjects.iter().map(untouched).collect();
         // The epochs up to which every query has looked need no second look.
         let Some(since) = subjects.iter().map(|s| s.reach.reconciled_through.map_or(-1, signed)).min() else {
             return Ok(touched);
@@ -222,16 +260,20 @@ impl Ground {
         while let Some(batch) = rows.try_next().await.context(what)? {
             let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
             let epochs = batch.column(1).as_primitive::<Int64Type>();
-            for (subject, ranges) in subjects.iter().zip(&mut touched) {
+            for (subject, touched) in subjects.iter().zip(&mut touched) {
                 let looked = subject.reach.reconciled_through.map_or(-1, signed);
                 for (&time, &epoch) in times.values().iter().zip(epochs.values()) {
                     if epoch > looked {
-                        note(subject, TimeRange { from: time, to: time.saturating_add(1) }, ranges);
+                        touched.note(subject, TimeRange { from: time, to: time.saturating_add(1) });
                     }
                 }
             }
         }
-        Ok(touched.into_iter().map(|ranges| few(joined(ranges), RANGES_MAX)).collect())
+        for touched in &mut touched {
+            let ranges = few(joined(std::mem::take(&mut touched.ranges)), RANGES_MAX);
+            touched.ranges = minus(ranges, &touched.stays);
+        }
+        Ok(touched)
     }
 
     /// The event time of the lake's first row.
@@ -261,10 +303,10 @@ impl Ground {
     }
 }
 
-/// A look at the sessions of the stream: which of them late rows belong to is found when it is done.
-fn sessions_round(subject: &Subject) -> Round {
-    let work = Work::Sessions { around: Vec::new(), starts: Vec::new() };
-    Round { query: subject.name().clone(), work, marks: Vec::new() }
+/// A look at sessions: of the stream, which of them late rows belong to is found when it is done.
+fn sessions_round(subject: &Subject, around: Vec<TimeRange>, gone: Vec<TimeRange>) -> Round {
+    let work = Work::Sessions { around, starts: Vec::new(), gone };
+    Round { query: subject.name().clone(), work, left: 0, marks: Vec::new() }
 }
 
 /// Where the first window of a query can start; that of a parent it reads may start before the lake's first row.
@@ -289,16 +331,31 @@ fn start_from(subject: &Subject, time: Micros) -> Micros {
     }
 }
 
-/// Notes the windows of a time, unless they are open, noted, or not this text's to answer.
-fn note(subject: &Subject, times: TimeRange, ranges: &mut Vec<TimeRange>) {
-    let Some(window) = subject.query.window() else { return };
-    let Some(windows) = closed_windows_of(window, times, subject.closed_until) else { return };
-    let after = subject.reach.answers_after.map(|after| window.counted_from(Some(after)));
-    let is_answered = after.is_none_or(|after| windows.to > after);
-    if is_answered && ranges.last() != Some(&windows) {
-        ranges.push(windows);
-        if ranges.len() > 2 * RANGES_MAX {
-            *ranges = few(joined(std::mem::take(ranges)), RANGES_MAX);
+/// The closed windows that late rows of one query belong to.
+#[derive(Clone, Debug, Default)]
+struct Touched {
+    ranges: Vec<TimeRange>,
+    /// Those that cannot be computed any more, in order and apart.
+    stays: Vec<TimeRange>,
+    /// Late rows that belong to some of these.
+    left: u64,
+}
+
+impl Touched {
+    /// Notes the windows of a late row, unless they are open, noted, or not this text's to answer.
+    fn note(&mut self, subject: &Subject, times: TimeRange) {
+        let Some(window) = subject.query.window() else { return };
+        let Some(windows) = closed_windows_of(window, times, subject.closed_until) else { return };
+        let after = subject.reach.answers_after.map(|after| window.counted_from(Some(after)));
+        if after.is_some_and(|after| windows.to <= after) {
+            return;
+        }
+        self.left += u64::from(overlaps(windows, &self.stays));
+        if self.ranges.last() != Some(&windows) {
+            self.ranges.push(windows);
+            if self.ranges.len() > 2 * RANGES_MAX {
+                self.ranges = few(joined(std::mem::take(&mut self.ranges)), RANGES_MAX);
+            }
         }
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! Rows are replaced by ranges of `window_start` that hold every session touched, as it was and as it is; whatever else
 //! begins in them is formed again, and comes out as it was. Why no session that is open in the stream is touched: all its
-//! rows are among those read, so whatever joins one of them ends after what has closed.
+//! rows are among those read, so whatever joins one of them ends after what has closed. Sessions with rows within a gap of
+//! rows that are gone for good stay as they are, whatever late rows would make of them; so does all that begins in them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -21,10 +22,12 @@ use futures::TryStreamExt;
 
 use super::cut::few;
 use super::late::{Late, times_and_epochs};
+use super::missing::{minus, overlaps};
 use super::{Ground, Mark, Query, Restatement, Subject};
 use crate::clock::Micros;
 use crate::epoch::Owed;
 use crate::error::{Context, Error, Result};
+use crate::lake::within;
 use crate::sql::{TimeRange, WindowedQuery};
 use crate::window::{OpenWindows, WindowShape, count_windows, joined, session_bounds};
 
@@ -50,6 +53,8 @@ struct Former<'a> {
     gap: Micros,
     until: Micros,
     late: Late,
+    /// Times of rows that are gone, in order and apart.
+    gone: &'a [TimeRange],
 }
 
 /// Rows of one stretch of time, formed.
@@ -86,6 +91,9 @@ struct Stretch {
     waiting: BTreeSet<(i64, Micros)>,
     /// Ends of sessions that are open still.
     open: Vec<Micros>,
+    /// Sessions that lack rows, from their first time past their end; and the late rows of those that have closed.
+    stays: Vec<TimeRange>,
+    left: u64,
 }
 
 impl Ground {
@@ -93,8 +101,8 @@ impl Ground {
     pub(super) async fn restate_sessions(
         &self,
         subject: &Subject,
-        around: &[TimeRange],
-        starts: &[TimeRange],
+        (around, starts): (&[TimeRange], &[TimeRange]),
+        gone: &[TimeRange],
         mut marks: Vec<Mark>,
     ) -> Result<Restatement> {
         let (Query::Windowed(query), Some(until)) = (&subject.query, subject.closed_until) else {
@@ -106,7 +114,7 @@ impl Ground {
         let is_of_stream = subject.query.is_of_stream();
         let session = self.session().await?;
         let late = if is_of_stream { self.late_of(&session, subject, query, until).await? } else { Late::default() };
-        let former = Former { ground: self, session, subject, query, gap, until, late };
+        let former = Former { ground: self, session, subject, query, gap, until, late, gone };
         let (mut ranges, mut stretches) = (Vec::<TimeRange>::new(), Vec::new());
         let mut waiting = BTreeSet::new();
         let mut open = Vec::new();
@@ -139,14 +147,17 @@ impl Ground {
             marks.push(Mark::Paid { through: self.through, times: around.to_vec(), again });
         }
         marks.extend(answered(subject, starts, &stretches, &marks));
-        let ranges = joined(ranges);
+        let left = stretches.iter().map(|stretch| stretch.left).sum();
+        let stays = stretches.iter().flat_map(|stretch| stretch.stays.iter().copied()).chain(former.near_gone());
+        let ranges = minus(joined(ranges), &joined(stays.collect()));
         if ranges.is_empty() {
-            return Ok(Restatement::of_marks(subject.name(), self.through, marks));
+            return Ok(Restatement { left, ..Restatement::of_marks(subject.name(), self.through, marks) });
         }
         let windows = stretches.iter().map(|stretch| stretch.windows).sum();
         // Rows of a view may have gone: sessions may have ended later than any does now.
         let last = if is_of_stream { stretches.iter().filter_map(|stretch| stretch.until).max() } else { Some(until) };
-        let rows: Vec<RecordBatch> = stretches.into_iter().flat_map(|stretch| stretch.rows).collect();
+        let rows = stretches.into_iter().flat_map(|stretch| stretch.rows);
+        let rows = rows.map(|rows| beginning_in(subject, &rows, &ranges)).collect::<Result<Vec<RecordBatch>>>()?;
         let schema = self.table(query.name())?.schema();
         let rows = Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows.into_iter().map(Ok))));
         let (restated, replaced) = self.replace(subject, &ranges, rows).await?;
@@ -157,6 +168,7 @@ impl Ground {
             windows,
             closed_until: Some(until),
             until: last,
+            left,
             marks,
         })
     }
@@ -311,6 +323,38 @@ impl Former<'_> {
         }
     }
 
+    /// The sessions in sight that lack rows, in order and apart; and how many late rows looked for belong to those that have
+    /// closed.
+    fn lacking(&self, formed: &Formed, aim: Aim) -> (Vec<TimeRange>, u64) {
+        if self.gone.is_empty() {
+            return (Vec::new(), 0);
+        }
+        // Rows within a gap of each other are of one session, and so were those that are gone.
+        let lacks = |&(start, end): &Bounds| {
+            overlaps(TimeRange { from: start.saturating_sub(self.gap), to: end.saturating_add(1) }, self.gone)
+        };
+        let sessions = formed.bounds.iter().filter(|bounds| lacks(bounds));
+        let sessions = sessions.map(|&(from, end)| TimeRange { from, to: end.saturating_add(1) });
+        let stays = joined(sessions.collect());
+        let Aim::Late(times) = aim else { return (stays, 0) };
+        let mut left = 0;
+        for (_, rows, bounds) in &formed.late {
+            let starts = rows.column(self.query.window_start_column()).as_primitive::<TimestampMicrosecondType>();
+            let here = starts.values().iter().zip(bounds).filter(|(time, _)| times.from <= **time && **time < times.to);
+            left += here.filter(|(_, bounds)| bounds.1 <= self.until && lacks(bounds)).count() as u64;
+        }
+        (stays, left)
+    }
+
+    /// Times within a gap of rows that are gone: where sessions began that had no others.
+    fn near_gone(&self) -> impl Iterator<Item = TimeRange> {
+        let widened = |times: &TimeRange| TimeRange {
+            from: times.from.saturating_sub(self.gap),
+            to: times.to.saturating_add(self.gap),
+        };
+        self.gone.iter().map(widened)
+    }
+
     /// Closes the sessions over the rows that count and answers those that begin in `range`.
     async fn finish(
         &self,
@@ -329,8 +373,13 @@ impl Former<'_> {
             stretch.waiting = waiting.iter().filter(here).copied().collect();
         }
         let Some(range) = range else { return Ok(stretch) };
+        (stretch.stays, stretch.left) = self.lacking(&formed, aim);
+        let stays = stretch.stays.clone();
         let within = |range: &TimeRange, time: Micros| range.from <= time && time < range.to;
-        let is_wanted = |time: Micros| within(&range, time) && !formed_before.iter().any(|range| within(range, time));
+        let is_left = |time: Micros| overlaps(TimeRange { from: time, to: time.saturating_add(1) }, &stays);
+        let is_wanted = |time: Micros| {
+            within(&range, time) && !formed_before.iter().any(|range| within(range, time)) && !is_left(time)
+        };
         let Formed { mut open, late, bounds } = formed;
         for (epoch, rows, _) in late {
             let times = rows.column(start).as_primitive::<TimestampMicrosecondType>();
@@ -370,6 +419,14 @@ impl Former<'_> {
         stretch.range = (range.from < to).then_some(TimeRange { to, ..range });
         Ok(stretch)
     }
+}
+
+/// The rows of a query's table whose session begins in one of the ranges.
+fn beginning_in(subject: &Subject, rows: &RecordBatch, ranges: &[TimeRange]) -> Result<RecordBatch> {
+    let Some(column) = subject.query.start_column() else { return Ok(rows.clone()) };
+    let bounds: Vec<Bounds> = ranges.iter().map(|range| (range.from, range.to)).collect();
+    let wanted = within(rows, column, &bounds)?;
+    filter_record_batch(rows, &wanted).context(|| format!("forming sessions of `{}` again", subject.name()))
 }
 
 /// Where sessions start does not tell which have ended by a time; but of those formed here the ones that reach in from before
