@@ -74,7 +74,7 @@ pub(super) fn day_of(time: Micros) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use uuid::Uuid;
 
     use super::*;
@@ -83,12 +83,12 @@ mod tests {
 
     const HOUR: Micros = DAY / 24;
 
-    fn said(closed_until: Option<Micros>, open_since: Option<Micros>) -> QueryProgress {
+    pub(in super::super) fn said(closed_until: Option<Micros>, open_since: Option<Micros>) -> QueryProgress {
         let json = serde_json::json!({"fingerprint": "f", "closed_until": closed_until, "open_since": open_since});
         serde_json::from_value(json).unwrap()
     }
 
-    fn slot(watermark: Micros, queries: &[(&str, QueryProgress)]) -> Slot {
+    pub(in super::super) fn slot(watermark: Micros, queries: &[(&str, QueryProgress)]) -> Slot {
         let writer = Writer { id: Uuid::nil(), generation: 0, host: "a".into() };
         let first = Slot::first(&writer, TokenKeyName { version: 1, fingerprint: "k".into() }, 0);
         let mut slot = first.next(&writer, Kind::Epoch, 0).unwrap();
@@ -97,7 +97,7 @@ mod tests {
         slot
     }
 
-    async fn query(name: &str, window: &str) -> Query {
+    pub(in super::super) async fn query(name: &str, window: &str) -> Query {
         let text = format!(
             "CREATE MATERIALIZED VIEW {name} AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, \
              count(*) AS n FROM {window} GROUP BY window_start, window_end"

@@ -115,7 +115,9 @@ fn whole_dates(files: &[Arc<DataFile>], before: i32) -> Vec<Arc<DataFile>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::closed::tests::{query, said, slot};
     use super::*;
+    use crate::sql::testing::NOON;
 
     fn chosen(of: &[(i32, u64)], before: i32) -> Vec<(i32, usize)> {
         let files = of.iter().flat_map(|&(day, count)| (0..count).map(move |epoch| DataFile::made(day, epoch, 10)));
@@ -125,6 +127,27 @@ mod tests {
             *counts.entry(file.partition).or_default() += 1;
         }
         counts.into_iter().collect()
+    }
+
+    #[tokio::test]
+    async fn a_date_stays_as_long_as_an_open_window_is_formed_of_it() {
+        let today = day_of(NOON);
+        let minutes = query("minutes", "TUMBLE(transactions, event_time, INTERVAL '1 minute')").await;
+        let long = query("long", "HOP(transactions, event_time, INTERVAL '1 hour', INTERVAL '72 hours')").await;
+        let progress =
+            [("minutes", said(Some(NOON), Some(NOON))), ("long", said(Some(NOON), Some(NOON - 71 * DAY / 24)))];
+        let stream: Arc<str> = "transactions".into();
+        let kept = |queries: &[Query], table: &str, days: u32| {
+            let closed = Closed::at(&slot(NOON, &progress), queries, &stream, NOON + 9 * DAY);
+            kept_from(&table.into(), days, NOON, &closed, queries, &stream) - today
+        };
+        let short = [minutes.clone()];
+        // Exactly so many days before the watermark's date; whatever the clock says.
+        assert_eq!((kept(&short, "transactions", 1), kept(&short, "transactions", 40)), (-1, -40));
+        assert_eq!((kept(&short, "minutes", 2), kept(&short, "rejects", 2)), (-2, -2));
+        let both = [minutes, long];
+        assert_eq!((kept(&both, "transactions", 1), kept(&both, "transactions", 4)), (-3, -4));
+        assert_eq!((kept(&both, "minutes", 1), kept(&both, "long", 1)), (-1, -3));
     }
 
     #[test]
