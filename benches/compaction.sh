@@ -32,7 +32,8 @@ on() {
 }
 # A paced file is read in pages of a tenth of a second.
 on "read" --set "commit.rows_max=$epoch" --set "commit.partitions_max=$((days + 8))" --set maintenance.enabled=false \
-    run --source "$folder/days.csv" --pace $((epoch * 10)) --until-caught-up --allow-late > "$folder/said"
+    run --source "$folder/days.csv" --pace $((epoch * 10)) --until-caught-up --allow-late \
+    > "$folder/said" 2>&1
 tail -n 1 "$folder/said"
 cp -r "$folder/lake" "$folder/before"
 on "status" lake status
@@ -48,9 +49,10 @@ cp queries/*.sql "$folder/queries"
 for kind in false true; do
     rm -rf "$folder/lake"
     cp -r "$folder/before" "$folder/lake"
-    run 90 "live, maintenance.enabled=$kind" "$lakeward" --set "lake.url=$folder/lake" \
+    run "${SECONDS_LIVE:-90}" "live, maintenance.enabled=$kind" "$lakeward" --set "lake.url=$folder/lake" \
         --set "queries.dir=$folder/queries" --set commit.interval=2s --set "maintenance.enabled=$kind" \
-        --set maintenance.interval=1s --set simulate.rate=2000 run > "$folder/said"
+        --set maintenance.interval=1s --set simulate.rate=2000 --set simulate.history=1m run > "$folder/said" 2>&1
+    tail -n 1 "$folder/said"
     python3 "$here/waited.py" "maintenance.enabled=$kind" "$lakeward" "$folder/lake"
-    with lake status | head -n 12
+    with lake status | grep -E '^(table|transactions) '
 done
