@@ -110,12 +110,19 @@ fn the_queries_are_athena_s_sql() {
 #[test]
 fn the_estimate_counts_what_is_there_and_what_the_job_asked() {
     let scratch = Scratch::new()
-        .set("commit.rows_max=2000")
+        .set("commit.rows_max=800")
         .set("commit.interval=60s")
-        .set("commit.checkpoint_every=5")
+        .set("maintenance.enabled=false")
         .set("reconcile.enabled=false");
+    // No lookups: they are not estimated.
+    let queries = scratch.path("queries");
+    fs::create_dir(&queries).unwrap();
+    for name in ["city_minute.sql", "state_minute.sql", "fraud_alerts.sql"] {
+        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("queries").join(name), queries.join(name)).unwrap();
+    }
+    let scratch = scratch.set(&format!("queries.dir={}", queries.display()));
     let file = scratch.simulated("day.csv", 24_000);
-    let summary = scratch.summary(&["--source", file.to_str().unwrap(), "--pace", "20000"]);
+    let summary = scratch.summary(&["--source", file.to_str().unwrap(), "--pace", "8000"]);
     let cost: Value = serde_json::from_str(scratch.must(&["lake", "cost", "--json"]).trim()).unwrap();
     // Every object, as the file system lists them.
     let (mut objects, mut bytes) = (0, 0);
