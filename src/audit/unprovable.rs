@@ -18,7 +18,7 @@ use super::history::History;
 use super::report::Report;
 use super::rows::numbers;
 use super::scans::{for_each_batch, quoted};
-use super::standing::Life;
+use super::standing::{Life, Windows};
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::error::{Context, Result};
@@ -185,7 +185,7 @@ impl Unprovable {
             Some(window) => column("window_end").or_else(|| window.end_of_start_sql(&start))?,
             None => format!("({start} + 1)"),
         };
-        let gap = life.window.and_then(|window| window.gap());
+        let gap = life.window.and_then(Windows::gap);
         let read = match gap {
             Some(gap) => format!("{LACKS}({start} - {gap}, {end} + 1)"),
             None => format!("{LACKS}({start}, {end})"),

@@ -137,7 +137,7 @@ impl Table {
         let what = || format!("cannot read `{}` of table `{}`", file.path, self.name());
         let times = self.time_columns();
         let has_epoch = self.schema().column_with_name(provenance::EPOCH).is_some();
-        let columns = marked.columns.iter().cloned().chain(times.iter().map(|time| time.to_string()));
+        let columns = marked.columns.iter().cloned().chain(times.iter().map(ToString::to_string));
         let columns: Vec<String> = columns.chain(has_epoch.then(|| provenance::EPOCH.to_owned())).collect();
         let rows = columns_of(self.rows_of(file)?, &columns).context(what)?;
         let mut rows = rows.execute_stream().await.context(what)?;

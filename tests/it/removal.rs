@@ -579,7 +579,7 @@ async fn the_job_goes_on_after_an_erasure_and_takes_dates_out_beside_the_stream(
 fn nobody_erases_beside_a_running_job() {
     let site = site(&[], &["commit.interval=50ms"]);
     let file = site.write("in.ndjson", &payments(7, 4_000));
-    let mut job = site.scratch.spawn("job", &["run", "--source", file.to_str().unwrap(), "--pace", "200"]);
+    let mut job = site.scratch.spawn("job", &["run", "--source", file.to_str().unwrap(), "--pace", "60"]);
     assert!(wait_for(&mut job, || slots(&site.scratch.lake()) > 2));
     for command in [&["lake", "erase", "--card-token", &token(1)][..], &["lake", "expire"]] {
         let refused = site.scratch.run(command);

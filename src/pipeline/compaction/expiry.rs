@@ -90,7 +90,7 @@ fn kept_from(
         Driver::Stream => name == stream,
         Driver::View(parent) => parent.name == *name,
     };
-    let readers = queries.iter().filter(|query| query.drivers().iter().any(|driver| reads(&driver)));
+    let readers = queries.iter().filter(|query| query.drivers().iter().any(reads));
     let needed = readers.map(|query| closed.before(query.name())).chain([closed.before(name)]).min();
     let kept = day_of(watermark.saturating_sub(Micros::from(keep_days).saturating_mul(DAY)));
     needed.map_or(kept, |needed| needed.min(kept))
