@@ -153,7 +153,7 @@ fn tell(history: &History, published: Option<u64>, report: &mut Report) {
             [first, .., last] => format!("{} slots, {first} to {last}", slots.len()),
             [] => String::new(),
         };
-        report.note(format!("`{table}`: {rows} rows {how}, as {by} say"));
+        report.note(format!("`{table}`: {rows} rows {how}, by {by}"));
     }
 }
 
