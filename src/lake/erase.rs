@@ -239,8 +239,11 @@ fn marks(batch: &RecordBatch, marked: Marked<'_>) -> Result<BooleanArray> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+
     use super::super::{Lake, Publish, testing};
     use super::*;
+    use crate::contract::Column;
 
     async fn table(lake: &Lake) -> Table {
         let table = Table::create_or_open(lake, &testing::contract("payments")).await.unwrap();
@@ -309,6 +312,34 @@ mod tests {
         assert!(table.holds_marked(named(), Marked { columns: &columns, texts: &texts[..1] }).await.unwrap());
         let nobody = ["nobody".to_owned()];
         assert!(!table.holds_marked(named(), Marked { columns: &columns, texts: &nobody }).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn files_older_than_a_column_are_rewritten_as_the_table_is_now() {
+        let (_folder, lake) = testing::lake();
+        drop(table(&lake).await);
+        let mut contract = testing::contract("payments");
+        let added = Column { name: "payer".into(), nullable: true, ..contract.columns[3].clone() };
+        contract.columns.push(added);
+        let (table, _) = Table::create_or_evolve(&lake, &contract).await.unwrap();
+        let rows = testing::rows(40, 3);
+        let payers: StringArray = (0..40).map(|row| (row % 10 == 0).then_some("tok_1_somebody")).collect();
+        let columns = rows.columns().iter().cloned().chain([Arc::new(payers) as ArrayRef]).collect();
+        let rows = RecordBatch::try_new(contract.schema(), columns).unwrap();
+        let adds = table.stage(vec![rows], 3).await.unwrap().adds;
+        table.publish("app", 3, &adds, &[]).await.unwrap();
+        let before = testing::read(&lake, &table, None).await;
+        // One row of a file without the column, four by the column.
+        let texts = [ids(&before)[3].clone(), "tok_1_somebody".to_owned()];
+        let columns = ["payment_id".to_owned(), "payer".to_owned()];
+        let version = table.version().await.unwrap();
+        let erased = table.stage_erasure(Marked { columns: &columns, texts: &texts }, version, 3).await.unwrap();
+        assert_eq!(erased.rows.values().sum::<u64>(), 5);
+        table.publish("app", 4, &erased.staged.adds, &erased.staged.removes).await.unwrap();
+        let payers = before.column_by_name("payer").unwrap().as_string::<i32>();
+        let kept: Vec<bool> =
+            ids(&before).iter().zip(payers).map(|(id, payer)| *id != texts[0] && payer.is_none()).collect();
+        assert_eq!(testing::read(&lake, &table, None).await, filter_record_batch(&before, &kept.into()).unwrap());
     }
 
     #[tokio::test]
