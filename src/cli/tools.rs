@@ -1,5 +1,6 @@
 //! The commands around the streaming job.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use super::{AuditArgs, BatchArgs, ReplayArgs, SimulateArgs, SqlArgs, StreamArgs}
 use crate::batch::LakeView;
 use crate::clock::Micros;
 use crate::config::{Config, Endpoint, micros};
-use crate::error::{Error, Result};
-use crate::kinesis::{EmbeddedKinesis, Producer, connect, create_stream};
+use crate::error::{Context, Error, Result};
+use crate::kinesis::{EmbeddedKinesis, Faults, Producer, Struck, connect, create_stream};
 use crate::micro_batch::{Decoder, IdentityHasher};
 use crate::plans::{Plans, plan_file};
 use crate::simulate::{FileSpec, Replay, ReplayProgress, replay as send_file, write_file};
@@ -34,7 +35,9 @@ pub(super) async fn check(config: &Config) -> Result<ExitCode> {
 
 /// `lakeward stream`: the embedded Kinesis until Ctrl-C.
 pub(super) async fn stream(config: &Config, args: &StreamArgs) -> Result<ExitCode> {
-    let server = EmbeddedKinesis::start(&args.listen, &config.stream.region).await?;
+    let faults = args.faults.as_deref().map_or_else(|| Ok(Faults::default()), script)?;
+    let server =
+        EmbeddedKinesis::start_with(&args.listen, &config.stream.region, |router| faults.before(router)).await?;
     let client = connect(&config.stream, Some(&server)).await?;
     create_stream(&client, &config.stream.name, config.stream.shards).await?;
     answer(&format!(
@@ -46,7 +49,19 @@ pub(super) async fn stream(config: &Config, args: &StreamArgs) -> Result<ExitCod
     say("records are kept in memory until this process ends; Ctrl-C ends it");
     let _ = tokio::signal::ctrl_c().await;
     server.stop().await?;
+    for Struck { fault, times } in faults.struck() {
+        answer(&format!("{times:>8} × {fault}"))?;
+    }
+    if faults.idle() > 0 {
+        say("a fault that never struck has shown nothing: let the run be longer, or change the script");
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn script(path: &Path) -> Result<Faults> {
+    let text = std::fs::read_to_string(path).context(|| format!("cannot read `{}`", path.display()))?;
+    Faults::parse(&text)
 }
 
 /// `lakeward simulate`: a file in the data set's own format.

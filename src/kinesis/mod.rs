@@ -14,6 +14,7 @@
 mod backoff;
 pub mod client;
 pub mod embedded;
+pub mod faults;
 mod lineage;
 mod pacing;
 mod places;
@@ -29,6 +30,7 @@ mod within;
 
 pub use client::{Client, connect, create_stream, stream_incarnation};
 pub use embedded::EmbeddedKinesis;
+pub use faults::{Does, Faults, Struck};
 pub use pacing::Pacing;
 pub use producer::{Acknowledged, Producer, PutRecord};
 pub use retention::{Held, RETENTION_MIN, held};

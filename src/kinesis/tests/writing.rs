@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::faults::{Fault, Faults};
 use super::pipeline::{Pipeline, assert_order_per_key, expected};
 use super::*;
 use crate::kinesis::{Producer, reader, stream_incarnation};
@@ -50,11 +49,11 @@ async fn only_refused_entries_are_sent_again() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(2, &faults).await;
-        faults.add("PutRecords", Fault::RefuseEntries);
-        faults.add("PutRecords", Fault::RefuseEntries);
+        faults.add("PutRecords", Does::RefuseRecords(0.6));
+        faults.add("PutRecords", Does::RefuseRecords(0.6));
         let records = records(0..700);
         let acknowledged = Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
-        assert_eq!((acknowledged.len(), faults.left()), (700, 0));
+        assert_eq!((acknowledged.len(), faults.idle()), (700, 0));
         let pipeline = read_all(&client, records.len()).await;
         assert_eq!(pipeline.all(), expected(&records));
         for (record, landed) in records.iter().zip(&acknowledged) {
@@ -70,12 +69,12 @@ async fn throttled_and_failing_requests_are_waited_out() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(1, &faults).await;
-        faults.add("PutRecords", Fault::Answer(400, "ProvisionedThroughputExceededException"));
-        faults.add("PutRecords", Fault::Answer(400, "KMSThrottlingException"));
-        faults.add("PutRecords", Fault::Answer(503, "ServiceUnavailable"));
+        faults.add("PutRecords", refused(400, "ProvisionedThroughputExceededException"));
+        faults.add("PutRecords", refused(400, "KMSThrottlingException"));
+        faults.add("PutRecords", refused(503, "ServiceUnavailable"));
         let records = records(0..10);
         Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
-        assert_eq!(faults.left(), 0);
+        assert_eq!(faults.idle(), 0);
         assert_eq!(read_all(&client, 10).await.all(), expected(&records));
     })
     .await;
@@ -86,7 +85,7 @@ async fn a_request_that_was_applied_and_failed_doubles_its_records() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(1, &faults).await;
-        faults.add("PutRecords", Fault::AppliedButFailed);
+        faults.add("PutRecords", Does::LoseAnswer);
         let records = records(0..5);
         Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
         let mut twice = [expected(&records), expected(&records)].concat();
@@ -101,7 +100,7 @@ async fn a_refusal_for_good_is_an_error() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(1, &faults).await;
-        faults.add("PutRecords", Fault::Answer(400, "AccessDeniedException"));
+        faults.add("PutRecords", refused(400, "AccessDeniedException"));
         let error = Producer::new(client, STREAM).put(&records(0..1)).await.unwrap_err().to_string();
         assert!(error.contains(STREAM) && error.contains("AccessDeniedException"), "{error}");
     })
