@@ -11,7 +11,7 @@ use super::{AuditArgs, BatchArgs, ReplayArgs, SimulateArgs, SqlArgs, StreamArgs}
 use crate::batch::LakeView;
 use crate::clock::Micros;
 use crate::config::{Config, Endpoint, micros};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::kinesis::{EmbeddedKinesis, Faults, Producer, Struck, connect, create_stream};
 use crate::micro_batch::{Decoder, IdentityHasher};
 use crate::plans::{Plans, plan_file};
@@ -35,11 +35,15 @@ pub(super) async fn check(config: &Config) -> Result<ExitCode> {
 
 /// `lakeward stream`: the embedded Kinesis until Ctrl-C.
 pub(super) async fn stream(config: &Config, args: &StreamArgs) -> Result<ExitCode> {
-    let faults = args.faults.as_deref().map_or_else(|| Ok(Faults::default()), script)?;
+    let script = args.faults.as_deref().map(script).transpose()?;
+    let faults = Faults::default();
     let server =
         EmbeddedKinesis::start_with(&args.listen, &config.stream.region, |router| faults.before(router)).await?;
     let client = connect(&config.stream, Some(&server)).await?;
     create_stream(&client, &config.stream.name, config.stream.shards).await?;
+    if let Some(script) = &script {
+        faults.arm(script);
+    }
     answer(&format!(
         "{} serves the stream `{}` with {} shards",
         server.url(),
@@ -49,18 +53,22 @@ pub(super) async fn stream(config: &Config, args: &StreamArgs) -> Result<ExitCod
     say("records are kept in memory until this process ends; Ctrl-C ends it");
     let _ = tokio::signal::ctrl_c().await;
     server.stop().await?;
+    if script.is_none() {
+        return Ok(ExitCode::SUCCESS);
+    }
     for Struck { fault, times } in faults.struck() {
         answer(&format!("{times:>8} × {fault}"))?;
     }
-    if faults.idle() > 0 {
-        say("a fault that never struck has shown nothing: let the run be longer, or change the script");
+    if let Err(error) = faults.all_struck() {
+        say(&error.to_string());
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn script(path: &Path) -> Result<Faults> {
-    let text = std::fs::read_to_string(path).context(|| format!("cannot read `{}`", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::usage(format!("cannot read the script of faults `{}`: {error}", path.display())))?;
     Faults::parse(&text)
 }
 

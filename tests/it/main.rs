@@ -11,6 +11,7 @@ mod docs;
 mod end_to_end;
 mod errors;
 mod events;
+mod faults;
 mod fraud;
 mod fuzz;
 mod gap;

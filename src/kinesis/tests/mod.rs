@@ -1,5 +1,6 @@
 //! Writing and reading over HTTP with the real SDK, against the embedded server, with and without faults in front of it.
 
+mod faults;
 mod listing;
 mod pipeline;
 mod reading;

@@ -108,6 +108,11 @@ impl Pipeline {
         self.read.values().map(Vec::len).sum()
     }
 
+    /// Records read, each counted once.
+    pub fn distinct(&self) -> usize {
+        self.read.values().flatten().collect::<BTreeSet<_>>().len()
+    }
+
     /// All that was read, sorted.
     pub fn all(&self) -> Vec<String> {
         let mut all: Vec<String> = self.read.values().flatten().cloned().collect();
