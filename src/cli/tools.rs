@@ -93,7 +93,7 @@ pub(super) async fn replay(config: &Config, args: &ReplayArgs) -> Result<ExitCod
     let plans = Plans::read(config).await?;
     let (token_key, _) = TokenKey::load(&config.token, config.stream.endpoint != Endpoint::Aws)?;
     let client = connect(&config.stream, None).await?;
-    let producer = Producer::new(client, config.stream.name.clone());
+    let producer = Producer::of(client, &config.stream);
     let file = Replay {
         path: args.file.clone(),
         contract: plans.stream,

@@ -17,6 +17,7 @@ pub mod embedded;
 pub mod faults;
 mod lineage;
 mod pacing;
+mod packing;
 mod places;
 pub mod producer;
 pub mod reader;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::pipeline::{Pipeline, assert_order_per_key, expected};
 use super::*;
+use crate::config::{self, Config};
 use crate::kinesis::{Producer, reader, stream_incarnation};
 use crate::stream::{SequenceNumber, ShardId};
 
@@ -159,6 +160,43 @@ async fn two_servers_are_two_incarnations() {
         let missing = stream_incarnation(&client, "orders").await.unwrap_err().to_string();
         assert!(missing.contains("`orders`"), "{missing}");
         create_stream(&client, STREAM, 1).await.unwrap();
+    })
+    .await;
+}
+
+fn aggregating(client: &Client) -> Producer {
+    let set = ["stream.aggregate=true".to_owned(), "stream.aggregate_keys=8".to_owned()];
+    Producer::of(client.clone(), &config::Stream { name: STREAM.into(), ..Config::load(None, &set).unwrap().stream })
+}
+
+/// Every request is refused in part, a few times over, and its keys' records stay in order: a key's are in one entry.
+#[tokio::test]
+async fn aggregates_keep_the_order_of_a_key_even_in_part() {
+    within(async {
+        let faults = Faults::parse("[[fault]]\nat_most = 9\ndoes = { refuse_records = 0.5 }").unwrap();
+        let (_server, client) = server_with(3, &faults).await;
+        let producer = aggregating(&client);
+        let all = records(0..9_000);
+        let mut landed = Vec::new();
+        for some in all.chunks(3_000) {
+            landed.extend(producer.put(some).await.unwrap());
+        }
+        assert_eq!(landed.len(), all.len());
+        faults.all_struck().unwrap();
+        let mut pipeline =
+            Pipeline::new(reader::spawn(client.clone(), options(Start::TrimHorizon), &Default::default()));
+        pipeline.until_read(all.len()).await;
+        assert_eq!(pipeline.all(), expected(&all));
+        assert_order_per_key(pipeline.read.values());
+        let entries: BTreeSet<(ShardId, SequenceNumber)> =
+            landed.iter().map(|landed| (landed.shard.clone(), landed.sequence.clone())).collect();
+        assert!(entries.len() <= 3 * 8, "{} entries", entries.len());
+        // An answer names the shard its record is read from.
+        for (record, landed) in all.iter().zip(&landed) {
+            let text = std::str::from_utf8(&record.data).unwrap();
+            assert!(pipeline.read[&landed.shard].iter().any(|read| read == text), "{text}");
+        }
+        pipeline.stop().await;
     })
     .await;
 }
