@@ -411,9 +411,23 @@ mod tests {
 
     #[test]
     fn zero_is_refused_where_nothing_could_run() {
-        for key in ["tick.interval=0s", "commit.interval=0s", "commit.rows_max=0", "stream.shards=0"] {
+        for key in [
+            "tick.interval=0s",
+            "commit.interval=0s",
+            "commit.rows_max=0",
+            "stream.shards=0",
+            "stream.aggregate_keys=0",
+        ] {
             assert!(matches!(Config::load(None, &[key.into()]), Err(Error::Usage(_))), "{key}");
         }
+    }
+
+    #[test]
+    fn records_wait_for_company_at_most_five_seconds() {
+        let stream = Config::load(None, &["stream.linger=5s".into()]).unwrap().stream;
+        assert!(!stream.aggregate && stream.linger == LINGER_MAX);
+        let refused = Config::load(None, &["stream.linger=5001ms".into()]).unwrap_err().to_string();
+        assert!(refused.contains("stream.linger"), "{refused}");
     }
 
     #[test]

@@ -148,7 +148,9 @@ impl Decoder {
     fn record(&mut self, record: &Record) {
         self.origin.begin(&record.sequence);
         match Aggregate::of(&record.data) {
-            None => drop(self.user_record(record.arrival_time, &record.data, 0)),
+            None => {
+                self.user_record(record.arrival_time, &record.data, 0);
+            }
             Some(aggregate) => self.aggregate(record, aggregate),
         }
     }

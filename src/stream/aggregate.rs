@@ -87,7 +87,9 @@ impl<'a> Aggregate<'a> {
             match field(&mut rest)? {
                 (1, Value::Bytes(_)) => aggregate.partition_keys += 1,
                 (2, Value::Bytes(_)) => aggregate.hash_keys += 1,
-                (3, Value::Bytes(record)) => drop(Fields::of(record)?),
+                (3, Value::Bytes(record)) => {
+                    Fields::of(record)?;
+                }
                 _ => {}
             }
         }

@@ -107,10 +107,8 @@ fn the_books_balance_behind_a_storm_of_faults() {
 /// Aggregates are refused in part as well: a card's purchases of one request are in one of them.
 #[test]
 fn so_they_do_when_records_are_aggregated() {
-    let script = STORM.replace(
-        "fault = [",
-        "fault = [\n    { every = 2, at_most = 8, does = { refuse_records = 0.4 } },",
-    );
+    let script =
+        STORM.replace("fault = [", "fault = [\n    { every = 2, at_most = 8, does = { refuse_records = 0.4 } },");
     let said = through_the_storm(scratch("aggregated").set("stream.aggregate=true"), &script);
     assert!(said.contains("× PutRecords refuse_records 0.4"), "{said}");
 }

@@ -30,6 +30,7 @@ mod moto;
 mod oracle;
 mod query_tests;
 mod readers;
+mod resharding;
 mod restate;
 mod rivals;
 mod s3;

@@ -257,7 +257,8 @@ mod tests {
     #[test]
     fn a_shard_is_known_by_name_and_by_iterator() {
         let script = "[[fault]]\nshard = \"shardId-000000000002\"\ndoes = \"throttle\"";
-        let iterator = ferrokinesis::shard_iterator::create_shard_iterator("s", "shardId-000000000002", &"1".repeat(56), 1);
+        let iterator =
+            ferrokinesis::shard_iterator::create_shard_iterator("s", "shardId-000000000002", &"1".repeat(56), 1);
         assert_eq!(strikes(&parsed(script), "GetRecords", &json!({"ShardIterator": iterator}), 2), [1, 2]);
         assert_eq!(strikes(&parsed(script), "GetShardIterator", &json!({"ShardId": "shardId-000000000002"}), 1), [1]);
         assert!(
