@@ -217,6 +217,9 @@ struct StreamArgs {
     /// Where to listen.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: String,
+    /// A script of faults to put in front of it (docs/faults.md); a fault that never struck ends with exit code 1.
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

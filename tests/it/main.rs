@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
+mod aggregates;
 mod cards;
 mod catalog;
 mod corrections;
@@ -11,6 +12,7 @@ mod docs;
 mod end_to_end;
 mod errors;
 mod events;
+mod faults;
 mod fraud;
 mod fuzz;
 mod gap;
@@ -29,6 +31,7 @@ mod oracle;
 mod query_tests;
 mod readers;
 mod removal;
+mod resharding;
 mod restate;
 mod rivals;
 mod s3;
