@@ -9,12 +9,14 @@
 
 mod books;
 mod fence;
+mod guard;
 mod published;
 mod slot;
 mod slots;
 
 pub use books::{ShardBooks, books_batch};
 pub use fence::take_over;
+pub use guard::refuse_beside_a_job;
 pub use published::published_epoch;
 pub use slot::{
     Compacted, Counts, Kind, Owed, QueryProgress, Restated, SLOT_VERSION, ShardSlot, Slot, SourceProgress, TableAdds,

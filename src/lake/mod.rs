@@ -17,8 +17,10 @@
 //! <lake>/<table>/event_date=2026-11-23/part-<epoch>-<uuid>.snappy.parquet
 //! ```
 
+mod changes;
 mod checkpoint;
 mod compact;
+mod copy;
 mod difference;
 mod encode;
 mod evolve;
@@ -59,6 +61,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::error::{Context, Error, Result};
 
+pub use changes::Changes;
 pub use compact::{Compaction, spilling};
 pub use deltalake::kernel::{Add, Remove};
 pub use evolve::SchemaChange;
@@ -206,6 +209,11 @@ impl Lake {
     /// [`Error::Fenced`] naming the pid of the process that holds it.
     pub fn lock(&self) -> Result<Option<LakeLock>> {
         self.folder.as_ref().map(|folder| LakeLock::take(&folder.join("_lock"))).transpose()
+    }
+
+    /// Whether [`Lake::lock`] keeps other writers away: of a lake in a folder, not of one in a bucket.
+    pub fn has_lock(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// Whether the folder is no lake but a table itself.

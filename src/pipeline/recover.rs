@@ -12,6 +12,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
+use uuid::Uuid;
 
 use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
@@ -335,6 +336,13 @@ pub(super) fn restore_watermarks(job: &Job, base: &Slot) -> Watermarks {
 }
 
 impl LakeState {
+    /// Notes that this writer has ended in order, where no lock tells it.
+    pub(super) async fn rest(&self, writer: Uuid) {
+        if !self.lake.has_lock() {
+            self.slots.write_resting(writer).await;
+        }
+    }
+
     /// A decoder for one shard; all of them hash identities alike.
     ///
     /// # Errors

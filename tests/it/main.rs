@@ -26,6 +26,7 @@ mod manifests;
 mod matrix;
 mod moto;
 mod oracle;
+mod plain;
 mod query_tests;
 mod readers;
 mod restate;

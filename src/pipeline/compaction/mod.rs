@@ -24,13 +24,13 @@ use crate::clock::Micros;
 use crate::config::{Config, Maintenance};
 use crate::epoch::{Compacted, SlotLog};
 use crate::error::{Error, Result};
-use crate::lake::{Compaction, Staged, Table, spilling};
+use crate::lake::{Compaction, DataFile, Staged, Table, spilling};
 use choice::choose;
-use closed::Closed;
 
 pub use at_rest::{CompactedTable, compact};
 pub(super) use background::Compactor;
 pub(super) use choice::Haste;
+pub(super) use closed::Closed;
 
 /// Memory of the sort of one step; beyond it, it spills to disk. The row group being written comes on top, at most as much
 /// again.
@@ -41,6 +41,11 @@ const FAILED_PARTITIONS_MAX: usize = 3;
 
 /// Partitions with nothing left to do in this look, or that could not be compacted: by table, days since 1970-01-01.
 pub(super) type Done = BTreeSet<(Arc<str>, i32)>;
+
+/// Whether the running job is about to write files of this date together.
+pub(super) fn is_due(files: &[Arc<DataFile>], settings: &Maintenance) -> bool {
+    settings.enabled && !choose(files, settings.small_bytes(), |_| true, Haste::WhenItPays).is_empty()
+}
 
 /// Files written together, staged and not decided yet.
 #[derive(Clone, Debug)]
