@@ -10,6 +10,7 @@ use super::restate::at_rest;
 use super::standing::{self, Asking, Readers};
 use super::{CompactArgs, StatusArgs, beside};
 use crate::config::Config;
+use crate::epoch::SlotLog;
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Table, TableStatus};
 use crate::pipeline::{self, CompactedTable};
@@ -55,7 +56,8 @@ pub(super) async fn status(config: &Config, args: &StatusArgs) -> Result<ExitCod
     let lake = Lake::open_existing(url, &config.s3)?.ok_or_else(none)?;
     let mut asking = Asking::new(config, &lake).await;
     let mut all = Vec::new();
-    for name in lake.tables().await? {
+    let dropping = SlotLog::new(lake.store()).dropping().await?;
+    for name in lake.tables().await?.into_iter().filter(|name| !dropping.contains(name.as_str())) {
         if let Some(table) = Table::open_existing(&lake, &name).await? {
             let status = table.status(config.maintenance.small_bytes()).await?;
             all.push(Report { status, readers: asking.about(&table).await });

@@ -3,13 +3,14 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
 //! everything said on the way to standard error.
 
+mod beside;
 mod cost;
 mod ddl;
 mod diff;
+mod drop;
 mod explain;
 mod export;
 mod lint;
-mod beside;
 mod live;
 mod maintain;
 mod output;
@@ -97,6 +98,8 @@ enum LakeCommand {
     Vacuum(LakeVacuumArgs),
     /// Bring the plain export (`plain.url`) to the dates that are over. A running job does so by itself.
     Export(WritingArgs),
+    /// Delete a table that no query writes or reads: catalog, manifests, export, log and files. It does not come back.
+    Drop(DropArgs),
     /// Write a checkpoint of each log now. A running job does so every `commit.checkpoint_every` versions.
     Checkpoint(LakeTablesArgs),
 }
@@ -136,6 +139,17 @@ struct LakeVacuumArgs {
     /// Only say what would be deleted.
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct DropArgs {
+    /// The table.
+    table: String,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    beside: Beside,
 }
 
 #[derive(Debug, Args)]
@@ -403,6 +417,7 @@ async fn lake(config: Config, command: LakeCommand) -> Result<ExitCode> {
         LakeCommand::Ddl(args) => ddl::ddl(&config, &args).await,
         LakeCommand::Manifest(args) => upkeep::manifest(&config, &args).await,
         LakeCommand::Vacuum(args) => upkeep::vacuum_tables(&config, &args).await,
+        LakeCommand::Drop(args) => drop::drop_table(config, &args).await,
         LakeCommand::Export(args) => export::export(&config, &args).await,
         LakeCommand::Checkpoint(args) => upkeep::checkpoint(&config, &args).await,
         LakeCommand::Cost(args) => cost::cost(&config, &args).await,

@@ -135,7 +135,9 @@ fn opened(config: &Config) -> Result<Lake> {
 
 /// The tables named, or all.
 async fn chosen(lake: &Lake, names: &[String]) -> Result<Tables> {
-    let there = lake.tables().await?;
+    let dropping = SlotLog::new(lake.store()).dropping().await?;
+    let mut there = lake.tables().await?;
+    there.retain(|name| !dropping.contains(name.as_str()));
     let mut tables = Tables::new();
     for name in if names.is_empty() { &there } else { names } {
         let Some(table) = Table::open_existing(lake, name).await? else {

@@ -3,6 +3,7 @@
 //! The underscore keeps crawlers and Delta's vacuum away. The one law: a slot is created if absent, never overwritten or
 //! deleted; whatever a PUT answers, a GET tells who owns the slot.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,14 @@ impl SlotLog {
             }
         }
         self.read(known).await
+    }
+
+    /// Tables that were dropped and are not known to be gone: whoever reads the lake leaves them out.
+    ///
+    /// # Errors
+    /// As [`SlotLog::read`].
+    pub async fn dropping(&self) -> Result<BTreeSet<Arc<str>>> {
+        Ok(self.head().await?.map(|head| head.dropping).unwrap_or_default())
     }
 
     /// Decides a slot: PUT if absent, and on any other answer look who owns it.

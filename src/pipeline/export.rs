@@ -225,7 +225,8 @@ pub async fn export(
 
 async fn opened(lake: &Lake) -> Result<Tables> {
     let mut tables = Tables::new();
-    for name in lake.tables().await? {
+    let dropping = SlotLog::new(lake.store()).dropping().await?;
+    for name in lake.tables().await?.into_iter().filter(|name| !dropping.contains(name.as_str())) {
         if let Some(table) = Table::open_existing(lake, &name).await? {
             tables.insert(name.into(), Arc::new(table));
         }

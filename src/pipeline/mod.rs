@@ -16,6 +16,7 @@ mod commit;
 mod compaction;
 mod decode;
 mod drive;
+mod drop;
 mod engine;
 mod export;
 mod follow_ups;
@@ -52,6 +53,7 @@ use crate::token::TokenKey;
 
 pub use commit::Commit;
 pub use compaction::{CompactedTable, compact};
+pub use drop::{Dropped, drop_table};
 pub use export::export;
 pub use rehearse::{Rehearsed, Script, Step, rehearse};
 pub use restate::{AtRest, Backfill, RestatedTable, reconcile, write_windows};

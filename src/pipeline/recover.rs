@@ -156,6 +156,13 @@ async fn open_tables(
     let mut tables = Tables::new();
     let wanted = wanted.into_iter().map(|contract| (contract, false));
     for (contract, evolves) in wanted.chain(outputs.into_iter().map(|contract| (contract, true))) {
+        if base.dropping.contains(&contract.name) {
+            return Err(Error::usage(format!(
+                "the table `{0}` was dropped, and some of its files are still there: end that with `lakeward lake drop {0}`, \
+                 with the query's file out of the way; then start again",
+                contract.name
+            )));
+        }
         if base.tables_known.contains(&contract.name) && Table::open_existing(lake, &contract.name).await?.is_none() {
             return Err(Error::usage(format!(
                 "the lake's epochs name files of the table `{0}`, but its folder is gone from {1}: restore it, or start a \

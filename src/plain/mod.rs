@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::lake::Table;
 
 pub use place::Place;
-pub use write::{Export, Exported};
+pub use write::{Export, Exported, vacate};
 
 /// Whether a table belongs to the configured export.
 pub fn is_exported(settings: &config::Plain, contract: &TableContract) -> bool {

@@ -230,7 +230,7 @@ impl Export {
             Owed::Same => standing.names.iter().filter(|name| !wanted.contains_key(*name)).cloned().collect(),
             _ => Vec::new(),
         };
-        self.delete(date, &gone).await?;
+        delete_all(&self.place, gone.iter().map(|name| self.path(date, name)).collect()).await?;
         standing.names.retain(|name| !gone.contains(name));
         standing.live = live.map(|live| live.sha256.clone());
         if !(names.is_empty() && gone.is_empty()) {
@@ -258,23 +258,6 @@ impl Export {
             })
             .collect();
         futures::stream::iter(copies).buffer_unordered(COPIES_AT_ONCE).try_collect().await
-    }
-
-    async fn delete(&self, date: &str, names: &[String]) -> Result<()> {
-        let store = self.place.store();
-        let deletes: Vec<_> = names
-            .iter()
-            .map(|name| {
-                let (store, at) = (Arc::clone(&store), self.path(date, name));
-                async move {
-                    match store.delete(&at).await {
-                        Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-                        Err(error) => Err(Error::external(format!("deleting `{at}` of the export"), error)),
-                    }
-                }
-            })
-            .collect();
-        futures::stream::iter(deletes).buffer_unordered(DELETIONS_AT_ONCE).try_collect().await
     }
 
     /// What is there, and, where that is as it was recorded, what it stands for.
@@ -309,6 +292,43 @@ impl Export {
         let dates = known.dates.iter().filter_map(recorded).collect();
         State::new(&self.place, known.version, dates).write(&self.table).await
     }
+}
+
+/// Deletes what is exported of a table that is dropped, and nothing else that may lie there. Answers how many files there
+/// were.
+///
+/// # Errors
+/// [`Error::External`] when the place does not answer; call again.
+pub async fn vacate(place: &Place, table: &str) -> Result<u64> {
+    let store = place.store();
+    let listed = store.list(Some(&Path::from(table))).try_collect::<Vec<_>>().await;
+    let listed = listed.context(|| format!("listing the export of table `{table}`"))?;
+    let is_ours = |object: &Path| {
+        // The name of its partition column went with its log.
+        let column = object.parts().nth(1).and_then(|folder| Some(folder.as_ref().split_once('=')?.0.to_owned()));
+        column.is_some_and(|column| name::parse(table, &column, object).is_some())
+    };
+    let ours: Vec<Path> = listed.into_iter().map(|object| object.location).filter(is_ours).collect();
+    let count = ours.len() as u64;
+    delete_all(place, ours).await?;
+    Ok(count)
+}
+
+async fn delete_all(place: &Place, files: Vec<Path>) -> Result<()> {
+    let store = place.store();
+    let deletes: Vec<_> = files
+        .into_iter()
+        .map(|at| {
+            let store = Arc::clone(&store);
+            async move {
+                match store.delete(&at).await {
+                    Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(Error::external(format!("deleting `{at}` of the export"), error)),
+                }
+            }
+        })
+        .collect();
+    futures::stream::iter(deletes).buffer_unordered(DELETIONS_AT_ONCE).try_collect().await
 }
 
 /// Files by date, with the day of each date (since 1970-01-01).

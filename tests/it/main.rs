@@ -8,6 +8,7 @@ mod corrections;
 mod damage;
 mod ddl;
 mod docs;
+mod drop;
 mod end_to_end;
 mod errors;
 mod events;

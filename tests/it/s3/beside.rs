@@ -21,7 +21,7 @@ fn a_command_by_hand_does_not_stop_a_job_by_mistake() {
     }
     let before = bucket.slots();
     let mut job =
-        scratch.spawn("job", &["run", "--source", str(&file), "--pace", "300", "--until-caught-up", "--allow-late"]);
+        scratch.spawn("job", &["run", "--source", str(&file), "--pace", "50", "--until-caught-up", "--allow-late"]);
     assert!(wait_for(&mut job, || bucket.slots() > before + 2));
     for command in [&["lake", "compact"][..], &["lake", "reconcile"], &["lake", "manifest"]] {
         let output = scratch.run(command);
