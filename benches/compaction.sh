@@ -1,56 +1,58 @@
 #!/bin/sh
-# What a compaction costs: a lake of two dates in thousands of small files, then `lake compact` with its time and its most
-# resident memory; and the same input read again with compaction on the way and without.
+# What looking after a lake costs: dates in thousands of small files, then `lake compact` and the others by hand, with their
+# time and most resident memory; and how long rows of a live stream wait for their commit beside a compaction and without.
 #
-#   cargo build --release && benches/compaction.sh ./target/release/lakeward [ROWS] [ROWS_AN_EPOCH]
+#   cargo build --release && benches/compaction.sh ./target/release/lakeward [ROWS] [ROWS_AN_EPOCH] [DAYS]
+#
+# Every epoch has rows of every date, so there are ROWS / ROWS_AN_EPOCH × DAYS files: 100,000 by
+# `benches/compaction.sh ./target/release/lakeward 400000 400 100`.
 set -eu
 lakeward=$1
-rows=${2:-400000}
+rows=${2:-200000}
 epoch=${3:-200}
-# A paced file is read in pages of a tenth of a second.
-pace=$((epoch * 10))
+days=${4:-2}
+here=$(dirname "$0")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export LAKEWARD_TOKEN_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
 
 "$lakeward" simulate --rows "$rows" --out "$folder/all.csv" > "$folder/said"
-# The same rows, spread over two days and an hour.
-python3 - "$folder" "$rows" <<'PYTHON'
-import csv, datetime, sys
-folder, rows = sys.argv[1], int(sys.argv[2])
-start, span = datetime.datetime(2020, 3, 1), 49 * 3600
-with open(f"{folder}/all.csv", newline="") as source, open(f"{folder}/days.csv", "w", newline="") as target:
-    reader, writer = csv.reader(source), csv.writer(target)
-    header = next(reader)
-    at = header.index("trans_date_trans_time")
-    writer.writerow(header)
-    for number, row in enumerate(reader):
-        row[at] = (start + datetime.timedelta(seconds=number * span // rows)).strftime("%Y-%m-%d %H:%M:%S")
-        writer.writerow(row)
-PYTHON
+python3 "$here/spread.py" "$folder/all.csv" "$folder/days.csv" $((days * 24)) shuffle
 mkdir "$folder/queries"
-cp queries/city_minute.sql queries/fraud_alerts.sql "$folder/queries"
 
-# Runs it and says its seconds, CPU seconds and most resident memory.
-cat > "$folder/measure.py" <<'PYTHON'
-import resource, subprocess, sys, time
-begun = time.time()
-code = subprocess.run(sys.argv[2:]).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(f"{sys.argv[1]}: {time.time() - begun:.1f} s, {used.ru_utime + used.ru_stime:.1f} CPU s, {used.ru_maxrss / 1024:.0f} MiB at most", flush=True)
-sys.exit(code)
-PYTHON
 run() {
-    name=$1; lake=$2; shift 2
-    python3 "$folder/measure.py" "$name" "$lakeward" --set "lake.url=$folder/$lake" --set "queries.dir=$folder/queries" \
-        --set "commit.rows_max=$epoch" "$@"
+    python3 "$here/measured.py" "$@"
 }
-run "read, nothing compacted" small run --source "$folder/days.csv" --pace "$pace" --until-caught-up --json \
-    --set maintenance.enabled=false
-run "status before" small lake status
-run "compact by hand" small lake compact
-run "status after" small lake status
-run "audit" small audit > "$folder/audited"
-tail -n 1 "$folder/audited"
-run "read, compacted on the way" beside run --source "$folder/days.csv" --pace "$pace" --until-caught-up --json \
-    --set maintenance.interval=1s
+with() {
+    "$lakeward" --set "lake.url=$folder/lake" --set "queries.dir=$folder/queries" "$@"
+}
+on() {
+    name=$1; shift
+    run "$name" "$lakeward" --set "lake.url=$folder/lake" --set "queries.dir=$folder/queries" "$@"
+}
+# A paced file is read in pages of a tenth of a second.
+on "read" --set "commit.rows_max=$epoch" --set "commit.partitions_max=$((days + 8))" --set maintenance.enabled=false \
+    run --source "$folder/days.csv" --pace $((epoch * 10)) --until-caught-up --allow-late \
+    > "$folder/said" 2>&1
+tail -n 1 "$folder/said"
+cp -r "$folder/lake" "$folder/before"
+on "status" lake status
+on "compact" lake compact
+on "manifest" lake manifest
+on "checkpoint" lake checkpoint
+on "vacuum --full" lake vacuum --full
+on "status" lake status
+on "audit" audit > "$folder/audited"
+tail -n 2 "$folder/audited"
+
+cp queries/*.sql "$folder/queries"
+for kind in false true; do
+    rm -rf "$folder/lake"
+    cp -r "$folder/before" "$folder/lake"
+    run "${SECONDS_LIVE:-90}" "live, maintenance.enabled=$kind" "$lakeward" --set "lake.url=$folder/lake" \
+        --set "queries.dir=$folder/queries" --set commit.interval=2s --set "maintenance.enabled=$kind" \
+        --set maintenance.interval=1s --set simulate.rate=2000 --set simulate.history=1m run > "$folder/said" 2>&1
+    tail -n 1 "$folder/said"
+    python3 "$here/waited.py" "maintenance.enabled=$kind" "$lakeward" "$folder/lake"
+    with lake status | grep -E '^(table|transactions) '
+done

@@ -321,7 +321,7 @@ struct LakeCheckArgs {
 #[derive(Debug, Args)]
 struct CostArgs {
     /// Run this statement and estimate what it costs in Athena and Redshift Spectrum.
-    #[arg(long, value_name = "SQL")]
+    #[arg(long, value_name = "SQL", allow_hyphen_values = true)]
     query: Option<String>,
     /// Print the estimate as JSON.
     #[arg(long)]

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::batch::LakeView;
 use crate::config::Config;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Table};
 use crate::sql::Params;
 
@@ -57,7 +57,10 @@ pub struct LakeCost {
 /// [`Error::External`]: crate::error::Error::External
 pub async fn estimate(config: &Config, query: Option<&str>) -> Result<LakeCost> {
     let prices = Prices::load(&config.cost.prices)?;
-    let (lake, meter) = Lake::open(&config.lake.url, &config.s3)?.metered();
+    let Some(lake) = Lake::open_existing(&config.lake.url, &config.s3)? else {
+        return Err(Error::usage(format!("there is no lake at `{}`: nothing to estimate", config.lake.url)));
+    };
+    let (lake, meter) = lake.metered();
     let view = LakeView::over(&lake, &config.lake.app_id).await?;
     let query = match query {
         Some(text) => Some(QueryCost::measure(&view, &meter, &prices, text, Params::default()).await?),

@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +138,20 @@ struct MeteredStore {
     meter: Arc<Meter>,
 }
 
+impl MeteredStore {
+    fn counted(&self, listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let meter = Arc::clone(&self.meter);
+        let mut listed = 0;
+        add(&meter.list, 1);
+        Box::pin(futures::StreamExt::inspect(listing, move |_| {
+            listed += 1;
+            if listed % LISTED_AT_ONCE == 0 {
+                add(&meter.list, 1);
+            }
+        }))
+    }
+}
+
 impl fmt::Display for MeteredStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "metered {}", self.inner)
@@ -153,9 +167,9 @@ impl ObjectStore for MeteredStore {
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        // Begin, one part at least, complete: nothing of the lake is written so, and so no part is counted singly.
-        add(&self.meter.put, 3);
-        self.inner.put_multipart_opts(location, opts).await
+        add(&self.meter.put, 1);
+        let inner = self.inner.put_multipart_opts(location, opts).await?;
+        Ok(Box::new(MeteredUpload { inner, meter: Arc::clone(&self.meter) }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -179,15 +193,11 @@ impl ObjectStore for MeteredStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let meter = Arc::clone(&self.meter);
-        let mut listed = 0;
-        add(&meter.list, 1);
-        Box::pin(futures::StreamExt::inspect(self.inner.list(prefix), move |_| {
-            listed += 1;
-            if listed % LISTED_AT_ONCE == 0 {
-                add(&meter.list, 1);
-            }
-        }))
+        self.counted(self.inner.list(prefix))
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.counted(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -200,6 +210,32 @@ impl ObjectStore for MeteredStore {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         add(&self.meter.put, 1);
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// An upload whose parts and end are counted.
+#[derive(Debug)]
+struct MeteredUpload {
+    inner: Box<dyn MultipartUpload>,
+    meter: Arc<Meter>,
+}
+
+#[async_trait]
+impl MultipartUpload for MeteredUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        add(&self.meter.put, 1);
+        add(&self.meter.bytes_written, data.content_length() as u64);
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        add(&self.meter.put, 1);
+        self.inner.complete().await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        add(&self.meter.delete, 1);
+        self.inner.abort().await
     }
 }
 
@@ -221,17 +257,26 @@ mod tests {
         store.put(&log, vec![0; 10].into()).await.unwrap();
         let written = meter.requests();
         assert_eq!((written.put, written.bytes_written, written.get), (2, 110, 0));
+        let mut upload = store.put_multipart(&Path::from("t/d=1/b.parquet")).await.unwrap();
+        upload.put_part(vec![0; 70].into()).await.unwrap();
+        upload.put_part(vec![0; 7].into()).await.unwrap();
+        upload.complete().await.unwrap();
+        // Begin, two parts, end.
+        let uploaded = meter.requests().since(written);
+        assert_eq!(uploaded, Requests { put: 4, bytes_written: 77, ..Requests::default() });
+        let written = meter.requests();
         store.head(&data).await.unwrap();
         store.get(&log).await.unwrap().bytes().await.unwrap();
         store.get_range(&data, 5..20).await.unwrap();
         store.get_ranges(&data, &[0..10, 50..60]).await.unwrap();
         store.get(&Path::from("t/none.parquet")).await.unwrap_err();
         store.list(None).try_collect::<Vec<_>>().await.unwrap();
+        store.list_with_offset(None, &data).try_collect::<Vec<_>>().await.unwrap();
         store.list_with_delimiter(None).await.unwrap();
         store.delete(&data).await.unwrap();
         let found = meter.requests().since(written);
         let wanted = Requests {
-            list: 2,
+            list: 3,
             get: 5,
             delete: 1,
             bytes_read: 10 + 15 + 20,

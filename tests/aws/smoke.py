@@ -2,7 +2,7 @@
 """Asks a real AWS account what nothing on a laptop can answer: do Athena, Redshift Spectrum and a Glue crawler read the lake
 as Lakeward does?
 
-    pip install boto3
+    pip install boto3==1.44.5
     tests/aws/smoke.py --lake s3://BUCKET/lakeward-smoke --results s3://BUCKET/athena-results \
         [--crawler-role ARN] [--redshift WORKGROUP --redshift-database dev --redshift-role ARN] [--keep]
 

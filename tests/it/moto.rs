@@ -1,12 +1,12 @@
-//! A server of AWS's APIs that nobody here wrote, in a process of its own, and a proxy before it that misbehaves.
+//! A server of AWS's APIs that nobody here wrote, in a process of its own, and a proxy before its Glue that misbehaves.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -16,28 +16,32 @@ use serde_json::{Value, json};
 
 use crate::support::readers;
 
-/// `moto_server`; ends with the test.
+/// The server: a process that ends with this value, or with this process, because its standard input does.
 pub struct Moto {
-    child: Child,
+    process: Child,
+    _input: ChildStdin,
+    /// Host and port.
     pub address: String,
 }
 
 impl Moto {
     pub fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let child = Command::new(readers().parent().unwrap().join("moto_server"))
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
+        let mut process = Command::new(readers())
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/aws.py"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("moto_server starts");
-        let patience = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(&address).is_err() {
-            assert!(Instant::now() < patience, "moto_server does not listen");
-            std::thread::yield_now();
-        }
-        Self { child, address }
+            .expect("python starts");
+        let mut url = String::new();
+        BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut url).expect("an address");
+        let address = url.trim().strip_prefix("http://").expect("the server says where it listens").to_owned();
+        let input = process.stdin.take().expect("a pipe");
+        Self { process, _input: input, address }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// One call of Glue's API without any SDK: its HTTP status and answer.
@@ -68,8 +72,8 @@ impl Moto {
 
 impl Drop for Moto {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -14,12 +14,14 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::support::{Scratch, installed, interrupt, readers, say, slots, text, wait_for};
+use crate::vacuum::age;
 
 /// Those that are always asked.
 const READERS: [&str; 5] = ["duckdb", "chdb", "polars", "deltalake", "pyarrow"];
 
-/// What is done to a lake at rest; all readers look again after each. Compaction and vacuum belong here.
-const CARE: &[&[&str]] = &[&["lake", "reconcile"]];
+/// What is done to a lake at rest; all readers look again after each.
+const CARE: [&[&str]; 4] =
+    [&["lake", "reconcile"], &["lake", "compact"], &["lake", "checkpoint"], &["lake", "vacuum", "--full"]];
 
 /// Sums of floats depend on the order of adding: relative difference allowed.
 const FLOAT_TOLERANCE: f64 = 1e-9;
@@ -187,11 +189,22 @@ fn every_reader_sees_the_same_rows_while_the_lake_is_written_at_rest_and_after_c
     assert_eq!(at_rest["transactions"]["rows"], 24_000, "{rest}");
     assert_eq!(at_rest["rejects"]["rows"], 3, "{rest}");
     assert!(at_rest.len() > 10 && at_rest.values().filter(|answer| answer["rows"] != 0).count() > 8, "{at_rest:?}");
+    assert_told_apart(&lake, &at_rest);
     let mut last = at_rest;
     for care in CARE {
+        if care.contains(&"vacuum") {
+            for (table, _) in &all {
+                age(&lake.join(table));
+            }
+        }
         let said = scratch.must(care);
+        match care[1] {
+            "compact" => assert!(said.contains("files of"), "nothing was compacted: {said}"),
+            "vacuum" => assert!(said.matches("deleted 0 removed").count() < all.len(), "nothing was deleted: {said}"),
+            _ => {}
+        }
         let after = agreed(&lake, &format!("after `lakeward {}`", care.join(" ")), &all);
-        if *care == ["lake", "reconcile"] {
+        if care[1] == "reconcile" {
             assert_ne!(after["city_minute"]["hash"], last["city_minute"]["hash"], "no row was late: {said}");
         } else {
             for (table, answer) in &after {
@@ -203,11 +216,13 @@ fn every_reader_sees_the_same_rows_while_the_lake_is_written_at_rest_and_after_c
         last = after;
     }
     scratch.must(&["audit"]);
+}
 
-    // A reader one version behind is told apart: the comparison does compare.
-    let (table, version) = newest(&lake).into_iter().find(|(table, _)| table == "transactions").unwrap();
-    let behind = ask("pyarrow", readers(), &lake, &[(table.clone(), Some(version - 1))]);
-    let differing = differences(&behind[&table], &last[&table]);
+/// A reader one version behind is told apart: the comparison does compare.
+fn assert_told_apart(lake: &Path, newest_rows: &Answers) {
+    let (table, version) = newest(lake).into_iter().find(|(table, _)| table == "transactions").unwrap();
+    let behind = ask("pyarrow", readers(), lake, &[(table.clone(), Some(version - 1))]);
+    let differing = differences(&behind[&table], &newest_rows[&table]);
     for part in ["version", "rows", "hash", "max of `_epoch`", "sum of `amount`"] {
         assert!(differing.iter().any(|found| found.starts_with(part)), "no `{part}` in {differing:?}");
     }

@@ -54,6 +54,11 @@ impl Scratch {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lakeward"));
         command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        // A developer's account and settings are none of the tests' business.
+        let foreign = |name: &str| name.starts_with("AWS_") || name.starts_with("LAKEWARD_");
+        for (name, _) in std::env::vars().filter(|(name, _)| foreign(name)) {
+            command.env_remove(name);
+        }
         command.env("LAKEWARD_TOKEN_KEY", TOKEN_KEY).env("RUST_BACKTRACE", "1");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("--set").arg(format!("lake.url={}", self.lake().display()));

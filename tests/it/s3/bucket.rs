@@ -1,42 +1,19 @@
 //! A bucket for each test, in one S3 server of this test run, behind a proxy of the test's own.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
 
 use super::proxy::Proxy;
+use crate::moto::Moto;
 use crate::support::{Scratch, readers, text};
 
 /// The lake's prefix in every bucket.
 pub const PREFIX: &str = "some/lake";
 
-/// The server: a process that ends with this one, because its standard input does.
-struct Server {
-    url: String,
-    _process: Mutex<(Child, ChildStdin)>,
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers").join(name)
-}
-
-fn server() -> &'static Server {
-    static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| {
-        let mut process = Command::new(readers())
-            .arg(script("s3.py"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut url = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        assert!(url.starts_with("http://"), "the S3 server did not start");
-        let input = process.stdin.take().unwrap();
-        Server { url: url.trim().to_owned(), _process: Mutex::new((process, input)) }
-    })
+fn server() -> &'static Moto {
+    static SERVER: OnceLock<Moto> = OnceLock::new();
+    SERVER.get_or_init(Moto::start)
 }
 
 /// One bucket.
@@ -55,7 +32,7 @@ impl Bucket {
 
     /// A name that no bucket has.
     pub fn missing(name: &str) -> Self {
-        Self { name: name.to_owned(), proxy: Proxy::before(&server().url) }
+        Self { name: name.to_owned(), proxy: Proxy::before(&server().url()) }
     }
 
     pub fn url(&self) -> String {
@@ -89,8 +66,8 @@ impl Bucket {
     /// Copies the lake into the scratch's folder, by a client that shares no code with ours.
     pub fn copy_to(&self, scratch: &Scratch) {
         let copied = Command::new(readers())
-            .arg(script("bucket.py"))
-            .args([&server().url, &self.name, PREFIX])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/bucket.py"))
+            .args([&server().url(), &self.name, PREFIX])
             .arg(scratch.lake())
             .output()
             .unwrap();

@@ -1,4 +1,4 @@
-"""An S3 server of its own (moto): says its address on one line, then serves until its standard input ends."""
+"""A server of AWS's APIs of its own (moto): says its address on one line, then serves until its standard input ends."""
 
 import sys
 
