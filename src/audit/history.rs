@@ -219,6 +219,10 @@ impl History {
                 step.removes.remove(table);
                 step.restated.remove(table);
                 step.compacted.remove(table);
+                // That some query ran is still to be known; one of its name that came later is another.
+                if let Some(progress) = step.queries.remove(table) {
+                    step.queries.insert(format!("{table}, until slot {at}").into(), progress);
+                }
             }
             report.note(format!(
                 "the table `{table}` was dropped ({}): what was decided of it before is not proved",

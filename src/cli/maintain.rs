@@ -56,7 +56,8 @@ pub(super) async fn status(config: &Config, args: &StatusArgs) -> Result<ExitCod
     let lake = Lake::open_existing(url, &config.s3)?.ok_or_else(none)?;
     let mut asking = Asking::new(config, &lake).await;
     let mut all = Vec::new();
-    let dropping = SlotLog::new(lake.store()).dropping().await?;
+    // Slots that cannot be read are the audit's to tell.
+    let dropping = SlotLog::new(lake.store()).dropping().await.unwrap_or_default();
     for name in lake.tables().await?.into_iter().filter(|name| !dropping.contains(name.as_str())) {
         if let Some(table) = Table::open_existing(&lake, &name).await? {
             let status = table.status(config.maintenance.small_bytes()).await?;
