@@ -39,6 +39,7 @@ pub struct Config {
     pub catalog: Catalog,
     pub retention: Retention,
     pub maintenance: Maintenance,
+    pub plain: Plain,
     pub simulate: Simulate,
     pub audit: Audit,
     pub cost: Cost,
@@ -252,6 +253,17 @@ impl Maintenance {
     }
 }
 
+/// Whether, where and of which tables dates that are over are written as plain Parquet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plain {
+    /// A folder or a prefix of a bucket; empty: nothing is written.
+    pub url: String,
+    /// Empty: all tables.
+    #[serde(deserialize_with = "names")]
+    pub tables: Vec<String>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Simulate {
@@ -384,6 +396,13 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<D
 /// A text that may be left out, by being empty.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
     Ok(Some(String::deserialize(deserializer)?).filter(|text| !text.is_empty()))
+}
+
+/// `"a, b"`.
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// A configured duration in the engine's unit of time.

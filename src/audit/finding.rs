@@ -100,12 +100,9 @@ impl Kind {
             Self::RowsDiffer => {
                 words(3, "rows differ", "the table does not hold what the books counted", RESTORE_TABLE)
             }
-            Self::WrongRemoval => words(
-                3,
-                "wrong removal",
-                "rows were taken out for good otherwise than their slot says",
-                RESTORE_SLOTS,
-            ),
+            Self::WrongRemoval => {
+                words(3, "wrong removal", "rows were taken out for good otherwise than their slot says", RESTORE_SLOTS)
+            }
             Self::WrongLate => {
                 words(3, "wrong late", "rows are marked late that no query refused, or the reverse", RESTORE_TABLE)
             }

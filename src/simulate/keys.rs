@@ -120,7 +120,7 @@ pub(super) mod tests {
             partition_by: "event_date".into(),
             sort_by: Vec::new(),
             sinks: crate::contract::Sink::usual(),
-        keep_days: None,
+            keep_days: None,
             stream: Some(StreamContract {
                 format: Format::Json,
                 event_time: "event_time".into(),

@@ -332,4 +332,3 @@ fn fingerprint(plan: &LogicalPlan, combined: Option<&WindowCall>, lookups: &str)
     }
     hex::encode(Sha256::digest(text.as_bytes()))
 }
-
