@@ -39,6 +39,7 @@ pub struct Config {
     pub catalog: Catalog,
     pub retention: Retention,
     pub maintenance: Maintenance,
+    pub plain: Plain,
     pub simulate: Simulate,
     pub audit: Audit,
     pub cost: Cost,
@@ -104,7 +105,14 @@ pub struct Stream {
     pub shards: u32,
     pub start: Start,
     pub listen: String,
+    pub aggregate: bool,
+    pub aggregate_keys: u32,
+    #[serde(deserialize_with = "duration")]
+    pub linger: Duration,
 }
+
+/// The most [`Stream::linger`]: the demo's card holders are never further behind than twice that.
+const LINGER_MAX: Duration = Duration::from_secs(5);
 
 /// Which Kinesis is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -245,6 +253,17 @@ impl Maintenance {
     }
 }
 
+/// Whether, where and of which tables dates that are over are written as plain Parquet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plain {
+    /// A folder or a prefix of a bucket; empty: nothing is written.
+    pub url: String,
+    /// Empty: all tables.
+    #[serde(deserialize_with = "names")]
+    pub tables: Vec<String>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Simulate {
@@ -305,6 +324,7 @@ impl Config {
             ("retention.orphans_interval", self.retention.orphans_interval.is_zero()),
             ("maintenance.interval", self.maintenance.interval.is_zero()),
             ("stream.shards", self.stream.shards == 0),
+            ("stream.aggregate_keys", self.stream.aggregate_keys == 0),
             ("simulate.cards", self.simulate.cards == 0),
             ("s3.request_timeout", self.s3.request_timeout.is_zero()),
             ("s3.connect_timeout", self.s3.connect_timeout.is_zero()),
@@ -317,6 +337,9 @@ impl Config {
                 "configuration: `retention.keep` must be at least `7d`: readers that are at work, and those of older \
                  versions, still need what was removed",
             ));
+        }
+        if self.stream.linger > LINGER_MAX {
+            return Err(Error::usage("configuration: `stream.linger` is at most `5s`: records wait for it unsent"));
         }
         let (size, (least, most)) = (self.maintenance.file_size, FILE_SIZES);
         if size < least || size > most {
@@ -375,6 +398,13 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Opti
     Ok(Some(String::deserialize(deserializer)?).filter(|text| !text.is_empty()))
 }
 
+/// `"a, b"`.
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
+}
+
 /// A configured duration in the engine's unit of time.
 pub fn micros(duration: Duration) -> Micros {
     Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX)
@@ -400,9 +430,23 @@ mod tests {
 
     #[test]
     fn zero_is_refused_where_nothing_could_run() {
-        for key in ["tick.interval=0s", "commit.interval=0s", "commit.rows_max=0", "stream.shards=0"] {
+        for key in [
+            "tick.interval=0s",
+            "commit.interval=0s",
+            "commit.rows_max=0",
+            "stream.shards=0",
+            "stream.aggregate_keys=0",
+        ] {
             assert!(matches!(Config::load(None, &[key.into()]), Err(Error::Usage(_))), "{key}");
         }
+    }
+
+    #[test]
+    fn records_wait_for_company_at_most_five_seconds() {
+        let stream = Config::load(None, &["stream.linger=5s".into()]).unwrap().stream;
+        assert!(!stream.aggregate && stream.linger == LINGER_MAX);
+        let refused = Config::load(None, &["stream.linger=5001ms".into()]).unwrap_err().to_string();
+        assert!(refused.contains("stream.linger"), "{refused}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod window;
 pub mod lake;
 pub mod lint;
 pub mod manifest;
+pub mod plain;
 pub mod lookups;
 pub mod epoch;
 pub mod vacuum;

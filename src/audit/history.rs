@@ -119,6 +119,9 @@ pub(super) async fn read(
         }
         before = Some(Before { epoch, sha256: hex::encode(Sha256::digest(&bytes)), slot });
     }
+    if let Some(newest) = &newest {
+        history.forget(&newest.dropped, report);
+    }
     Ok((history, newest))
 }
 
@@ -217,6 +220,26 @@ impl CompactedStep {
 }
 
 impl History {
+    /// Leaves out what slots say of tables that were dropped since: nothing of it is to be found.
+    fn forget(&mut self, dropped: &BTreeMap<Arc<str>, u64>, report: &mut Report) {
+        for (table, at) in dropped {
+            for step in self.steps.range_mut(..=at).map(|(_, step)| step) {
+                step.tables.remove(table);
+                step.removes.remove(table);
+                step.restated.remove(table);
+                step.compacted.remove(table);
+                // That some query ran is still to be known; one of its name that came later is another.
+                if let Some(progress) = step.queries.remove(table) {
+                    step.queries.insert(format!("{table}, until slot {at}").into(), progress);
+                }
+            }
+            report.note(format!(
+                "the table `{table}` was dropped ({}): what was decided of it before is not proved",
+                place(*at)
+            ));
+        }
+    }
+
     /// The steps up to an epoch, in order.
     pub(super) fn through(&self, epoch: Option<u64>) -> impl Iterator<Item = (u64, &Step)> {
         self.steps.iter().map(|(epoch, step)| (*epoch, step)).take_while(move |(e, _)| Some(*e) <= epoch)

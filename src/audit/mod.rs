@@ -39,7 +39,7 @@ mod standing;
 mod succession;
 mod unprovable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use answers::Ground;
@@ -77,7 +77,14 @@ pub async fn audit(config: &Config) -> Result<Report> {
 
     let (mut history, newest) = history::read(&store, &declared.stream.name, &mut report).await?;
     let mut logs = Logs::new();
+    let dropping = newest.iter().flat_map(|slot| &slot.dropping).cloned().collect::<BTreeSet<Arc<str>>>();
     for table in lake.tables().await? {
+        if dropping.contains(table.as_str()) {
+            report.note(format!(
+                "some files of the dropped table `{table}` are there: `lakeward lake drop {table}` ends it"
+            ));
+            continue;
+        }
         let mut log = log::read(&store, &table, &mut report).await?;
         log.remember(&table, app_id, &history);
         logs.insert(table.into(), log);

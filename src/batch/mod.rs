@@ -46,7 +46,9 @@ impl LakeView {
     /// As [`LakeView::open`].
     pub async fn over(lake: &Lake, app_id: &str) -> Result<Self> {
         let mut tables = BTreeMap::new();
-        for name in lake.tables().await? {
+        let slots = SlotLog::new(lake.store());
+        let dropping = slots.dropping().await?;
+        for name in lake.tables().await?.into_iter().filter(|name| !dropping.contains(name.as_str())) {
             if let Some(table) = Table::open_existing(lake, &name).await? {
                 tables.insert(Arc::from(name), Arc::new(table));
             }
@@ -57,7 +59,7 @@ impl LakeView {
                 lake.url()
             )));
         }
-        let epoch = published_epoch(&SlotLog::new(lake.store()), &tables, app_id).await?;
+        let epoch = published_epoch(&slots, &tables, app_id).await?;
         let session = session();
         lake.register(&session);
         let mut bytes = BTreeMap::new();

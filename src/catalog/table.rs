@@ -60,6 +60,26 @@ impl Catalog {
         Ok(true)
     }
 
+    /// Lets go of a table of the lake: `<t>` and `<t>_spectrum` with its partitions. Answers how many there were.
+    ///
+    /// # Errors
+    /// [`crate::Error::External`] when Glue refuses or does not answer; call again.
+    pub async fn let_go(&self, table: &str) -> Result<u64> {
+        let mut dropped = 0;
+        for name in [format!("{table}_spectrum"), table.to_owned()] {
+            match self.client.delete_table().database_name(&self.site.database).name(&name).send().await {
+                Ok(_) => dropped += 1,
+                Err(error) if error.code() == Some(IS_GONE) => {}
+                Err(error) => {
+                    let what = format!("letting go of the table `{}.{name}`", self.site.database);
+                    return Err(failed("DeleteTable", &what, &error));
+                }
+            }
+        }
+        self.known.lock().await.remove(table);
+        Ok(dropped)
+    }
+
     /// A table as it is registered.
     pub(super) async fn table(&self, input: &TableInput) -> Result<Option<types::Table>> {
         let call = self.client.get_table().database_name(&self.site.database).name(&input.name);

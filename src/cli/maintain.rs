@@ -3,17 +3,21 @@
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
+use serde::Serialize;
 
 use super::output::{answer, thousands};
 use super::restate::at_rest;
-use super::{CompactArgs, StatusArgs};
+use super::standing::{self, Asking, Readers};
+use super::{CompactArgs, StatusArgs, beside};
 use crate::config::Config;
+use crate::epoch::SlotLog;
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Table, TableStatus};
 use crate::pipeline::{self, CompactedTable};
 
 /// `lakeward lake compact [TABLE…]`.
 pub(super) async fn compact(config: Config, args: &CompactArgs) -> Result<ExitCode> {
+    beside::refuse(&config, args.beside).await?;
     let tables = pipeline::compact(&at_rest(config)?, &args.tables).await?;
     if args.json {
         answer(&serde_json::to_string(&tables).context(|| "writing what was done")?)?;
@@ -50,10 +54,14 @@ pub(super) async fn status(config: &Config, args: &StatusArgs) -> Result<ExitCod
         ))
     };
     let lake = Lake::open_existing(url, &config.s3)?.ok_or_else(none)?;
+    let mut asking = Asking::new(config, &lake).await;
     let mut all = Vec::new();
-    for name in lake.tables().await? {
+    // Slots that cannot be read are the audit's to tell.
+    let dropping = SlotLog::new(lake.store()).dropping().await.unwrap_or_default();
+    for name in lake.tables().await?.into_iter().filter(|name| !dropping.contains(name.as_str())) {
         if let Some(table) = Table::open_existing(&lake, &name).await? {
-            all.push(table.status(config.maintenance.small_bytes()).await?);
+            let status = table.status(config.maintenance.small_bytes()).await?;
+            all.push(Report { status, readers: asking.about(&table).await });
         }
     }
     if all.is_empty() {
@@ -61,10 +69,22 @@ pub(super) async fn status(config: &Config, args: &StatusArgs) -> Result<ExitCod
     }
     if args.json {
         answer(&serde_json::to_string(&all).context(|| "writing the status")?)?;
-    } else {
-        answer(&shown(&all, ByteSize::b(config.maintenance.small_bytes())))?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let tables: Vec<TableStatus> = all.iter().map(|report| report.status.clone()).collect();
+    answer(&shown(&tables, ByteSize::b(config.maintenance.small_bytes())))?;
+    answer("")?;
+    answer(&standing::shown(all.iter().map(|report| (report.status.table.as_ref(), &report.readers))).join("\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A table, and how far what its readers are given is behind it.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    status: TableStatus,
+    #[serde(flatten)]
+    readers: Readers,
 }
 
 fn shown(all: &[TableStatus], small: ByteSize) -> String {

@@ -3,10 +3,13 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
 //! everything said on the way to standard error.
 
+mod beside;
 mod cost;
 mod ddl;
 mod diff;
+mod drop;
 mod explain;
+mod export;
 mod lint;
 mod live;
 mod maintain;
@@ -15,6 +18,7 @@ mod refusals;
 mod removal;
 mod restate;
 mod run;
+mod standing;
 mod test;
 mod tools;
 mod upkeep;
@@ -80,25 +84,45 @@ enum LakeCommand {
     /// Would Athena, Redshift Spectrum and Glue read these tables, and read the same?
     Check(LakeCheckArgs),
     /// Recompute the closed windows that late rows belong to. A running job does so by itself.
-    Reconcile,
+    Reconcile(Beside),
     /// Write the small files of dates that are over together. A running job does so by itself.
     Compact(CompactArgs),
     /// Take out the dates that tables keep no longer (`keep` in their contracts). A running job does so by itself.
     Expire(LakeTablesArgs),
     /// Erase every row of a card, from every table. Aggregates that do not name the card stay as they are.
     Erase(EraseArgs),
-    /// How the tables stand: size, files, small ones, partitions, versions, checkpoints.
+    /// How the tables stand: size, files, small ones, versions, checkpoints; and how far manifests, catalog and export are behind.
     Status(StatusArgs),
     /// Print the script that makes the lake's tables known to a reader.
     Ddl(DdlArgs),
     /// Estimate what the lake, and a query of it, cost on AWS.
     Cost(CostArgs),
     /// Write the manifests Spectrum reads, and register tables and partitions, if `catalog.glue` is on. A running job does so.
-    Manifest(LakeTablesArgs),
+    Manifest(WritingArgs),
     /// Delete removed files, and commits behind a checkpoint, older than `retention.keep`. A running job does so daily.
     Vacuum(LakeVacuumArgs),
+    /// Bring the plain export (`plain.url`) to the dates that are over. A running job does so by itself.
+    Export(WritingArgs),
+    /// Delete a table that no query writes or reads: catalog, manifests, export, log and files. It does not come back.
+    Drop(DropArgs),
     /// Write a checkpoint of each log now. A running job does so every `commit.checkpoint_every` versions.
     Checkpoint(LakeTablesArgs),
+}
+
+/// Of commands that write as a job does.
+#[derive(Clone, Copy, Debug, Args)]
+struct Beside {
+    /// On S3, where there is no lock: do not ask whether a job is running. One that is will stop.
+    #[arg(long)]
+    beside_a_job: bool,
+}
+
+#[derive(Debug, Args)]
+struct WritingArgs {
+    #[command(flatten)]
+    of: LakeTablesArgs,
+    #[command(flatten)]
+    beside: Beside,
 }
 
 #[derive(Debug, Args)]
@@ -123,12 +147,25 @@ struct LakeVacuumArgs {
 }
 
 #[derive(Debug, Args)]
+struct DropArgs {
+    /// The table.
+    table: String,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    beside: Beside,
+}
+
+#[derive(Debug, Args)]
 struct CompactArgs {
     /// Only these tables.
     tables: Vec<String>,
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    beside: Beside,
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +199,9 @@ struct DdlArgs {
     /// Where the lake is, or will be, for that reader: `s3://BUCKET/lake`. `lake.url` by default.
     #[arg(long, value_name = "URL")]
     location: Option<String>,
+    /// Where the plain export is, or will be, for that reader: `s3://BUCKET/lake_plain`. `plain.url` by default.
+    #[arg(long, value_name = "URL")]
+    plain_location: Option<String>,
     /// The catalog's database, and the schema of views.
     #[arg(long, value_name = "NAME", default_value = "lake")]
     database: String,
@@ -169,7 +209,7 @@ struct DdlArgs {
     #[arg(long, value_name = "ARN")]
     iam_role: Option<String>,
     /// Write a contract file for every standing query that has none, instead of a script.
-    #[arg(long, conflicts_with_all = ["dialect", "location", "iam_role"])]
+    #[arg(long, conflicts_with_all = ["dialect", "location", "plain_location", "iam_role"])]
     write: bool,
 }
 
@@ -217,6 +257,9 @@ struct StreamArgs {
     /// Where to listen.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: String,
+    /// A script of faults to put in front of it (docs/faults.md); a fault that never struck ends with exit code 1.
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -260,6 +303,8 @@ struct BatchArgs {
     /// Replace these windows of the query's table, as far as they have closed, instead of printing them.
     #[arg(long)]
     write: bool,
+    #[command(flatten)]
+    beside: Beside,
     #[arg(long, value_enum, default_value_t)]
     format: OutputFormat,
 }
@@ -390,11 +435,13 @@ async fn lake(config: Config, command: LakeCommand) -> Result<ExitCode> {
         LakeCommand::Expire(args) => removal::expire(config, &args).await,
         LakeCommand::Erase(args) => removal::erase(config, &args).await,
         LakeCommand::Status(args) => maintain::status(&config, &args).await,
-        LakeCommand::Reconcile => restate::reconcile(config).await,
+        LakeCommand::Reconcile(beside) => restate::reconcile(config, beside).await,
         LakeCommand::Check(args) => lint::check(&config, &args).await,
         LakeCommand::Ddl(args) => ddl::ddl(&config, &args).await,
         LakeCommand::Manifest(args) => upkeep::manifest(&config, &args).await,
         LakeCommand::Vacuum(args) => upkeep::vacuum_tables(&config, &args).await,
+        LakeCommand::Drop(args) => drop::drop_table(config, &args).await,
+        LakeCommand::Export(args) => export::export(&config, &args).await,
         LakeCommand::Checkpoint(args) => upkeep::checkpoint(&config, &args).await,
         LakeCommand::Cost(args) => cost::cost(&config, &args).await,
     }

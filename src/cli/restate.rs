@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::BatchArgs;
 use super::output::{answer, thousands};
 use super::run::host;
 use super::tools::given_range;
+use super::{BatchArgs, Beside, beside};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -13,7 +13,8 @@ use crate::pipeline::{self, AtRest, RestatedTable};
 use crate::token::TokenKey;
 
 /// `lakeward lake reconcile`.
-pub(super) async fn reconcile(config: Config) -> Result<ExitCode> {
+pub(super) async fn reconcile(config: Config, beside: Beside) -> Result<ExitCode> {
+    beside::refuse(&config, beside).await?;
     let tables = pipeline::reconcile(&at_rest(config)?).await?;
     if tables.is_empty() {
         answer("no closed window has late rows it does not know: nothing was written")?;
@@ -36,6 +37,7 @@ pub(super) async fn write(config: &Config, args: &BatchArgs) -> Result<ExitCode>
         ));
     }
     let range = given_range(args.from.as_deref(), args.to.as_deref())?;
+    beside::refuse(config, args.beside).await?;
     tell(&pipeline::write_windows(&at_rest(config.clone())?, &args.file, range).await?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! The commands around the streaming job.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::batch::LakeView;
 use crate::clock::Micros;
 use crate::config::{Config, Endpoint, micros};
 use crate::error::{Error, Result};
-use crate::kinesis::{EmbeddedKinesis, Producer, connect, create_stream};
+use crate::kinesis::{EmbeddedKinesis, Faults, Producer, Struck, connect, create_stream};
 use crate::micro_batch::{Decoder, IdentityHasher};
 use crate::plans::{Plans, plan_file};
 use crate::simulate::{FileSpec, Replay, ReplayProgress, replay as send_file, write_file};
@@ -34,9 +35,15 @@ pub(super) async fn check(config: &Config) -> Result<ExitCode> {
 
 /// `lakeward stream`: the embedded Kinesis until Ctrl-C.
 pub(super) async fn stream(config: &Config, args: &StreamArgs) -> Result<ExitCode> {
-    let server = EmbeddedKinesis::start(&args.listen, &config.stream.region).await?;
+    let script = args.faults.as_deref().map(script).transpose()?;
+    let faults = Faults::default();
+    let server =
+        EmbeddedKinesis::start_with(&args.listen, &config.stream.region, |router| faults.before(router)).await?;
     let client = connect(&config.stream, Some(&server)).await?;
     create_stream(&client, &config.stream.name, config.stream.shards).await?;
+    if let Some(script) = &script {
+        faults.arm(script);
+    }
     answer(&format!(
         "{} serves the stream `{}` with {} shards",
         server.url(),
@@ -46,7 +53,23 @@ pub(super) async fn stream(config: &Config, args: &StreamArgs) -> Result<ExitCod
     say("records are kept in memory until this process ends; Ctrl-C ends it");
     let _ = tokio::signal::ctrl_c().await;
     server.stop().await?;
+    if script.is_none() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    for Struck { fault, times } in faults.struck() {
+        answer(&format!("{times:>8} × {fault}"))?;
+    }
+    if let Err(error) = faults.all_struck() {
+        say(&error.to_string());
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn script(path: &Path) -> Result<Faults> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::usage(format!("cannot read the script of faults `{}`: {error}", path.display())))?;
+    Faults::parse(&text)
 }
 
 /// `lakeward simulate`: a file in the data set's own format.
@@ -70,7 +93,7 @@ pub(super) async fn replay(config: &Config, args: &ReplayArgs) -> Result<ExitCod
     let plans = Plans::read(config).await?;
     let (token_key, _) = TokenKey::load(&config.token, config.stream.endpoint != Endpoint::Aws)?;
     let client = connect(&config.stream, None).await?;
-    let producer = Producer::new(client, config.stream.name.clone());
+    let producer = Producer::of(client, &config.stream);
     let file = Replay {
         path: args.file.clone(),
         contract: plans.stream,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::output::{answer, thousands};
-use super::{LakeTablesArgs, LakeVacuumArgs};
+use super::{Beside, LakeTablesArgs, LakeVacuumArgs, WritingArgs, beside};
 use crate::clock::Clock;
 use crate::config::{Config, micros};
 use crate::contract::{Sink, TableContract};
@@ -28,8 +28,8 @@ use crate::vacuum::{Retention, Scope, Vacuumed, unpublished, vacuum};
 type Tables = BTreeMap<Arc<str>, Arc<Table>>;
 
 /// `lakeward lake manifest`: manifests as the logs say, and the catalog, if it is configured.
-pub(super) async fn manifest(config: &Config, args: &LakeTablesArgs) -> Result<ExitCode> {
-    let lake = opened(config)?;
+pub(super) async fn manifest(config: &Config, args: &WritingArgs) -> Result<ExitCode> {
+    let (lake, args) = (writable(config, args.beside).await?, &args.of);
     let _lock = lake.lock().map_err(|error| match error {
         Error::Fenced(who) => {
             Error::Fenced(format!("{who}; a running job writes manifests and registers partitions by itself"))
@@ -120,6 +120,14 @@ fn is_kept(config: &Config, contract: Option<&TableContract>) -> bool {
     contract.is_some_and(|contract| config.catalog.glue || contract.sinks.contains(&Sink::Spectrum))
 }
 
+/// The configured lake, if no job seems to be running on it.
+pub(super) async fn writable(config: &Config, beside: Beside) -> Result<Lake> {
+    let lake = opened(config)?;
+    beside::refuse(config, beside).await?;
+    Ok(lake)
+}
+
+/// The configured lake, which is there.
 fn opened(config: &Config) -> Result<Lake> {
     Lake::open_existing(&config.lake.url, &config.s3)?
         .ok_or_else(|| Error::usage(format!("no lake in {}: name another with `--set lake.url=…`", config.lake.url)))
@@ -127,7 +135,9 @@ fn opened(config: &Config) -> Result<Lake> {
 
 /// The tables named, or all.
 async fn chosen(lake: &Lake, names: &[String]) -> Result<Tables> {
-    let there = lake.tables().await?;
+    let dropping = SlotLog::new(lake.store()).dropping().await?;
+    let mut there = lake.tables().await?;
+    there.retain(|name| !dropping.contains(name.as_str()));
     let mut tables = Tables::new();
     for name in if names.is_empty() { &there } else { names } {
         let Some(table) = Table::open_existing(lake, name).await? else {

@@ -48,7 +48,7 @@ pub enum Sink {
     Delta,
     /// Redshift Spectrum, by symlink manifests and a table `<name>_spectrum` in the catalog.
     Spectrum,
-    /// Crawlers that list folders: closed dates as plain Parquet files below `<lake>_plain/<name>/`.
+    /// Crawlers that list folders: dates that are over as plain Parquet files below `plain.url`.
     Plain,
 }
 

@@ -7,7 +7,6 @@ use super::quote::{COMMENT_MAX, Script, cut, hive_name, hive_text, lines, name};
 use super::site::Site;
 use super::tables::TableOfLake;
 use super::types::{hive, is_time};
-use crate::contract::Sink;
 use crate::error::Result;
 
 /// From when on dates of a plain export are projected while the lake knows none.
@@ -31,9 +30,9 @@ pub(super) fn script(site: &Site, tables: &[TableOfLake]) -> Result<String> {
             hive_text(&format!("{}/", site.table(table)))
         ));
         script.statement(view(site, table));
-        if table.contract.sinks.contains(&Sink::Plain) {
+        if let Some(place) = site.plain(table) {
             script.comment(&format!("{}: its export of closed dates as plain Parquet files", table.contract.name));
-            script.statement(plain(site, table)?);
+            script.statement(plain(site, table, &place)?);
         }
     }
     Ok(script.finish())
@@ -54,7 +53,7 @@ fn view(site: &Site, table: &TableOfLake) -> String {
     )
 }
 
-fn plain(site: &Site, table: &TableOfLake) -> Result<String> {
+fn plain(site: &Site, table: &TableOfLake, place: &str) -> Result<String> {
     let columns: Vec<String> = table
         .file_columns()
         .map(|column| {
@@ -82,7 +81,7 @@ fn plain(site: &Site, table: &TableOfLake) -> Result<String> {
         hive_name(&format!("{}_plain", table.contract.name)),
         lines(columns),
         hive_name(by),
-        hive_text(&format!("{}/", site.plain(table))),
+        hive_text(&format!("{place}/")),
         properties.join(", ")
     ))
 }

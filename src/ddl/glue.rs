@@ -223,8 +223,8 @@ fn crawlers(site: &Site, tables: &[TableOfLake]) -> Vec<Value> {
     })];
     let plain: Vec<Value> = tables
         .iter()
-        .filter(|table| table.contract.sinks.contains(&Sink::Plain))
-        .map(|table| json!({"Path": format!("{}/", site.plain(table)), "Exclusions": ["**/_*", "**/.*"]}))
+        .filter_map(|table| site.plain(table))
+        .map(|place| json!({"Path": format!("{place}/"), "Exclusions": ["**/_*", "**/.*"]}))
         .collect();
     if !plain.is_empty() {
         let configuration = json!({

@@ -8,8 +8,10 @@ use url::Url;
 
 use super::Dialect;
 use super::tables::TableOfLake;
+use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::manifest::FOLDER;
+use crate::plain::is_exported;
 
 /// What a database's name has to be.
 const DATABASE_FORM: &str = "expected lower-case letters, digits and `_`, a letter first";
@@ -23,6 +25,8 @@ pub struct Site {
     pub database: String,
     /// The role Redshift and Glue's crawlers take on: an ARN. Without one Redshift's default is named.
     pub iam_role: Option<String>,
+    /// Where plain exports are, and of which tables; `None` where there are none.
+    pub plain: Option<config::Plain>,
 }
 
 impl Site {
@@ -51,7 +55,30 @@ impl Site {
         if !is_well_formed(database) {
             return Err(Error::usage(format!("`--database {database}`: {DATABASE_FORM}")));
         }
-        Ok(Self { location, database: database.to_owned(), iam_role: iam_role.map(str::to_owned) })
+        Ok(Self { location, database: database.to_owned(), iam_role: iam_role.map(str::to_owned), plain: None })
+    }
+
+    /// The same site with the configured plain exports. `given` is a place that overrides the configured one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a place the dialect cannot read.
+    pub fn with_plain(self, dialect: Dialect, settings: &config::Plain, given: Option<&str>) -> Result<Self> {
+        // The others read the lake itself.
+        if settings.url.is_empty() && given.is_none() || !dialect.is_aws() {
+            return Ok(self);
+        }
+        let url = match given.unwrap_or(&settings.url).trim_end_matches('/') {
+            place if place.contains("://") => place.to_owned(),
+            folder => local(folder)?,
+        };
+        if !url.starts_with("s3://") {
+            return Err(Error::usage(format!(
+                "`{}` reads S3 only, and the plain export is at {url}: say where it is or will be with `--plain-location \
+                 s3://BUCKET/lake_plain`",
+                dialect.name()
+            )));
+        }
+        Ok(Self { plain: Some(config::Plain { url, tables: settings.tables.clone() }), ..self })
     }
 
     /// The site of a lake as its own job sees it, for the catalog it keeps.
@@ -63,7 +90,7 @@ impl Site {
             return Err(Error::usage(format!("configuration: `catalog.database` is `{database}`: {DATABASE_FORM}")));
         }
         let location = lake.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { location, database: database.to_owned(), iam_role: None })
+        Ok(Self { location, database: database.to_owned(), iam_role: None, plain: None })
     }
 
     /// Whether the lake is on S3.
@@ -91,9 +118,10 @@ impl Site {
         format!("{}/{FOLDER}", self.table_named(name))
     }
 
-    /// A table's folder of plain Parquet files, beside the lake.
-    pub(super) fn plain(&self, table: &TableOfLake) -> String {
-        format!("{}_plain/{}", self.location, table.contract.name)
+    /// A table's folder of plain Parquet files, without a slash at the end, if it is exported.
+    pub(super) fn plain(&self, table: &TableOfLake) -> Option<String> {
+        let settings = self.plain.as_ref().filter(|settings| is_exported(settings, &table.contract))?;
+        Some(format!("{}/{}", settings.url, table.contract.name))
     }
 }
 
@@ -121,6 +149,15 @@ mod tests {
         assert_eq!(site.location, "s3://b/lake");
         let site = Site::new(Dialect::Duckdb, "./data/lake", None, "lake", None).unwrap();
         assert!(site.location.starts_with("file:///") && site.location.ends_with("/data/lake"), "{}", site.location);
+        let plain = config::Plain { url: "./data/plain".to_owned(), tables: Vec::new() };
+        let of = |dialect, given| {
+            let site = Site::new(dialect, "s3://b/lake", None, "lake", None).unwrap();
+            site.with_plain(dialect, &plain, given).map(|site| site.plain.map(|plain| plain.url))
+        };
+        let error = of(Dialect::Athena, None).unwrap_err().to_string();
+        assert!(error.contains("--plain-location s3://BUCKET/lake_plain"), "{error}");
+        assert_eq!(of(Dialect::Athena, Some("s3://b/p/")).unwrap().as_deref(), Some("s3://b/p"));
+        assert_eq!(of(Dialect::Duckdb, None).unwrap(), None);
         assert!(Site::new(Dialect::Spark, "/l", None, "My Lake", None).unwrap_err().to_string().contains("--database"));
     }
 }

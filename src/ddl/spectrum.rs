@@ -60,10 +60,10 @@ pub(super) fn external(site: &Site, tables: &[TableOfLake], script: &mut Script)
         } else {
             script.comment("without manifests: its contract has no sink `spectrum`");
         }
-        if table.contract.sinks.contains(&Sink::Plain) {
+        if let Some(place) = site.plain(table) {
             script.comment(&format!("{}: its export of closed dates as plain Parquet files", table.contract.name));
             let plain = format!("{}_plain", table.contract.name);
-            create(table, &plain, "varchar(10)", "STORED AS PARQUET", &site.plain(table), script)?;
+            create(table, &plain, "varchar(10)", "STORED AS PARQUET", &place, script)?;
         }
     }
     Ok(())

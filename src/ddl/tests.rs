@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::config::Plain;
 use crate::contract::{Sink, read_folder};
 
 const LOCATION: &str = "s3://bucket/lake";
@@ -33,7 +34,10 @@ fn every_type(dates: &[&str]) -> TableOfLake {
 }
 
 fn site(iam_role: Option<&str>) -> Site {
-    Site { location: LOCATION.to_owned(), database: "lake".to_owned(), iam_role: iam_role.map(str::to_owned) }
+    // Of one table whose contract has the sink, and of one that is named.
+    let plain = Plain { url: format!("{LOCATION}_plain"), tables: vec!["city_minute".to_owned()] };
+    let (location, iam_role) = (LOCATION.to_owned(), iam_role.map(str::to_owned));
+    Site { location, database: "lake".to_owned(), iam_role, plain: Some(plain) }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod books;
 mod fence;
 mod gone;
+mod guard;
 mod published;
 mod slot;
 mod slots;
@@ -17,6 +18,7 @@ mod slots;
 pub use books::{ShardBooks, books_batch};
 pub use fence::take_over;
 pub use gone::{Erased, Expired, Gone};
+pub use guard::refuse_beside_a_job;
 pub use published::published_epoch;
 pub use slot::{
     Compacted, Counts, Kind, Owed, QueryProgress, Restated, SLOT_VERSION, ShardSlot, Slot, SourceProgress, TableAdds,

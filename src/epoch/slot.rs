@@ -19,7 +19,8 @@ use crate::stream::{Position, ShardId, ShardKey, ShardProgress, SourceId};
 /// The newest form of a slot this binary writes and understands. Version 2 may take files out and restate windows: a
 /// lakeward that does not know that would publish the new files beside the old ones, so it must refuse the slot. Version 3
 /// may also write files together: an audit that does not know that would count their rows twice and call for a restore.
-/// Version 4 may take rows out for good: a job that does not know that would compute closed windows anew over what is left.
+/// Version 4 may take rows out for good and drop tables: a lakeward that does not know that would compute closed windows anew
+/// over what is left, and make a table anew amid the files of the old one.
 pub const SLOT_VERSION: u32 = 4;
 
 /// One decided step of the pipeline. Serialised as JSON under `_epochs/`.
@@ -70,6 +71,13 @@ pub struct Slot {
     /// Every table any slot so far has written to: their folders must exist.
     #[serde(default)]
     pub tables_known: BTreeSet<Arc<str>>,
+    /// Tables that were dropped, each with the slot that decided it: what that slot and those before it say of such a table
+    /// is of no table any more. One of the same name may have come since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<Arc<str>, u64>,
+    /// Those of them whose files are not known to be gone: nobody reads them, and none is made anew before they are.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub dropping: BTreeSet<Arc<str>>,
     /// SHA-256 (hex) of this slot's own stored bytes, once they are known: what the next slot is linked by. Never taken
     /// from a slot written anew, since another version might write it otherwise.
     #[serde(skip)]
@@ -313,6 +321,8 @@ impl Slot {
             erased: BTreeMap::new(),
             gone: Gone::default(),
             tables_known: BTreeSet::new(),
+            dropped: BTreeMap::new(),
+            dropping: BTreeSet::new(),
             stored_sha256: None,
         }
     }
@@ -345,6 +355,14 @@ impl Slot {
             }
         }
         Ok(next)
+    }
+
+    /// Lets go of a table, and of the query of its name, in this slot. Its files are deleted after it was decided.
+    pub fn drop_table(&mut self, name: &Arc<str>) {
+        self.tables_known.remove(name);
+        self.queries.remove(name);
+        self.dropped.insert(Arc::clone(name), self.epoch);
+        self.dropping.insert(Arc::clone(name));
     }
 
     /// Links this slot to the one decided before it.

@@ -3,12 +3,14 @@
 //! The underscore keeps crawlers and Delta's vacuum away. The one law: a slot is created if absent, never overwritten or
 //! deleted; whatever a PUT answers, a GET tells who owns the slot.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use uuid::Uuid;
 
 use super::Slot;
 use crate::error::{Context, Error, Mendable, Result};
@@ -89,6 +91,14 @@ impl SlotLog {
         self.read(known).await
     }
 
+    /// Tables that were dropped and are not known to be gone: whoever reads the lake leaves them out.
+    ///
+    /// # Errors
+    /// As [`SlotLog::read`].
+    pub async fn dropping(&self) -> Result<BTreeSet<Arc<str>>> {
+        Ok(self.head().await?.map(|head| head.dropping).unwrap_or_default())
+    }
+
     /// Decides a slot: PUT if absent, and on any other answer look who owns it.
     ///
     /// # Errors
@@ -133,6 +143,29 @@ impl SlotLog {
         }
     }
 
+    /// Notes that this writer has ended in order. Best effort: without it, commands by hand wait for a minute.
+    pub async fn write_resting(&self, writer: Uuid) {
+        if let Err(error) = self.store.put(&resting_path(), PutPayload::from(writer.to_string().into_bytes())).await {
+            tracing::debug!(%error, "the end of this writer was not noted");
+        }
+    }
+
+    /// The last writer that has ended in order, if any.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the store does not answer.
+    pub async fn resting(&self) -> Result<Option<Uuid>> {
+        let what = || "reading `_epochs/_resting`";
+        match self.store.get(&resting_path()).await {
+            Ok(found) => {
+                let bytes = found.bytes().await.context(what)?;
+                Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(Error::external(what(), error)),
+        }
+    }
+
     async fn hint(&self) -> Result<u64> {
         match self.store.get(&hint_path()).await {
             Ok(found) => {
@@ -157,6 +190,10 @@ fn slot_path(epoch: u64) -> Path {
     Path::from(format!("_epochs/{epoch:020}.json"))
 }
 
+fn resting_path() -> Path {
+    Path::from("_epochs/_resting")
+}
+
 fn hint_path() -> Path {
     Path::from("_epochs/_head")
 }
@@ -164,7 +201,6 @@ fn hint_path() -> Path {
 #[cfg(test)]
 mod tests {
     use object_store::memory::InMemory;
-    use uuid::Uuid;
 
     use super::*;
     use crate::epoch::{Kind, TokenKeyName, Writer};

@@ -39,7 +39,7 @@ use crate::error::{Context, Error, Result};
 use crate::stream::SequenceNumber;
 
 /// Largest request: 10 MiB of records (the limit of one PutRecords where large records are allowed) as base64 and JSON.
-const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(super) const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Open shards over all streams; the server's own limit of 10 is AWS's default quota. Far above what one process reads.
 const SHARDS_MAX: u32 = 10_000;
@@ -199,7 +199,7 @@ enum Passage {
 }
 
 /// The operation that `x-amz-target` names (`Kinesis_20131202.PutRecords`).
-fn operation(headers: &HeaderMap) -> &str {
+pub(super) fn operation(headers: &HeaderMap) -> &str {
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     target.strip_prefix("Kinesis_20131202.").unwrap_or_default()
 }

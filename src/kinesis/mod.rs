@@ -14,8 +14,10 @@
 mod backoff;
 pub mod client;
 pub mod embedded;
+pub mod faults;
 mod lineage;
 mod pacing;
+mod packing;
 mod places;
 pub mod producer;
 pub mod reader;
@@ -29,6 +31,7 @@ mod within;
 
 pub use client::{Client, connect, create_stream, stream_incarnation};
 pub use embedded::EmbeddedKinesis;
+pub use faults::{Does, Faults, Struck};
 pub use pacing::Pacing;
 pub use producer::{Acknowledged, Producer, PutRecord};
 pub use retention::{Held, RETENTION_MIN, held};

@@ -2,16 +2,20 @@
 //!
 //! The one law: no request is sent while an earlier one has entries that failed, and only those are sent again. So records
 //! of one partition key keep their order from request to request. Two limits are the service's: within one request it may
-//! take a later record of a key and refuse an earlier one, and a request that timed out may have been applied, so its
-//! records can be in the stream twice. Identity is in the records themselves, not here.
+//! take a later record of a key and refuse an earlier one (unless they are aggregated, see `packing`), and a request that
+//! timed out may have been applied, so its records can be in the stream twice. Identity is in the records themselves, not here.
 
-use aws_sdk_kinesis::error::SdkError;
+use std::time::Duration;
+
+use aws_sdk_kinesis::error::{BuildError, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use bytes::Bytes;
 
 use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff};
 use super::client::Client;
+use super::packing::{Packed, pack};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::stream::{SequenceNumber, ShardId};
 
@@ -20,6 +24,9 @@ const REQUEST_RECORDS_MAX: usize = 500;
 
 /// Bytes of one request's records and partition keys: what a stream takes unless larger records were allowed.
 pub const REQUEST_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// Records worth handing over at once when they are aggregated: 4 MB of records of 500 bytes, so still one request.
+const AGGREGATED_RECORDS: usize = 8_000;
 
 /// One record to write.
 #[derive(Clone, Debug)]
@@ -48,22 +55,58 @@ pub struct Acknowledged {
 pub struct Producer {
     client: Client,
     stream: String,
+    aggregation: Option<Aggregation>,
+}
+
+/// How records are put together.
+#[derive(Clone, Copy, Debug)]
+struct Aggregation {
+    hash_keys: u32,
+    linger: Duration,
 }
 
 impl Producer {
+    /// Each record is a record of the stream.
     pub fn new(client: Client, stream: impl Into<String>) -> Self {
-        Self { client, stream: stream.into() }
+        Self { client, stream: stream.into(), aggregation: None }
+    }
+
+    /// As the configuration says: of each call's records aggregates are made where `stream.aggregate` is on.
+    pub fn of(client: Client, stream: &config::Stream) -> Self {
+        let aggregation = Aggregation { hash_keys: stream.aggregate_keys, linger: stream.linger };
+        Self { aggregation: stream.aggregate.then_some(aggregation), ..Self::new(client, &stream.name) }
+    }
+
+    /// How many records are worth handing over at once.
+    pub fn records_at_once(&self) -> usize {
+        if self.aggregation.is_some() { AGGREGATED_RECORDS } else { REQUEST_RECORDS_MAX }
+    }
+
+    /// How long whoever has records should wait for more of them.
+    pub fn linger(&self) -> Duration {
+        self.aggregation.map_or(Duration::ZERO, |aggregation| aggregation.linger)
     }
 
     /// Puts all records, in as many requests as it takes, waiting out throttling and failing servers for as long as they
-    /// last (drop the future to give up). Returns one answer a record, in the order given.
+    /// last (drop the future to give up). Returns one answer a record, in the order given; those of an aggregate share one.
     ///
     /// # Errors
     /// [`Error::External`] when the service refuses a request for good; records before it may have been written.
     pub async fn put(&self, records: &[PutRecord]) -> Result<Vec<Acknowledged>> {
-        let mut acknowledged = Vec::with_capacity(records.len());
+        let Some(Aggregation { hash_keys, .. }) = self.aggregation else { return self.put_entries(records).await };
+        let mut landed: Vec<Option<Acknowledged>> = vec![None; records.len()];
+        for round in pack(records, hash_keys) {
+            for (packed, place) in round.iter().zip(self.put_entries(&round).await?) {
+                packed.members.iter().for_each(|member| landed[*member] = Some(place.clone()));
+            }
+        }
+        Ok(landed.into_iter().flatten().collect())
+    }
+
+    async fn put_entries<E: Entry>(&self, entries: &[E]) -> Result<Vec<Acknowledged>> {
+        let mut acknowledged = Vec::with_capacity(entries.len());
         let mut backoff = Backoff::new(&self.stream);
-        let mut rest = records;
+        let mut rest = entries;
         while !rest.is_empty() {
             let (request, later) = rest.split_at(request_length(rest));
             self.put_request(request, &mut backoff, &mut acknowledged).await?;
@@ -72,10 +115,10 @@ impl Producer {
         Ok(acknowledged)
     }
 
-    /// Puts the records of one request; entries that fail are sent again, alone, until none is left.
-    async fn put_request(
+    /// Puts the entries of one request; those that fail are sent again, alone, until none is left.
+    async fn put_request<E: Entry>(
         &self,
-        records: &[PutRecord],
+        records: &[E],
         backoff: &mut Backoff,
         acknowledged: &mut Vec<Acknowledged>,
     ) -> Result<()> {
@@ -122,21 +165,15 @@ impl Producer {
     }
 
     /// One request, repeated until the service answers it; written anew each time, so that nothing is kept for the next.
-    async fn send<'r, I: Iterator<Item = &'r PutRecord>>(
+    async fn send<'r, E: Entry + 'r, I: Iterator<Item = &'r E>>(
         &self,
         records: impl Fn() -> I,
         backoff: &mut Backoff,
     ) -> Result<Vec<PutRecordsResultEntry>> {
         let what = format!("putting records to stream `{}`", self.stream);
-        let entry = |record: &PutRecord| {
-            PutRecordsRequestEntry::builder()
-                .partition_key(&record.partition_key)
-                .data(Blob::new(&*record.data))
-                .build()
-        };
         let put = || {
             let request = self.client.put_records().stream_name(&self.stream);
-            let entries: std::result::Result<Vec<_>, _> = records().map(entry).collect();
+            let entries: std::result::Result<Vec<_>, _> = records().map(Entry::build).collect();
             async move { request.set_records(Some(entries.map_err(SdkError::construction_failure)?)).send().await }
         };
         let answer =
@@ -145,8 +182,38 @@ impl Producer {
     }
 }
 
-/// How many of the records fit into one request. At least one: whether a single record is too large, the service says.
-fn request_length(records: &[PutRecord]) -> usize {
+/// What a request can hold.
+trait Entry {
+    /// Bytes that count towards the service's limits.
+    fn size(&self) -> usize;
+
+    fn build(&self) -> std::result::Result<PutRecordsRequestEntry, BuildError>;
+}
+
+impl Entry for PutRecord {
+    fn size(&self) -> usize {
+        self.size()
+    }
+
+    fn build(&self) -> std::result::Result<PutRecordsRequestEntry, BuildError> {
+        let entry = PutRecordsRequestEntry::builder().partition_key(&self.partition_key);
+        entry.data(Blob::new(&*self.data)).build()
+    }
+}
+
+impl Entry for Packed {
+    fn size(&self) -> usize {
+        self.partition_key.len() + self.data.len()
+    }
+
+    fn build(&self) -> std::result::Result<PutRecordsRequestEntry, BuildError> {
+        let entry = PutRecordsRequestEntry::builder().partition_key(&self.partition_key);
+        entry.explicit_hash_key(&self.hash_key).data(Blob::new(&*self.data)).build()
+    }
+}
+
+/// How many of the entries fit into one request. At least one: whether a single record is too large, the service says.
+fn request_length<E: Entry>(records: &[E]) -> usize {
     let mut bytes = 0;
     let fitting = records.iter().take(REQUEST_RECORDS_MAX).take_while(|record| {
         bytes += record.size();

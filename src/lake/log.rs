@@ -306,7 +306,8 @@ impl Log {
         }
     }
 
-    async fn actions(&self, version: u64) -> Result<Option<Vec<Action>>> {
+    /// What one commit says; `None` if the log does not hold it.
+    pub(super) async fn actions(&self, version: u64) -> Result<Option<Vec<Action>>> {
         let what = || format!("cannot read version {version} of table `{}`", self.name);
         let entry = self.delta.read_commit_entry(version).await.context(what)?;
         entry.map(|bytes| get_actions(version, &bytes).context(what)).transpose()

@@ -17,9 +17,12 @@
 //! <lake>/<table>/event_date=2026-11-23/part-<epoch>-<uuid>.snappy.parquet
 //! ```
 
+mod changes;
 mod checkpoint;
 mod compact;
+mod copy;
 mod difference;
+mod drop;
 mod encode;
 mod erase;
 mod evolve;
@@ -60,8 +63,10 @@ use crate::clock::Clock;
 use crate::config;
 use crate::error::{Context, Error, Result};
 
+pub use changes::Changes;
 pub use compact::{Compaction, spilling};
 pub use deltalake::kernel::{Add, Remove};
+pub use drop::Deleted;
 pub use erase::{ErasedFiles, Marked, TIMES_GRAIN};
 pub use evolve::SchemaChange;
 pub use lock::LakeLock;
@@ -208,6 +213,11 @@ impl Lake {
     /// [`Error::Fenced`] naming the pid of the process that holds it.
     pub fn lock(&self) -> Result<Option<LakeLock>> {
         self.folder.as_ref().map(|folder| LakeLock::take(&folder.join("_lock"))).transpose()
+    }
+
+    /// Whether [`Lake::lock`] keeps other writers away: of a lake in a folder, not of one in a bucket.
+    pub fn has_lock(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// Whether the folder is no lake but a table itself.

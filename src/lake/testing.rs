@@ -140,7 +140,7 @@ pub(super) async fn read(lake: &Lake, table: &Table, version: Option<u64>) -> Re
 }
 
 /// One Parquet file, read without this module.
-pub(super) fn read_file(path: &FsPath) -> RecordBatch {
+pub(crate) fn read_file(path: &FsPath) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();
     let schema = reader.schema().clone();
     let batches: Vec<_> = reader.build().unwrap().collect::<std::result::Result<_, _>>().unwrap();

@@ -55,6 +55,18 @@ pub async fn lag(table: &Table) -> Result<Lag> {
     })
 }
 
+/// How many partitions have a manifest that names other files than the table has now, or none yet.
+///
+/// # Errors
+/// As [`Manifests::write`].
+pub async fn behind(table: &Table) -> Result<usize> {
+    let ((_, files), state) = (table.newest_files().await?, state::read(table).await?);
+    let known = state.map(|state| state.partitions).unwrap_or_default();
+    let (now, changed) = render::changed(&render::root(&table.url()?)?, table.partition_by(), &files, &known)?;
+    let vacated = known.keys().filter(|folder| !now.contains_key(*folder)).count();
+    Ok(changed.len() + vacated)
+}
+
 /// The manifest of a partition's folder (`event_date=2026-11-23`), below the table.
 pub fn path(folder: &str) -> Path {
     folder.split('/').fold(Path::from(FOLDER), Path::join).join("manifest")

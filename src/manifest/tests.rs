@@ -69,6 +69,7 @@ async fn only_what_changed_is_written_and_what_was_emptied_goes() {
     let of_23: Vec<Add> = second.into_iter().filter(|add| add.path.contains("2026-11-23")).collect();
     table.publish("app", 1, &of_23, &[remove(&first[0])]).await.unwrap();
     assert_eq!(lag(&table).await.unwrap(), Lag { version: 2, manifests_at: Some(1), emptied: 0 });
+    assert_eq!(behind(&table).await.unwrap(), 2);
     let written = manifests.write().await.unwrap();
     assert_eq!((written.written, written.emptied.len()), (1, 1));
     // While the catalog leads to it, the emptied one stays, and is told.
@@ -81,6 +82,7 @@ async fn only_what_changed_is_written_and_what_was_emptied_goes() {
     let sorted = lines(folder.path(), "2026-11-23");
     assert!(sorted.len() == 2 && sorted.is_sorted(), "{sorted:?}");
     assert_eq!(lag(&table).await.unwrap(), Lag { version: 2, manifests_at: Some(2), emptied: 0 });
+    assert_eq!(behind(&table).await.unwrap(), 0);
     // Another process finds nothing to do, and writes nothing.
     let state = folder.path().join("payments/_symlink_format_manifest/_state.json");
     let before = std::fs::metadata(&state).unwrap().modified().unwrap();

@@ -22,7 +22,7 @@ use super::{MicroBatch, event_time_range};
 use crate::clock::Micros;
 use crate::contract::{Origin, StreamContract, TableContract, provenance, timestamp_type};
 use crate::error::{Context, Error, Result};
-use crate::stream::{Page, Record, ShardKey};
+use crate::stream::{Aggregate, Page, Record, ShardKey, UserRecord};
 use crate::token::Tokenizer;
 
 /// Bytes a record may have: what Kinesis allowed for ten years, and two thousand times a transaction.
@@ -144,13 +144,43 @@ impl Decoder {
         })
     }
 
-    /// One record: each of its lines that is not blank is a row or a reject.
+    /// One record of the stream: a user record, or an aggregate of several.
     fn record(&mut self, record: &Record) {
         self.origin.begin(&record.sequence);
+        match Aggregate::of(&record.data) {
+            None => {
+                self.user_record(record.arrival_time, &record.data, 0);
+            }
+            Some(aggregate) => self.aggregate(record, aggregate),
+        }
+    }
+
+    /// Its user records' lines are numbered through.
+    fn aggregate(&mut self, record: &Record, aggregate: Aggregate<'_>) {
+        let mut sub_sequence = 0;
+        for UserRecord { data, missing_key } in aggregate.records() {
+            let data = record.data.slice_ref(data);
+            sub_sequence = match missing_key {
+                None => self.user_record(record.arrival_time, &data, sub_sequence),
+                Some(key) => {
+                    let refusal = Refusal::new(Reason::MissingKey, format!("it names the {key}"));
+                    self.reject(record.arrival_time, &data, sub_sequence, &refusal)
+                }
+            };
+        }
+        if sub_sequence == 0 {
+            let refusal = Refusal::new(Reason::Empty, "an aggregate of no records");
+            self.reject(record.arrival_time, &record.data, 0, &refusal);
+        }
+    }
+
+    /// One user record: each of its lines that is not blank is a row or a reject, the first at this sub-sequence number.
+    /// Returns the number behind the last.
+    fn user_record(&mut self, arrival_time: Micros, data: &Bytes, sub_sequence: i32) -> i32 {
         let whole = |reason, detail: &str| Err(Refusal::new(reason, detail));
-        let text = match std::str::from_utf8(&record.data) {
-            _ if record.data.len() > RECORD_BYTES_MAX => {
-                whole(Reason::TooLarge, &format!("{} bytes; at most {RECORD_BYTES_MAX} are taken", record.data.len()))
+        let text = match std::str::from_utf8(data) {
+            _ if data.len() > RECORD_BYTES_MAX => {
+                whole(Reason::TooLarge, &format!("{} bytes; at most {RECORD_BYTES_MAX} are taken", data.len()))
             }
             Ok(text) if text.starts_with(TOO_LARGE_NOTE) => whole(Reason::TooLarge, too_large_detail(text)),
             Ok(text) if text.trim_ascii().is_empty() => whole(Reason::Empty, "nothing but space"),
@@ -158,24 +188,31 @@ impl Decoder {
             Err(error) => whole(Reason::InvalidUtf8, &format!("no UTF-8 at byte {}", error.valid_up_to())),
         };
         match text {
-            Err(refusal) => {
-                self.read += 1;
-                self.rejects.push(self.origin.place(0, record.arrival_time), &refusal, &record.data);
-            }
+            Err(refusal) => self.reject(arrival_time, data, sub_sequence, &refusal),
             Ok(text) => {
-                for (sub_sequence, line) in (0..).zip(lines(text)) {
-                    self.line(record, sub_sequence, line);
+                let mut next = sub_sequence;
+                for line in lines(text) {
+                    self.line(arrival_time, data, next, line);
+                    next += 1;
                 }
+                next
             }
         }
     }
 
-    fn line(&mut self, record: &Record, sub_sequence: i32, line: &str) {
+    /// A user record that is rejected as a whole.
+    fn reject(&mut self, arrival_time: Micros, data: &[u8], sub_sequence: i32, refusal: &Refusal) -> i32 {
+        self.read += 1;
+        self.rejects.push(self.origin.place(sub_sequence, arrival_time), refusal, data);
+        sub_sequence + 1
+    }
+
+    fn line(&mut self, arrival_time: Micros, data: &Bytes, sub_sequence: i32, line: &str) {
         self.read += 1;
         match self.reader.read(line) {
-            Ok(()) => self.origin.push(sub_sequence, record.arrival_time, record.data.slice_ref(line.as_bytes())),
+            Ok(()) => self.origin.push(sub_sequence, arrival_time, data.slice_ref(line.as_bytes())),
             Err(refusal) => {
-                self.rejects.push(self.origin.place(sub_sequence, record.arrival_time), &refusal, line.as_bytes());
+                self.rejects.push(self.origin.place(sub_sequence, arrival_time), &refusal, line.as_bytes());
             }
         }
     }

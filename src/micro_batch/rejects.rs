@@ -31,6 +31,8 @@ pub enum Reason {
     /// More bytes than a record may have.
     TooLarge,
     InvalidUtf8,
+    /// In an aggregate, under a key the aggregate does not have.
+    MissingKey,
     MalformedJson,
     /// JSON, but no object.
     NotAnObject,
@@ -72,6 +74,7 @@ impl Reason {
             Self::Empty => "empty",
             Self::TooLarge => "too_large",
             Self::InvalidUtf8 => "invalid_utf8",
+            Self::MissingKey => "missing_key",
             Self::MalformedJson => "malformed_json",
             Self::NotAnObject => "not_an_object",
             Self::TooDeep => "too_deep",

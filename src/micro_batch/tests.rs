@@ -6,6 +6,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
+use md5::{Digest, Md5};
 use proptest::prelude::*;
 
 use super::testing::{
@@ -14,7 +15,7 @@ use super::testing::{
 };
 use super::{Decoder, MicroBatch, RECORD_BYTES_MAX};
 use crate::contract::TableContract;
-use crate::stream::{Record, SequenceNumber};
+use crate::stream::{Aggregator, Record, SequenceNumber};
 
 /// The rows of a batch without their places, to compare batches of different pages.
 fn content(batch: &MicroBatch) -> RecordBatch {
@@ -198,6 +199,57 @@ fn one_record_may_hold_many_lines() {
     assert_eq!(texts(&batch.rows, "_sequence"), [number.as_ref(), number.as_ref()]);
 }
 
+fn aggregate<D: AsRef<[u8]>>(records: &[D]) -> Vec<u8> {
+    let mut aggregator = Aggregator::new("0".into());
+    records.iter().for_each(|data| aggregator.push("k", data.as_ref()));
+    aggregator.finish()
+}
+
+/// Lines are numbered through the whole aggregate, so that sequence and sub-sequence number name one.
+#[test]
+fn an_aggregate_is_its_user_records() {
+    let two_lines = format!("{}\n{}", transaction(2), transaction(3));
+    let whole = aggregate(&[transaction(1).as_str(), "{bad", &two_lines, "", &"x".repeat(RECORD_BYTES_MAX + 1)]);
+    let batch = decoder().decode(&page(&[whole, transaction(4).into()])).unwrap();
+    let places = |batch: &RecordBatch| {
+        let sub = batch.column_by_name("_sub_sequence").unwrap().as_primitive::<Int32Type>().values().to_vec();
+        let sequences = texts(batch, "_sequence").into_iter().map(|number| number.parse().unwrap());
+        sequences.zip(sub).collect::<Vec<(u64, i32)>>()
+    };
+    assert_eq!(places(&batch.rows), [(1, 0), (1, 2), (1, 3), (2, 0)]);
+    assert_eq!(places(&batch.rejects), [(1, 1), (1, 4), (1, 5)]);
+    assert_eq!(texts(&batch.rejects, "reason"), ["malformed_json", "empty", "too_large"]);
+    assert_eq!(batch.read, 7);
+    let plain = decoder().decode(&page(&[1, 2, 3, 4].map(transaction))).unwrap();
+    assert_eq!(batch.identities, plain.identities);
+}
+
+/// FLINK-29395: an aggregate that yields no user record. What is under a key that is not there is kept, tokens for cards.
+#[test]
+fn an_aggregate_of_nothing_and_one_with_a_wrong_key_are_rejects() {
+    let framed = |message: &[u8]| [&[0xF3, 0x89, 0x9A, 0xC2], message, &Md5::digest(message)[..]].concat();
+    let wrong = framed(b"\x1a\x1f\x08\x00\x1a\x1b{\"cc_num\":4111111111111111}");
+    let batch = decoder().decode(&page(&[framed(b"\x0a\x01a"), wrong])).unwrap();
+    assert_eq!((batch.read, batch.rows.num_rows()), (2, 0));
+    assert_eq!(texts(&batch.rejects, "reason"), ["empty", "missing_key"]);
+    assert_eq!(texts(&batch.rejects, "detail")[1], "it names the partition key 0 of an aggregate that has 0");
+    assert!(raws(&batch.rejects)[1].starts_with(b"{\"cc_num\":\"tok_1_"), "{:?}", texts(&batch.rejects, "detail"));
+}
+
+/// Bad magic, MD5 or protobuf: a plain record, which is no text.
+#[test]
+fn what_only_looks_like_an_aggregate_is_a_plain_record() {
+    let whole = aggregate(&[transaction(1), transaction(2)]);
+    for damage in [2, 3, 4, 40, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[damage] ^= 1;
+        let batch = decoder().decode(&page(&[damaged, transaction(1).into()])).unwrap();
+        assert_eq!(texts(&batch.rejects, "reason"), ["invalid_utf8"], "byte {damage}");
+        assert_eq!((batch.read, batch.rows.num_rows()), (2, 1));
+        assert!(!raws(&batch.rejects)[0].windows(CARD.len()).any(|bytes| bytes == CARD.as_bytes()));
+    }
+}
+
 #[test]
 fn an_empty_page_is_an_empty_batch() {
     let batch = decoder().decode(&page::<&str>(&[])).unwrap();
@@ -258,6 +310,7 @@ proptest! {
             }
         }
         records.push(junk);
+        records.push(aggregate(&records));
         let batch = decoder().decode(&page(&records)).unwrap();
         prop_assert_eq!(batch.read, (batch.rows.num_rows() + batch.rejects.num_rows()) as u64);
         prop_assert_eq!(batch.identities.len(), batch.rows.num_rows());

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicI64;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use uuid::Uuid;
 
 use super::commit::{Commit, Committed, Draft, UNPUBLISHED_EPOCHS_MAX, publish, stage_and_decide};
 use super::compaction::{Compactor, Partitions, Step};
@@ -52,6 +53,8 @@ pub(super) struct Drive {
     job: Job,
     engine: Engine,
     lake: LakeState,
+    /// This process.
+    writer: Uuid,
     source: Opened,
     opened_all: bool,
     decoded: mpsc::Receiver<Decoded>,
@@ -100,7 +103,7 @@ impl Drive {
         commit_lines: mpsc::Sender<Commit>,
         requests: mpsc::Receiver<oneshot::Sender<Snapshot>>,
     ) -> Self {
-        let Recovered { engine, lake, base, gaps, joined_with, .. } = recovered;
+        let Recovered { engine, lake, base, gaps, joined_with, writer, .. } = recovered;
         let restater = Restater::new(job.backfill);
         let drafted = base.epoch;
         let (decoded_sender, decoded) = mpsc::channel(DECODED_MAX);
@@ -131,6 +134,7 @@ impl Drive {
             job,
             engine,
             lake,
+            writer: writer.id,
             source,
             opened_all: false,
             decoded,
@@ -476,6 +480,7 @@ impl Drive {
         if let Some(follow_ups) = self.follow_ups.take() {
             follow_ups.finish().await;
         }
+        self.lake.rest(self.writer).await;
         while let Ok(report) = self.committed.try_recv() {
             self.on_committed(report).await;
         }

@@ -16,7 +16,7 @@ use super::commit::Draft;
 use super::compaction::{CompactedFiles, ExpiredFiles};
 use super::gathered::Gathered;
 use super::queries::{Late, Queries, event_times};
-use super::restate::{Restatement, Step, Subject};
+use super::restate::{Query, Restatement, Step, Subject};
 use super::shard::{FirstRows, Shard};
 use super::summary::Snapshot;
 use crate::clock::{MICROS_PER_SECOND, Micros, show_time};
@@ -360,6 +360,11 @@ impl Engine {
     /// The windowed queries as a restatement sees them; `progress` is what the slot says that it is computed as of.
     pub(super) fn subjects(&self, progress: &BTreeMap<Arc<str>, QueryProgress>) -> Vec<Subject> {
         self.queries.subjects(progress)
+    }
+
+    /// The queries it answers.
+    pub(super) fn queries(&self) -> Vec<Query> {
+        self.queries.all()
     }
 
     /// What a slot would say of the queries now.

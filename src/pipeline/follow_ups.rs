@@ -1,4 +1,4 @@
-//! After an epoch is published: checkpoints, manifests, catalog and vacuum, in tasks beside the stream.
+//! After an epoch is published: checkpoints, manifests, catalog, plain export and vacuum, in tasks beside the stream.
 //!
 //! The one law: nothing waits for a follow-up. Epochs only add names to a set of tables, so that what has piled up behind a
 //! slow store or catalog is done once; what fails is tried again, later and later, and told once.
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::export::{Exporter, Exporting};
 use super::upkeep::Upkeep;
 use crate::clock::Clock;
 use crate::config::{self, Config, micros};
@@ -42,6 +43,8 @@ const ROUND_LOOK: Duration = Duration::from_secs(3_600);
 pub(super) struct FollowUps {
     lake: Worker,
     catalog: Worker,
+    /// Of its own pace: dates are over once a day.
+    export: Option<Exporting>,
     /// May be cut off anywhere.
     _vacuum: JoinSet<()>,
 }
@@ -85,7 +88,13 @@ impl Due {
 
 impl FollowUps {
     /// Begins with every table: what an earlier job has left undone is due.
-    pub(super) fn start(upkeep: Upkeep, slots: SlotLog, config: &Config, clock: Clock) -> Self {
+    pub(super) fn start(
+        upkeep: Upkeep,
+        exporter: Option<Exporter>,
+        slots: SlotLog,
+        config: &Config,
+        clock: Clock,
+    ) -> Self {
         let upkeep = Arc::new(upkeep);
         let catalog = Worker::start(Arc::clone(&upkeep), Part::Catalog);
         let lake = Worker::start(Arc::clone(&upkeep), Part::Lake { then: Arc::clone(&catalog.due) });
@@ -93,7 +102,8 @@ impl FollowUps {
         let mut vacuum = JoinSet::new();
         let due = DueTables(Arc::clone(&lake.due));
         vacuum.spawn(vacuum_rounds(upkeep, slots, config.retention.clone(), clock, due));
-        Self { lake, catalog, _vacuum: vacuum }
+        let export = exporter.map(|exporter| Exporting::start(exporter, config.maintenance.interval));
+        Self { lake, catalog, export, _vacuum: vacuum }
     }
 
     /// Where whoever publishes says which tables have a new version.
@@ -103,12 +113,15 @@ impl FollowUps {
 
     /// Does what is still due, for a bounded time. Only for a job that still owns the lake: manifests have one writer.
     pub(super) async fn finish(mut self) {
-        let both = async {
+        let all = async {
             self.lake.finish().await;
             self.catalog.finish().await;
+            if let Some(export) = &mut self.export {
+                export.finish().await;
+            }
         };
-        if timeout(FINISH_MAX, both).await.is_err() {
-            tracing::warn!("manifests or catalog are not up to date yet; the next start goes on with them");
+        if timeout(FINISH_MAX, all).await.is_err() {
+            tracing::warn!("manifests, catalog or export are not up to date yet; the next start goes on with them");
         }
     }
 }

@@ -164,7 +164,7 @@ async fn meet_stream(job: &Job, recovered: &mut Recovered, source: &SourceId, in
 
 /// Starts whoever writes to the stream from within this process.
 fn produce(job: &Job, feed_from: &Feed, recovered: &Recovered, client: &Client) -> Result<Producing> {
-    let producer = Producer::new(client.clone(), job.config.stream.name.clone());
+    let producer = Producer::of(client.clone(), &job.config.stream);
     let contract = recovered.lake.stream.clone();
     let tokenizer = Tokenizer::new(job.token_key.clone());
     let stop = CancellationToken::new();

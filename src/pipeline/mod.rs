@@ -4,7 +4,8 @@
 //! source ─▶ events (a shard: 2 pages) ─▶ decode, one task a shard ─▶ decoded (8) ─▶ engine ─▶ drafts (1)
 //!        ─▶ stage and decide ─▶ decided (3) ─▶ publish ─▶ tables
 //! ```
-//! After each publication tables get what their readers need beside data (`follow_ups`): checkpoints, manifests, catalog.
+//! After each publication tables get what their readers need beside data (`follow_ups`): checkpoints, manifests, catalog;
+//! dates that are over go to the plain export, where there is one (`export`).
 //! Beside it, one task at a time recomputes closed windows (`restate`), writes small files together or takes old dates out
 //! (`compaction`); what it stages joins the next draft. Rows are erased at rest only (`erasure`).
 //!
@@ -15,8 +16,10 @@ mod commit;
 mod compaction;
 mod decode;
 mod drive;
+mod drop;
 mod engine;
 mod erasure;
+mod export;
 mod follow_ups;
 mod gap;
 mod gathered;
@@ -35,6 +38,7 @@ mod upkeep;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use export::{Exporter, Source};
 use follow_ups::FollowUps;
 use recover::LakeState;
 use tokio::sync::{mpsc, oneshot};
@@ -50,7 +54,9 @@ use crate::token::TokenKey;
 
 pub use commit::Commit;
 pub use compaction::{CompactedTable, ExpiredTable, compact, expire};
+pub use drop::{Dropped, drop_table};
 pub use erasure::{ErasedTable, erase};
+pub use export::export;
 pub use rehearse::{Rehearsed, Script, Step, rehearse};
 pub use restate::{AtRest, Backfill, RestatedTable, reconcile, write_windows};
 pub use summary::{Snapshot, Summary};
@@ -139,9 +145,12 @@ pub async fn start(job: Job) -> Result<Running> {
     let (snapshots, requests) = mpsc::channel(1);
     let mut facts = std::mem::take(&mut recovered.facts);
     facts.stream = source.url.clone();
-    let LakeState { lake, tables, contracts, slots, .. } = &recovered.lake;
+    let LakeState { lake, tables, contracts, slots, stream, .. } = &recovered.lake;
     let upkeep = Upkeep::of(&job.config, lake, tables, contracts).await?;
-    let follow_ups = FollowUps::start(upkeep, slots.clone(), &job.config, job.clock.clone());
+    let queries = recovered.engine.queries();
+    let exported = Source { lake, tables, contracts, slots, queries, stream: &stream.name };
+    let exporter = Exporter::of(&job.config, exported, job.clock.clone())?;
+    let follow_ups = FollowUps::start(upkeep, exporter, slots.clone(), &job.config, job.clock.clone());
     let drive = drive::Drive::new(job, recovered, source, follow_ups, commit_lines, requests);
     let task = tokio::spawn(drive.run());
     Ok(Running { facts, commits, snapshots, task })

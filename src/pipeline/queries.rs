@@ -250,6 +250,12 @@ impl Queries {
         windowed.chain(stateless).filter_map(subject).collect()
     }
 
+    /// All of them, whether a slot knows them or not; each view without windows after those it may read.
+    pub(super) fn all(&self) -> Vec<Query> {
+        let windowed = self.windowed.iter().map(|w| Query::Windowed(w.query.clone()));
+        windowed.chain(self.stateless.iter().map(|s| Query::Stateless(s.query.clone()))).collect()
+    }
+
     /// Notes what a restatement, decided by the slot of `epoch`, changes: the slot says so.
     pub(super) fn decided(&mut self, restatement: &Restatement, epoch: u64) {
         let windowed = self.windowed.iter_mut().map(|w| (Query::Windowed(w.query.clone()), &mut w.reach));

@@ -12,6 +12,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
+use uuid::Uuid;
 
 use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
@@ -159,6 +160,13 @@ async fn open_tables(
     let mut tables = Tables::new();
     let wanted = wanted.into_iter().map(|contract| (contract, false));
     for (contract, evolves) in wanted.chain(outputs.into_iter().map(|contract| (contract, true))) {
+        if base.dropping.contains(&contract.name) {
+            return Err(Error::usage(format!(
+                "the table `{0}` was dropped, and some of its files are still there: end that with `lakeward lake drop {0}`, \
+                 with the query's file out of the way; then start again",
+                contract.name
+            )));
+        }
         if base.tables_known.contains(&contract.name) && Table::open_existing(lake, &contract.name).await?.is_none() {
             return Err(Error::usage(format!(
                 "the lake's epochs name files of the table `{0}`, but its folder is gone from {1}: restore it, or start a \
@@ -339,6 +347,13 @@ pub(super) fn restore_watermarks(job: &Job, base: &Slot) -> Watermarks {
 }
 
 impl LakeState {
+    /// Notes that this writer has ended in order, where no lock tells it.
+    pub(super) async fn rest(&self, writer: Uuid) {
+        if !self.lake.has_lock() {
+            self.slots.write_resting(writer).await;
+        }
+    }
+
     /// A decoder for one shard; all of them hash identities alike.
     ///
     /// # Errors

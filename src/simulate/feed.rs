@@ -24,10 +24,8 @@ use crate::kinesis::producer::{Acknowledged, Producer, PutRecord};
 use crate::stream::{SequenceNumber, ShardId};
 use crate::token::Tokenizer;
 
-/// Records handed to the producer at once: what one PutRecords request may hold.
-pub(super) const PUT_RECORDS: usize = 500;
-
-/// How often the present is caught up with: a page that shows transactions a tenth of a second late is live.
+/// How often the present is caught up with, unless records linger longer: a page that shows transactions a tenth of a second
+/// late is live.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Event time of one step through the history: memory holds the rows of one step.
@@ -107,8 +105,10 @@ pub async fn feed(
     progress: Arc<FeedProgress>,
 ) -> Result<Fed> {
     let tokens = tokens(&simulator, tokenizer);
+    let (at_once, tick) = (producer.records_at_once(), TICK.max(producer.linger()));
     let put = put_by(producer);
-    Feed { simulator, tokens, fed: Fed::default(), uncommitted_max: UNCOMMITTED_MAX, progress: &progress }
+    let (fed, uncommitted_max) = (Fed::default(), UNCOMMITTED_MAX);
+    Feed { simulator, tokens, fed, uncommitted_max, at_once, tick, progress: &progress }
         .run(put, plan, &clock, &stop)
         .await
 }
@@ -134,6 +134,9 @@ struct Feed<'a> {
     tokens: Vec<String>,
     fed: Fed,
     uncommitted_max: u64,
+    /// Records handed to the producer at once.
+    at_once: usize,
+    tick: Duration,
     progress: &'a FeedProgress,
 }
 
@@ -151,7 +154,7 @@ impl Feed<'_> {
             self.simulator.advance(to, plan.history_rate, &mut rows);
             self.send(&put, &mut rows, stop).await?;
         }
-        let mut ticks = tokio::time::interval(TICK);
+        let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -173,7 +176,7 @@ impl Feed<'_> {
         rows: &mut Vec<SimulatedRow>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        for rows in rows.chunks(PUT_RECORDS) {
+        for rows in rows.chunks(self.at_once) {
             let room = self.progress.at_most_uncommitted(self.uncommitted_max);
             if stop.is_cancelled() || stop.run_until_cancelled(room).await.is_none() {
                 break;
@@ -218,7 +221,7 @@ mod tests {
     fn feed_of(progress: &FeedProgress) -> Feed<'_> {
         let simulator = Simulator::new(7, 100, START - 600 * MICROS_PER_SECOND).unwrap();
         let tokens = (0..100).map(|customer| format!("tok_1_{customer}")).collect();
-        Feed { simulator, tokens, fed: Fed::default(), uncommitted_max: 5_000, progress }
+        Feed { simulator, tokens, fed: Fed::default(), uncommitted_max: 5_000, at_once: 500, tick: TICK, progress }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{PUT_RECORDS, put_by};
+use super::feed::put_by;
 use super::keys::KeyFields;
 use super::progress::{Ahead, Outstanding, ReplayProgress};
 use crate::clock::Micros;
@@ -47,6 +47,7 @@ struct Chunk {
     bytes: usize,
     /// The sum of `outstanding`.
     whole: Outstanding,
+    records_max: usize,
 }
 
 /// Sends the whole file and tells how many records it had. Stopped, it finishes the request under way.
@@ -63,11 +64,13 @@ pub async fn replay(
     let (contract, mut tokenizer) = (replay.contract, replay.tokenizer);
     let read = move |json: &[u8]| fields.read(&mut tokenizer, &contract, json);
     let reader = RecordReader::open(&replay.path, 0)?;
-    send(put_by(producer), reader, read, replay.ahead_max, progress, &stop).await
+    let at_once = producer.records_at_once();
+    send(put_by(producer), at_once, reader, read, replay.ahead_max, progress, &stop).await
 }
 
 async fn send<A: Future<Output = Result<Vec<Acknowledged>>>>(
     put: impl Fn(Vec<PutRecord>) -> A,
+    at_once: usize,
     reader: RecordReader,
     read: impl FnMut(&[u8]) -> (Option<Micros>, PutRecord) + Send + 'static,
     ahead_max: Option<Ahead>,
@@ -77,7 +80,7 @@ async fn send<A: Future<Output = Result<Vec<Acknowledged>>>>(
     let (senders, lanes): (Vec<_>, Vec<_>) = (0..LANES).map(|_| mpsc::channel(CHUNKS_AHEAD)).unzip();
     let reading = tokio::task::spawn_blocking({
         let progress = progress.clone();
-        move || prepare(reader, read, &progress, &senders)
+        move || prepare(reader, read, at_once, &progress, &senders)
     });
     let lanes = lanes.into_iter().map(|lane| send_lane(&put, lane, ahead_max, &progress, stop));
     let sent = try_join_all(lanes).await?.into_iter().sum();
@@ -116,13 +119,14 @@ async fn send_lane<A: Future<Output = Result<Vec<Acknowledged>>>>(
 fn prepare(
     mut reader: RecordReader,
     mut read: impl FnMut(&[u8]) -> (Option<Micros>, PutRecord),
+    at_once: usize,
     progress: &ReplayProgress,
     lanes: &[mpsc::Sender<Chunk>],
 ) -> Result<()> {
     let mut begun = 0;
     let mut next_chunk = move || {
         begun += 1;
-        Chunk::new(begun)
+        Chunk::new(begun, at_once)
     };
     let mut filling: Vec<Chunk> = lanes.iter().map(|_| next_chunk()).collect();
     while let Some(page) = reader.next_page()? {
@@ -158,15 +162,15 @@ fn lane(partition_key: &str, lanes: usize) -> usize {
 }
 
 impl Chunk {
-    fn new(number: u64) -> Self {
-        let (records, outstanding) = (Vec::with_capacity(PUT_RECORDS), Vec::with_capacity(PUT_RECORDS));
-        Self { number, records, outstanding, bytes: 0, whole: Outstanding::default() }
+    fn new(number: u64, records_max: usize) -> Self {
+        let (records, outstanding) = (Vec::with_capacity(records_max), Vec::with_capacity(records_max));
+        Self { number, records, outstanding, bytes: 0, whole: Outstanding::default(), records_max }
     }
 
     /// Whether one request could not hold this record as well.
     fn is_full_with(&self, record: &PutRecord) -> bool {
         let is_too_large = self.bytes + record.size() > REQUEST_BYTES_MAX;
-        self.records.len() == PUT_RECORDS || (is_too_large && !self.records.is_empty())
+        self.records.len() == self.records_max || (is_too_large && !self.records.is_empty())
     }
 
     fn push(&mut self, record: PutRecord, event_time: Option<Micros>) {
@@ -213,7 +217,7 @@ mod tests {
         let reader = RecordReader::open(path, 0)?;
         let fields = KeyFields::of(&contract())?;
         let read = move |json: &[u8]| fields.put_record(json.to_vec());
-        send(put, reader, read, ahead_max, progress.clone(), stop).await
+        send(put, 500, reader, read, ahead_max, progress.clone(), stop).await
     }
 
     /// Three shards, sequence numbers by the order of arrival.
@@ -312,7 +316,7 @@ mod tests {
         let (fields, reader) = (KeyFields::of(&contract).unwrap(), RecordReader::open(clear.path(), 0).unwrap());
         let mut again = tokenizer.clone();
         let read = move |json: &[u8]| fields.read(&mut tokenizer, &contract, json);
-        assert_eq!(send(put, reader, read, None, progress.clone(), &stop).await.unwrap(), 700);
+        assert_eq!(send(put, 500, reader, read, None, progress.clone(), &stop).await.unwrap(), 700);
         let keys: BTreeMap<String, &str> =
             cards.iter().map(|(card, _)| (again.token(&format!("{card:0>12}")).to_owned(), card.as_str())).collect();
         for record in landed.into_inner().unwrap() {
@@ -342,7 +346,7 @@ mod tests {
             stop.cancel();
         };
         let (sent, ()) = tokio::join!(run(file.path(), put, Some(max), &progress, &stop), reading);
-        let most = 999 + (LANES * PUT_RECORDS) as u64;
+        let most = 999 + (LANES * 500) as u64;
         assert!((1_000..=most).contains(&sent.unwrap()), "{}", progress.sent());
         assert!(progress.done(), "stopped: nothing more will be sent");
     }

@@ -6,8 +6,10 @@
 //! Two things are sources: a Kinesis stream ([`crate::kinesis`]) and a set of files ([`crate::files`]). Both hand over
 //! [`OpenedShard`]s; everything after them is the same code.
 
+mod aggregate;
 mod page;
 mod position;
 
+pub use aggregate::{Aggregate, Aggregator, MissingKey, UserRecord};
 pub use page::{OpenedShard, Page, Record, ShardEvent, SourceHandle};
 pub use position::{Interval, Position, SequenceNumber, ShardId, ShardKey, ShardProgress, SourceId};

@@ -216,6 +216,7 @@ mod tests {
         assert_eq!(marks.advance(0), Some(490));
     }
 
+    /// FLINK-4341.
     #[test]
     fn an_idle_shard_leaves_the_minimum_and_comes_back() {
         let mut marks = live(&["a", "b"]);

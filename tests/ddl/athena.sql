@@ -113,6 +113,22 @@ SELECT
   "fraud_amount"
 FROM "lake"."city_minute";
 
+-- city_minute: its export of closed dates as plain Parquet files
+CREATE EXTERNAL TABLE IF NOT EXISTS `lake`.`city_minute_plain` (
+  `window_start` timestamp COMMENT 'first instant of the minute, UTC',
+  `window_end` timestamp COMMENT 'first instant after the minute, UTC',
+  `state` string COMMENT 'the card holder\'s, two letters',
+  `city` string COMMENT 'the card holder\'s; key on state and city',
+  `transactions` bigint COMMENT 'how many',
+  `amount` decimal(30,2) COMMENT 'their sum, US dollars',
+  `fraud_transactions` bigint COMMENT 'how many of them were fraud',
+  `fraud_amount` decimal(30,2) COMMENT 'the sum of those, US dollars; 0 when there were none'
+)
+PARTITIONED BY (`event_date` string)
+STORED AS PARQUET
+LOCATION 's3://bucket/lake_plain/city_minute/'
+TBLPROPERTIES ('classification'='parquet', 'projection.enabled'='true', 'projection.event_date.type'='date', 'projection.event_date.format'='yyyy-MM-dd', 'projection.event_date.range'='NOW-1YEARS,NOW');
+
 -- epochs: The books: one row per epoch and shard, and for each read = written + duplicates + rejected.
 CREATE EXTERNAL TABLE IF NOT EXISTS `lake`.`epochs`
 LOCATION 's3://bucket/lake/epochs/'

@@ -202,6 +202,21 @@ SELECT
 FROM "spectrum"."city_minute_spectrum"
 WITH NO SCHEMA BINDING;
 
+-- city_minute: its export of closed dates as plain Parquet files
+CREATE EXTERNAL TABLE "spectrum"."city_minute_plain" (
+  "window_start" timestamp,
+  "window_end" timestamp,
+  "state" varchar(65535),
+  "city" varchar(65535),
+  "transactions" bigint,
+  "amount" decimal(30,2),
+  "fraud_transactions" bigint,
+  "fraud_amount" decimal(30,2)
+)
+PARTITIONED BY ("event_date" varchar(10))
+STORED AS PARQUET
+LOCATION 's3://bucket/lake_plain/city_minute/';
+
 -- epochs: The books: one row per epoch and shard, and for each read = written + duplicates + rejected.
 CREATE EXTERNAL TABLE "spectrum"."epochs_spectrum" (
   "commit_time" timestamp,

@@ -196,3 +196,20 @@ fn a_catalog_that_cannot_work_is_refused_at_the_start() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("put the lake on S3"), "{}", text(&output.stderr));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_table_is_let_go_with_its_partitions_while_calls_fail() {
+    let (moto, folder) = (Moto::start(), tempfile::tempdir().unwrap());
+    let proxy = Proxy::start(&moto, Mood::Bad, 40);
+    let (contract, some) = (contract(), dates(0, 30));
+    let catalog = catalog(folder.path(), &proxy.url).await;
+    assert_eq!(catalog.let_go("every_type").await.unwrap(), 0, "the database is not there yet");
+    catalog.sync(&contract, &some).await.unwrap();
+    // An answer may be lost, and then the table is gone already.
+    assert!(catalog.let_go("every_type").await.unwrap() <= 2);
+    for table in ["every_type", "every_type_spectrum"] {
+        assert_ne!(moto.glue("GetTable", &json!({"DatabaseName": "lake", "Name": table})).0, 200, "{table}");
+    }
+    // One of that name that comes later is made anew.
+    assert_eq!(catalog.sync(&contract, &some).await.unwrap(), Synced { tables: 2, registered: 30, dropped: 0 });
+}

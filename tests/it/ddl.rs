@@ -102,11 +102,13 @@ fn athena_is_told_names_and_places_and_views_select_every_column() {
         assert_eq!(view["from"], serde_json::json!(["lake", table]));
         assert_eq!(view["selects"], serde_json::json!(names(contract, false)));
     }
-    let [plain] =
+    let [named, plain] =
         created(&statements, "table").into_iter().filter(|s| s.get("columns").is_some()).collect::<Vec<_>>()[..]
     else {
-        panic!("one plain export")
+        panic!("two plain exports")
     };
+    assert_eq!(name(named)[1], "city_minute_plain");
+    assert_eq!(columns(&named["columns"]), typed("athena", &contracts["city_minute"], true));
     let contract = &contracts["every_type"];
     assert_eq!(
         (name(plain)[1], &plain["location"]),

@@ -250,7 +250,7 @@ fn chunks(scratch: &Scratch, file: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// Waits for the line in which the server says where it listens.
-fn server_url(scratch: &Scratch, server: &mut Child) -> String {
+pub fn server_url(scratch: &Scratch, server: &mut Child) -> String {
     let patience = Instant::now() + Duration::from_secs(60);
     loop {
         let said = fs::read_to_string(scratch.path("stream.out")).unwrap_or_default();

@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
+mod aggregates;
 mod cards;
 mod catalog;
 mod corrections;
 mod damage;
 mod ddl;
 mod docs;
+mod drop;
 mod end_to_end;
 mod errors;
 mod events;
+mod faults;
 mod fraud;
 mod fuzz;
 mod gap;
@@ -26,9 +29,11 @@ mod manifests;
 mod matrix;
 mod moto;
 mod oracle;
+mod plain;
 mod query_tests;
 mod readers;
 mod removal;
+mod resharding;
 mod restate;
 mod rivals;
 mod s3;

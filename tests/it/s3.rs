@@ -2,6 +2,7 @@
 //!
 //! The server is moto. What only Amazon answers – denied, another region, an expired session – the proxy plays.
 
+mod beside;
 mod bucket;
 mod proxy;
 mod within;

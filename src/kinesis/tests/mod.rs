@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::reader::Options;
-use super::{Client, EmbeddedKinesis, Pacing, PutRecord, client, create_stream};
+use super::{Client, Does, EmbeddedKinesis, Faults, Pacing, PutRecord, client, create_stream};
 use crate::clock::Clock;
 use crate::config::Start;
 
@@ -28,14 +28,18 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// A server with one stream, and a client of it.
 async fn server(shards: u32) -> (EmbeddedKinesis, Client) {
-    server_with(shards, &faults::Faults::default()).await
+    server_with(shards, &Faults::default()).await
 }
 
-async fn server_with(shards: u32, faults: &faults::Faults) -> (EmbeddedKinesis, Client) {
+async fn server_with(shards: u32, faults: &Faults) -> (EmbeddedKinesis, Client) {
     let server = EmbeddedKinesis::start_with("127.0.0.1:0", "eu-west-1", |router| faults.before(router)).await.unwrap();
     let client = client::connect_to_url(server.url(), "eu-west-1");
     create_stream(&client, STREAM, shards).await.unwrap();
     (server, client)
+}
+
+fn refused(status: u16, code: &str) -> Does {
+    Does::Answer { status, code: code.to_owned() }
 }
 
 fn options(start: Start) -> Options {

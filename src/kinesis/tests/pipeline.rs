@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
-use crate::stream::{Interval, Page, Position, ShardEvent, ShardId, ShardProgress, SourceHandle};
+use crate::stream::{Aggregate, Interval, Page, Position, ShardEvent, ShardId, ShardProgress, SourceHandle};
 
 /// What happened, in order, whichever shard it happened on.
 #[derive(Debug)]
@@ -72,8 +72,14 @@ impl Pipeline {
         let last = page.records.last().expect("a page holds records");
         assert_eq!(page.interval.to, Position::After(last.sequence.clone()));
         assert!(page.records.is_sorted_by(|a, b| a.sequence < b.sequence));
-        let texts = page.records.iter().map(|record| String::from_utf8(record.data.to_vec()).unwrap());
-        self.read.get_mut(id).expect("it was opened").extend(texts);
+        let read = self.read.get_mut(id).expect("it was opened");
+        for record in &page.records {
+            let text = |data: &[u8]| String::from_utf8(data.to_vec()).unwrap();
+            match Aggregate::of(&record.data) {
+                None => read.push(text(&record.data)),
+                Some(aggregate) => read.extend(aggregate.records().map(|record| text(record.data))),
+            }
+        }
         Ok(News::Page)
     }
 
@@ -106,6 +112,11 @@ impl Pipeline {
 
     pub fn count(&self) -> usize {
         self.read.values().map(Vec::len).sum()
+    }
+
+    /// Records read, each counted once.
+    pub fn distinct(&self) -> usize {
+        self.read.values().flatten().collect::<BTreeSet<_>>().len()
     }
 
     /// All that was read, sorted.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::faults::{Fault, Faults};
 use super::pipeline::{News, Pipeline, assert_order_per_key, expected};
 use super::*;
 use crate::clock::MICROS_PER_SECOND;
@@ -47,28 +46,28 @@ async fn expired_iterators_and_throttling_are_not_noticed_downstream() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(2, &faults).await;
-        faults.add("ListShards", Fault::Answer(400, "LimitExceededException"));
-        faults.add("GetShardIterator", Fault::Answer(400, "ProvisionedThroughputExceededException"));
-        faults.add("GetRecords", Fault::Answer(400, "ExpiredIteratorException"));
+        faults.add("ListShards", refused(400, "LimitExceededException"));
+        faults.add("GetShardIterator", refused(400, "ProvisionedThroughputExceededException"));
+        faults.add("GetRecords", refused(400, "ExpiredIteratorException"));
         let producer = Producer::new(client.clone(), STREAM);
         let all = records(0..3_000);
         producer.put(&all[..1_000]).await.unwrap();
         let mut pipeline = spawn(&client, options(Start::TrimHorizon), &BTreeMap::new());
         pipeline.until_read(1_000).await;
         for fault in [
-            Fault::Answer(400, "ExpiredIteratorException"),
-            Fault::Answer(400, "ProvisionedThroughputExceededException"),
-            Fault::Answer(400, "KMSThrottlingException"),
-            Fault::Answer(500, "InternalFailure"),
-            Fault::Answer(400, "InvalidArgumentException"),
-            Fault::AppliedButFailed,
-            Fault::Answer(400, "ExpiredIteratorException"),
+            refused(400, "ExpiredIteratorException"),
+            refused(400, "ProvisionedThroughputExceededException"),
+            refused(400, "KMSThrottlingException"),
+            refused(500, "InternalFailure"),
+            refused(400, "InvalidArgumentException"),
+            Does::LoseAnswer,
+            refused(400, "ExpiredIteratorException"),
         ] {
             faults.add("GetRecords", fault);
         }
         producer.put(&all[1_000..]).await.unwrap();
         pipeline.until_read(all.len()).await;
-        while faults.left() > 0 {
+        while faults.idle() > 0 {
             pipeline.next().await.unwrap();
         }
         assert_eq!(pipeline.all(), expected(&all));
@@ -83,7 +82,7 @@ async fn iterators_refused_again_and_again_are_an_error() {
         let faults = Faults::default();
         let (_server, client) = server_with(1, &faults).await;
         for _ in 0..6 {
-            faults.add("GetRecords", Fault::Answer(400, "InvalidArgumentException"));
+            faults.add("GetRecords", refused(400, "InvalidArgumentException"));
         }
         let mut pipeline = spawn(&client, options(Start::TrimHorizon), &BTreeMap::new());
         let error = loop {
@@ -101,7 +100,7 @@ async fn a_failing_shard_stops_no_other() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(2, &faults).await;
-        faults.add("GetRecords", Fault::Answer(400, "AccessDeniedException"));
+        faults.add("GetRecords", refused(400, "AccessDeniedException"));
         let mut handle = reader::spawn(client.clone(), options(Start::TrimHorizon), &BTreeMap::new());
         let mut shards = [handle.opened.recv().await.unwrap(), handle.opened.recv().await.unwrap()];
         let mut first = Vec::new();

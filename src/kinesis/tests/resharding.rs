@@ -143,3 +143,37 @@ async fn reshards_while_stopped_are_read_generation_by_generation() {
     })
     .await;
 }
+
+/// Vector PR #26343.
+#[tokio::test]
+async fn closed_shards_are_not_polled() {
+    within(async {
+        // Faults that do nothing, to count.
+        let count = |operation: &str| {
+            format!("[[fault]]\noperation = \"{operation}\"\nshard = \"{S0}\"\ndoes = {{ delay_ms = 0 }}\n")
+        };
+        let faults = Faults::parse(&[count("GetRecords"), count("GetShardIterator")].concat()).unwrap();
+        let (_server, client) = server_with(1, &faults).await;
+        Producer::new(client.clone(), STREAM).put(&records(0..100)).await.unwrap();
+        let mut pipeline = Pipeline::new(reader::spawn(client.clone(), options(Start::TrimHorizon), &BTreeMap::new()));
+        pipeline.until_read(100).await;
+        split(&client, S0).await;
+        let parent = until_finished(&mut pipeline, S0).await;
+        let asked = faults.struck();
+        assert!(asked.iter().all(|asked| asked.times > 0), "{asked:?}");
+        pipeline.decide(&parent);
+        for child in [S1, S2, S1, S2] {
+            pipeline.until_caught_up(child).await;
+        }
+        let progress = pipeline.progress();
+        pipeline.stop().await;
+        let mut restarted = Pipeline::new(reader::spawn(client.clone(), options(Start::TrimHorizon), &progress));
+        for child in [S1, S2, S1, S2] {
+            restarted.until_caught_up(child).await;
+        }
+        assert_eq!(faults.struck(), asked);
+        assert_eq!(restarted.opened.len(), 2);
+        restarted.stop().await;
+    })
+    .await;
+}

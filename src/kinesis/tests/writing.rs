@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::faults::{Fault, Faults};
 use super::pipeline::{Pipeline, assert_order_per_key, expected};
 use super::*;
+use crate::config::{self, Config};
 use crate::kinesis::{Producer, reader, stream_incarnation};
 use crate::stream::{SequenceNumber, ShardId};
 
@@ -50,11 +50,11 @@ async fn only_refused_entries_are_sent_again() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(2, &faults).await;
-        faults.add("PutRecords", Fault::RefuseEntries);
-        faults.add("PutRecords", Fault::RefuseEntries);
+        faults.add("PutRecords", Does::RefuseRecords(0.6));
+        faults.add("PutRecords", Does::RefuseRecords(0.6));
         let records = records(0..700);
         let acknowledged = Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
-        assert_eq!((acknowledged.len(), faults.left()), (700, 0));
+        assert_eq!((acknowledged.len(), faults.idle()), (700, 0));
         let pipeline = read_all(&client, records.len()).await;
         assert_eq!(pipeline.all(), expected(&records));
         for (record, landed) in records.iter().zip(&acknowledged) {
@@ -70,12 +70,12 @@ async fn throttled_and_failing_requests_are_waited_out() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(1, &faults).await;
-        faults.add("PutRecords", Fault::Answer(400, "ProvisionedThroughputExceededException"));
-        faults.add("PutRecords", Fault::Answer(400, "KMSThrottlingException"));
-        faults.add("PutRecords", Fault::Answer(503, "ServiceUnavailable"));
+        faults.add("PutRecords", refused(400, "ProvisionedThroughputExceededException"));
+        faults.add("PutRecords", refused(400, "KMSThrottlingException"));
+        faults.add("PutRecords", refused(503, "ServiceUnavailable"));
         let records = records(0..10);
         Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
-        assert_eq!(faults.left(), 0);
+        assert_eq!(faults.idle(), 0);
         assert_eq!(read_all(&client, 10).await.all(), expected(&records));
     })
     .await;
@@ -86,7 +86,7 @@ async fn a_request_that_was_applied_and_failed_doubles_its_records() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(1, &faults).await;
-        faults.add("PutRecords", Fault::AppliedButFailed);
+        faults.add("PutRecords", Does::LoseAnswer);
         let records = records(0..5);
         Producer::new(client.clone(), STREAM).put(&records).await.unwrap();
         let mut twice = [expected(&records), expected(&records)].concat();
@@ -101,7 +101,7 @@ async fn a_refusal_for_good_is_an_error() {
     within(async {
         let faults = Faults::default();
         let (_server, client) = server_with(1, &faults).await;
-        faults.add("PutRecords", Fault::Answer(400, "AccessDeniedException"));
+        faults.add("PutRecords", refused(400, "AccessDeniedException"));
         let error = Producer::new(client, STREAM).put(&records(0..1)).await.unwrap_err().to_string();
         assert!(error.contains(STREAM) && error.contains("AccessDeniedException"), "{error}");
     })
@@ -160,6 +160,43 @@ async fn two_servers_are_two_incarnations() {
         let missing = stream_incarnation(&client, "orders").await.unwrap_err().to_string();
         assert!(missing.contains("`orders`"), "{missing}");
         create_stream(&client, STREAM, 1).await.unwrap();
+    })
+    .await;
+}
+
+fn aggregating(client: &Client) -> Producer {
+    let set = ["stream.aggregate=true".to_owned(), "stream.aggregate_keys=8".to_owned()];
+    Producer::of(client.clone(), &config::Stream { name: STREAM.into(), ..Config::load(None, &set).unwrap().stream })
+}
+
+/// Every request is refused in part, a few times over, and its keys' records stay in order: a key's are in one entry.
+#[tokio::test]
+async fn aggregates_keep_the_order_of_a_key_even_in_part() {
+    within(async {
+        let faults = Faults::parse("[[fault]]\nat_most = 9\ndoes = { refuse_records = 0.5 }").unwrap();
+        let (_server, client) = server_with(3, &faults).await;
+        let producer = aggregating(&client);
+        let all = records(0..9_000);
+        let mut landed = Vec::new();
+        for some in all.chunks(3_000) {
+            landed.extend(producer.put(some).await.unwrap());
+        }
+        assert_eq!(landed.len(), all.len());
+        faults.all_struck().unwrap();
+        let mut pipeline =
+            Pipeline::new(reader::spawn(client.clone(), options(Start::TrimHorizon), &Default::default()));
+        pipeline.until_read(all.len()).await;
+        assert_eq!(pipeline.all(), expected(&all));
+        assert_order_per_key(pipeline.read.values());
+        let entries: BTreeSet<(ShardId, SequenceNumber)> =
+            landed.iter().map(|landed| (landed.shard.clone(), landed.sequence.clone())).collect();
+        assert!(entries.len() <= 3 * 8, "{} entries", entries.len());
+        // An answer names the shard its record is read from.
+        for (record, landed) in all.iter().zip(&landed) {
+            let text = std::str::from_utf8(&record.data).unwrap();
+            assert!(pipeline.read[&landed.shard].iter().any(|read| read == text), "{text}");
+        }
+        pipeline.stop().await;
     })
     .await;
 }

@@ -15,7 +15,7 @@ use crate::window::starts_through;
 
 /// For each table, the day (since 1970-01-01) before which all dates are over.
 #[derive(Debug)]
-pub(super) struct Closed {
+pub(in crate::pipeline) struct Closed {
     of_queries: BTreeMap<Arc<str>, i32>,
     stream: (Arc<str>, i32),
     /// Of tables partitioned by when a record arrived or was committed.
@@ -24,7 +24,7 @@ pub(super) struct Closed {
 
 impl Closed {
     /// What a slot says is over; `queries` stand with parents before their children.
-    pub(super) fn at(slot: &Slot, queries: &[Query], stream: &Arc<str>, now: Micros) -> Self {
+    pub(in crate::pipeline) fn at(slot: &Slot, queries: &[Query], stream: &Arc<str>, now: Micros) -> Self {
         let lateness = queries.iter().map(allowed_lateness).max().unwrap_or(0);
         let of_stream = slot.watermark.map_or(i32::MIN, |watermark| day_of(watermark.saturating_sub(lateness)));
         // A query that does not run closes nothing any more.
@@ -44,7 +44,7 @@ impl Closed {
     }
 
     /// The first day of a table that is not over.
-    pub(super) fn before(&self, table: &Arc<str>) -> i32 {
+    pub(in crate::pipeline) fn before(&self, table: &Arc<str>) -> i32 {
         if *table == self.stream.0 {
             return self.stream.1;
         }

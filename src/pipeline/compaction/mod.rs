@@ -26,13 +26,13 @@ use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::config::{Config, Maintenance};
 use crate::epoch::{Compacted, Slot, SlotLog};
 use crate::error::{Error, Result};
-use crate::lake::{Compaction, Staged, Table, spilling};
+use crate::lake::{Compaction, DataFile, Staged, Table, spilling};
 use choice::choose;
-use closed::Closed;
 
 pub use at_rest::{CompactedTable, ExpiredTable, compact, expire};
 pub(super) use background::{Compactor, Step};
 pub(super) use choice::Haste;
+pub(super) use closed::Closed;
 pub(super) use expiry::ExpiredFiles;
 
 /// Microseconds in a day.
@@ -47,6 +47,11 @@ const FAILED_PARTITIONS_MAX: usize = 3;
 
 /// Partitions with nothing left to do in this look, or that could not be compacted: by table, days since 1970-01-01.
 pub(super) type Done = BTreeSet<(Arc<str>, i32)>;
+
+/// Whether the running job is about to write files of this date together.
+pub(super) fn is_due(files: &[Arc<DataFile>], settings: &Maintenance) -> bool {
+    settings.enabled && !choose(files, settings.small_bytes(), |_| true, Haste::WhenItPays).is_empty()
+}
 
 /// Files written together, staged and not decided yet.
 #[derive(Clone, Debug)]

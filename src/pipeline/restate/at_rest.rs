@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::epoch::{Decided, Kind, QueryProgress, Slot, TableAdds};
 use crate::error::{Error, Result};
 use crate::pipeline::commit::publish_slot;
+use crate::pipeline::export::{Exporter, Patience, Source};
 use crate::pipeline::recover::{LakeState, Taken, take};
 use crate::pipeline::upkeep::Upkeep;
 use crate::plans::plan_file;
@@ -84,6 +85,7 @@ pub async fn write_windows(at: &AtRest, file: &Path, range: TimeRange) -> Result
     for subject in &subjects(&queries, &taken.base)? {
         rounds = ground(at, &taken).written_rounds(subject, range).await?;
         if rounds.is_empty() {
+            taken.lake.rest(taken.writer.id).await;
             let until = subject.closed_until.map_or_else(|| "nothing yet".to_owned(), show_time);
             return Err(Error::usage(format!(
                 "no window of `{name}` in this range has closed and lies within the lake's rows (closed until: {until}); \
@@ -173,23 +175,32 @@ async fn run(
     if marks.iter().flat_map(|marks| &marks.marks).any(|mark| matches!(mark, Mark::Paid { .. })) {
         decide(at, taken, queries, marks).await?;
     }
-    follow_up(at, taken, done.iter().map(|table| &table.table)).await?;
+    follow_up(at, taken, queries, done.iter().map(|table| &table.table)).await?;
     Ok(done)
 }
 
-/// Brings manifests and catalog to what was written; what fails here is left to the next start.
+/// Ends in order: brings manifests, catalog and export to what was written; what fails here is left to the next start.
 pub(in crate::pipeline) async fn follow_up<'a>(
     at: &AtRest,
     taken: &Taken,
+    queries: &[Query],
     done: impl Iterator<Item = &'a Arc<str>>,
 ) -> Result<()> {
-    let LakeState { lake, tables, contracts, .. } = &taken.lake;
+    let LakeState { lake, tables, contracts, slots, stream, .. } = &taken.lake;
     let upkeep = Upkeep::of(&at.config, lake, tables, contracts).await?;
-    for table in done {
+    let done: Vec<Arc<str>> = done.cloned().collect();
+    for table in &done {
         if let Err(error) = upkeep.bring_up(table).await {
             tracing::warn!(%table, %error, "manifests or catalog are not up to date; a start goes on with them");
         }
     }
+    let source = Source { lake, tables, contracts, slots, queries: queries.to_vec(), stream: &stream.name };
+    if let Some(mut exporter) = Exporter::of(&at.config, source, at.clock.clone())?
+        && let Ok((_, Some(error))) | Err(error) = exporter.look(Some(&done), Patience::None).await
+    {
+        tracing::warn!(%error, "the plain export is not up to date; a start goes on with it");
+    }
+    taken.lake.rest(taken.writer.id).await;
     Ok(())
 }
 

@@ -1,0 +1,72 @@
+//! What is recorded of a table's export, in the lake: the crawled place holds data and nothing else.
+//!
+//! The one law: it is written last, and of a date only what was complete. A record that cannot be read, or is of another
+//! place, counts as none: each date is then held against the table's files, which costs a listing.
+
+use std::collections::BTreeMap;
+
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
+use serde::{Deserialize, Serialize};
+
+use super::Place;
+use crate::error::{Context, Error, Result};
+use crate::lake::Table;
+
+/// In the table's folder, where the underscore hides it, and where it goes with the table.
+const FILE: &str = "_plain.json";
+
+/// The newest form.
+const FORMAT: u32 = 1;
+
+/// What stands in the export of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    format: u32,
+    /// Of the export's place.
+    url: String,
+    /// The table's version that all dates are as of.
+    pub version: u64,
+    /// By date: `2026-11-22`.
+    pub dates: BTreeMap<String, Recorded>,
+}
+
+/// One date, complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Recorded {
+    /// SHA-256 of the names of its exported files.
+    pub names: String,
+    /// SHA-256 of the paths of the table's files whose rows these are.
+    pub live: String,
+}
+
+/// The record of this place's export; `None` before the first.
+///
+/// # Errors
+/// [`Error::External`] when the store does not answer.
+pub(super) async fn read(table: &Table, place: &Place) -> Result<Option<State>> {
+    let what = || format!("reading what is exported of table `{}`", table.name());
+    let bytes = match table.store().get(&Path::from(FILE)).await {
+        Ok(found) => found.bytes().await.context(what)?,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(Error::external(what(), error)),
+    };
+    let state = serde_json::from_slice::<State>(&bytes).ok();
+    Ok(state.filter(|state| state.format == FORMAT && state.url == place.url()))
+}
+
+impl State {
+    pub(super) fn new(place: &Place, version: u64, dates: BTreeMap<String, Recorded>) -> Self {
+        Self { format: FORMAT, url: place.url().to_owned(), version, dates }
+    }
+
+    /// Records it.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the store does not answer; it may then be there or not.
+    pub(super) async fn write(&self, table: &Table) -> Result<()> {
+        let what = || format!("recording what is exported of table `{}`", table.name());
+        let bytes = serde_json::to_vec(self).context(what)?;
+        table.store().put(&Path::from(FILE), PutPayload::from(bytes)).await.map(drop).context(what)
+    }
+}
