@@ -88,7 +88,7 @@ enum LakeCommand {
     /// Write the small files of dates that are over together. A running job does so by itself.
     Compact(CompactArgs),
     /// Take out the dates that tables keep no longer (`keep` in their contracts). A running job does so by itself.
-    Expire(LakeTablesArgs),
+    Expire(WritingArgs),
     /// Erase every row of a card, from every table. Aggregates that do not name the card stay as they are.
     Erase(EraseArgs),
     /// How the tables stand: size, files, small ones, versions, checkpoints; and how far manifests, catalog and export are behind.
@@ -179,6 +179,8 @@ struct EraseArgs {
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    beside: Beside,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::output::{answer, thousands};
 use super::restate::at_rest;
-use super::{EraseArgs, LakeTablesArgs};
+use super::{EraseArgs, WritingArgs, beside};
 use crate::clock::Micros;
 use crate::config::{Config, micros};
 use crate::error::{Context, Error, Result};
@@ -21,7 +21,9 @@ use crate::token::{TokenKey, Tokenizer};
 const CARDS_MAX: usize = 1_000;
 
 /// `lakeward lake expire [TABLE…]`.
-pub(super) async fn expire(config: Config, args: &LakeTablesArgs) -> Result<ExitCode> {
+pub(super) async fn expire(config: Config, args: &WritingArgs) -> Result<ExitCode> {
+    beside::refuse(&config, args.beside).await?;
+    let args = &args.of;
     let tables = pipeline::expire(&at_rest(config)?, &args.tables).await?;
     if args.json {
         answer(&serde_json::to_string(&tables).context(|| "writing what was done")?)?;
@@ -49,6 +51,7 @@ fn expired(done: &ExpiredTable) -> String {
 
 /// `lakeward lake erase --card-token TOKEN…` or `--card-number -`.
 pub(super) async fn erase(config: Config, args: &EraseArgs) -> Result<ExitCode> {
+    beside::refuse(&config, args.beside).await?;
     let tokens = tokens(&config, args, &mut std::io::stdin().lock())?;
     let at = at_rest(config)?;
     // The files it replaces stay readable as older versions until a vacuum; the next one after this deletes them.
@@ -151,6 +154,7 @@ mod tests {
             card_token: tokens.iter().map(|token| (*token).to_owned()).collect(),
             card_number: number.map(str::to_owned),
             json: false,
+            beside: crate::cli::Beside { beside_a_job: false },
         };
         let folder = tempfile::tempdir().unwrap();
         super::tokens(&config(&folder), &args, &mut input.as_bytes())

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::recover::take;
-use super::restate::{AtRest, decide_at_rest, few, follow_up};
+use super::restate::{AtRest, Query, decide_at_rest, few, follow_up};
 use crate::clock::Micros;
 use crate::contract::{Origin, TableContract};
 use crate::epoch::{Erased, Kind, Slot, SlotLog, TableAdds};
@@ -69,11 +69,13 @@ pub async fn erase(at: &AtRest, tokens: &[String]) -> Result<Vec<ErasedTable>> {
         slot.tables.insert(Arc::clone(name), TableAdds::of(found.staged));
     }
     if touched.is_empty() {
+        taken.lake.rest(taken.writer.id).await;
         return Ok(touched);
     }
     slot.gone.erased_in.push(slot.epoch);
     decide_at_rest(at, &mut taken, slot).await?;
-    follow_up(at, &taken, touched.iter().map(|table| &table.table)).await?;
+    let queries: Vec<Query> = std::mem::take(&mut taken.queries).into_iter().map(Query::of).collect();
+    follow_up(at, &taken, &queries, touched.iter().map(|table| &table.table)).await?;
     Ok(touched)
 }
 
@@ -104,7 +106,7 @@ async fn is_anywhere(at: &AtRest, tokens: &[String]) -> Result<bool> {
     let head = slots.head().await?.ok_or_else(none)?;
     let stream = Plans::read(&at.config).await?.stream;
     let pending = pending(&slots, &head).await?;
-    for name in &head.tables_known {
+    for name in head.tables_known.difference(&head.dropping) {
         let Some(table) = Table::open_existing(&lake, name).await? else { continue };
         let columns = columns(&table, &stream);
         let live = table.live_files().await?;
