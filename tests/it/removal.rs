@@ -563,14 +563,14 @@ async fn the_job_goes_on_after_an_erasure_and_takes_dates_out_beside_the_stream(
     let all = payments(6, 2_000);
     let (first, rest) = all.split_at(700);
     let whole = site.write("first.ndjson", first);
-    let summary = site.scratch.summary(&["--source", whole.to_str().unwrap(), "--pace", "2000"]);
-    assert!(summary["rows_expired"].as_u64().unwrap() > 0, "{summary}");
+    site.scratch.summary(&["--source", whole.to_str().unwrap()]);
     site.audited().await;
     assert!(site.erase(0).await > 0);
     site.audited().await;
     let more = site.write("rest.ndjson", rest);
-    let summary = site.scratch.summary(&["--source", more.to_str().unwrap(), "--pace", "1000"]);
-    assert!(summary["rows_expired"].as_u64().unwrap() > 300, "{summary}");
+    let summary = site.scratch.summary(&["--source", more.to_str().unwrap(), "--pace", "250"]);
+    // Most of four days; how much, the looks beside the stream decide.
+    assert!(summary["rows_expired"].as_u64().unwrap() > 200, "{summary}");
     assert_eq!(summary["written"], 1_300, "{summary}");
     site.audited().await;
     // The card was used again.
