@@ -228,6 +228,9 @@ impl History {
                 step.removes.remove(table);
                 step.restated.remove(table);
                 step.compacted.remove(table);
+                step.expired.remove(table);
+                step.erased.remove(table);
+                step.gone.expired.remove(table);
                 // That some query ran is still to be known; one of its name that came later is another.
                 if let Some(progress) = step.queries.remove(table) {
                     step.queries.insert(format!("{table}, until slot {at}").into(), progress);

@@ -57,7 +57,8 @@ pub(super) fn check_pair(before: &Slot, slot: &Slot, report: &mut Report) {
     for table in tables {
         let (was, now) = (before.gone.expired.get(table), slot.gone.expired.get(table));
         let fell = was.into_iter().flatten().any(|(column, was)| now.and_then(|now| now.get(column)) < Some(was));
-        if fell || (was != now && !slot.expired.contains_key(table)) {
+        let is_dropped = now.is_none() && slot.dropped.get(table) == Some(&slot.epoch);
+        if !is_dropped && (fell || (was != now && !slot.expired.contains_key(table))) {
             wrong(format!("what has expired of `{table}` was {was:?} and is {now:?}"));
         }
     }

@@ -23,9 +23,8 @@ const CARDS_MAX: usize = 1_000;
 /// `lakeward lake expire [TABLE…]`.
 pub(super) async fn expire(config: Config, args: &WritingArgs) -> Result<ExitCode> {
     beside::refuse(&config, args.beside).await?;
-    let args = &args.of;
-    let tables = pipeline::expire(&at_rest(config)?, &args.tables).await?;
-    if args.json {
+    let tables = pipeline::expire(&at_rest(config)?, &args.of.tables).await?;
+    if args.of.json {
         answer(&serde_json::to_string(&tables).context(|| "writing what was done")?)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -154,7 +153,7 @@ mod tests {
             card_token: tokens.iter().map(|token| (*token).to_owned()).collect(),
             card_number: number.map(str::to_owned),
             json: false,
-            beside: crate::cli::Beside { beside_a_job: false },
+            beside: super::super::Beside { beside_a_job: false },
         };
         let folder = tempfile::tempdir().unwrap();
         super::tokens(&config(&folder), &args, &mut input.as_bytes())

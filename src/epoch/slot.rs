@@ -361,6 +361,8 @@ impl Slot {
     pub fn drop_table(&mut self, name: &Arc<str>) {
         self.tables_known.remove(name);
         self.queries.remove(name);
+        // A table of the same name begins with all its rows.
+        self.gone.expired.remove(name);
         self.dropped.insert(Arc::clone(name), self.epoch);
         self.dropping.insert(Arc::clone(name));
     }
@@ -528,6 +530,9 @@ mod tests {
         let next = slot.next(&writer(), Kind::Epoch, 1).unwrap();
         assert!(next.expired.is_empty() && next.erased.is_empty());
         assert_eq!(next.gone, slot.gone);
+        let mut dropped = next.next(&writer(), Kind::Epoch, 2).unwrap();
+        dropped.drop_table(&"t".into());
+        assert!(dropped.gone.expired.is_empty() && dropped.gone.erased_in == [0]);
     }
 
     #[test]

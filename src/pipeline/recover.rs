@@ -125,7 +125,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
     let tables = open_tables(&lake, &base, wanted, outputs, &mut facts).await?;
     roll_forward(&slots, &base, &tables, &config.lake.app_id, &mut facts).await?;
 
-    let erased = Arc::new(Missing::erased(&slots, &base.gone).await?);
+    let erased = Arc::new(Missing::erased(&slots, &base).await?);
     let session = session();
     lake.register(&session);
     let lookups = Arc::new(Loader::new(&lake, &plans.queries, &tables));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Query;
 use crate::clock::Micros;
 use crate::contract::TableContract;
-use crate::epoch::{Gone, SlotLog};
+use crate::epoch::{Gone, Slot, SlotLog};
 use crate::error::{Error, Result};
 use crate::sql::{Driver, TimeRange, WindowShape};
 use crate::window::{WindowSpec, joined, windows_of};
@@ -20,15 +20,16 @@ use crate::window::{WindowSpec, joined, windows_of};
 pub(in crate::pipeline) struct Missing(BTreeMap<(Arc<str>, Arc<str>), Vec<TimeRange>>);
 
 impl Missing {
-    /// What the slots erased that are named.
+    /// What the slots erased that the newest one names.
     ///
     /// # Errors
     /// [`Error::External`] when the lake does not answer; [`Error::Broken`] for a slot that is gone.
-    pub(in crate::pipeline) async fn erased(slots: &SlotLog, gone: &Gone) -> Result<Self> {
+    pub(in crate::pipeline) async fn erased(slots: &SlotLog, base: &Slot) -> Result<Self> {
         let mut missing = Self::default();
-        for &epoch in &gone.erased_in {
+        for &epoch in &base.gone.erased_in {
             let slot = slots.read(epoch).await?.ok_or_else(|| Error::broken(format!("slot {epoch} is missing")))?;
-            for (table, erased) in &slot.erased {
+            // A table that was dropped since is another one, if it is there at all.
+            for (table, erased) in slot.erased.iter().filter(|(table, _)| base.dropped.get(*table) < Some(&epoch)) {
                 for (column, times) in &erased.times {
                     let times = times.iter().map(|&(from, to)| TimeRange { from, to });
                     missing.add(table, column, times);
