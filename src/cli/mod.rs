@@ -112,7 +112,7 @@ enum LakeCommand {
 /// Of commands that write as a job does.
 #[derive(Clone, Copy, Debug, Args)]
 struct Beside {
-    /// On S3, where there is no lock: do not ask whether a job is running. One that is will stop.
+    /// On S3, where there is no lock: do not ask whether a job is running. One that is may be stopped by this.
     #[arg(long)]
     beside_a_job: bool,
 }

@@ -33,7 +33,7 @@ pub async fn refuse_beside_a_job(slots: &SlotLog, commit_interval: Duration, now
     Err(Error::Fenced(format!(
         "a process on `{}` wrote to this lake {} s ago (slot {}) and has not ended in order since: it is probably a running \
          job, which looks after the lake by itself; stop it and try again. If it was killed, wait {} s, or add \
-         `--beside-a-job`, which stops it if it does run",
+         `--beside-a-job`, which may stop it if it does run",
         head.host,
         seconds(age),
         head.epoch,

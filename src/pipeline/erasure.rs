@@ -106,7 +106,7 @@ async fn is_anywhere(at: &AtRest, tokens: &[String]) -> Result<bool> {
     let head = slots.head().await?.ok_or_else(none)?;
     let stream = Plans::read(&at.config).await?.stream;
     let pending = pending(&slots, &head).await?;
-    for name in &head.tables_known {
+    for name in head.tables_known.difference(&head.dropping) {
         let Some(table) = Table::open_existing(&lake, name).await? else { continue };
         let columns = columns(&table, &stream);
         let live = table.live_files().await?;
