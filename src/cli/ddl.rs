@@ -25,8 +25,11 @@ pub(super) async fn ddl(config: &Config, args: &DdlArgs) -> Result<ExitCode> {
 
 async fn print(config: &Config, args: &DdlArgs, dialect: Dialect) -> Result<ExitCode> {
     let location = args.location.as_deref();
-    let site = Site::new(dialect, &config.lake.url, location, &args.database, args.iam_role.as_deref())?
-        .with_plain(dialect, &config.plain, args.plain_location.as_deref())?;
+    let site = Site::new(dialect, &config.lake.url, location, &args.database, args.iam_role.as_deref())?.with_plain(
+        dialect,
+        &config.plain,
+        args.plain_location.as_deref(),
+    )?;
     let all = Plans::read(config).await?.tables();
     let chosen: Vec<&TableContract> = match &args.table {
         None => all.values().collect(),
