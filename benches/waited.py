@@ -1,4 +1,5 @@
-"""How long rows wait to be seen: from their arrival to the commit that shows them, of each commit's oldest and newest row.
+"""How long rows wait to be seen: from the purchase to the commit that shows it, of each commit's oldest and newest row.
+(The embedded stream tells arrivals in whole seconds; the live feed sends a purchase within a tenth of one.)
 
 `waited.py NAME LAKEWARD LAKE`: percentiles over the commits of the lake's newest source. A commit's time is that of its file.
 """
@@ -17,8 +18,8 @@ for commit in (pathlib.Path(lake) / "transactions/_delta_log").glob("*.json"):
         if "txn" in action:
             seen.setdefault(action["txn"]["version"], commit.stat().st_mtime)
 statement = (
-    "select _epoch, to_unixtime(min(_arrival_time)), to_unixtime(max(_arrival_time)) from transactions "
-    "where _arrival_time > (select max(_arrival_time) from transactions) - interval '10 minutes' "
+    "select _epoch, to_unixtime(min(event_time)), to_unixtime(max(event_time)) from transactions "
+    "where event_time > (select max(event_time) from transactions) - interval '10 minutes' "
     "and _source not like 'file%' group by _epoch"
 )
 command = [lakeward, "--set", f"lake.url={lake}", "sql", "--format", "csv", statement]

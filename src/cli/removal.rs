@@ -63,7 +63,7 @@ pub(super) async fn erase(config: Config, args: &EraseArgs) -> Result<ExitCode> 
         return Ok(ExitCode::SUCCESS);
     }
     if tables.is_empty() {
-        return answer("no table holds such a row: nothing was written").map(|()| ExitCode::SUCCESS);
+        return answer("no table holds such a row: nothing was erased").map(|()| ExitCode::SUCCESS);
     }
     for table in &tables {
         answer(&erased(table))?;

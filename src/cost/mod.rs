@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::batch::LakeView;
 use crate::config::Config;
+use crate::epoch::SlotLog;
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Table};
 use crate::sql::Params;
@@ -87,7 +88,8 @@ async fn stored(lake: &Lake, prices: &Prices) -> Result<Storage> {
         bytes += object.size;
     }
     let mut live_bytes = 0;
-    for name in lake.tables().await? {
+    let dropping = SlotLog::new(lake.store()).dropping().await?;
+    for name in lake.tables().await?.into_iter().filter(|name| !dropping.contains(name.as_str())) {
         if let Some(table) = Table::open_existing(lake, &name).await? {
             live_bytes += table.live_files().await?.iter().map(|file| file.bytes).sum::<u64>();
         }

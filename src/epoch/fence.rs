@@ -54,7 +54,10 @@ pub async fn take_over(
 }
 
 /// Another key would give every card a second token.
-fn check_token_key(head: &Slot, ours: &TokenKeyName) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Usage`] when it is not the lake's, nor one of a newer version.
+pub fn check_token_key(head: &Slot, ours: &TokenKeyName) -> Result<()> {
     // A newer version of the key is a rotation; the same version must be the same key.
     let changed = head.token_key.version == ours.version && head.token_key.fingerprint != ours.fingerprint;
     if changed || ours.version < head.token_key.version {

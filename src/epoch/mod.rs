@@ -16,7 +16,7 @@ mod slot;
 mod slots;
 
 pub use books::{ShardBooks, books_batch};
-pub use fence::take_over;
+pub use fence::{check_token_key, take_over};
 pub use gone::{Erased, Expired, Gone};
 pub use guard::refuse_beside_a_job;
 pub use published::published_epoch;

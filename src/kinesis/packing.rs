@@ -37,7 +37,7 @@ pub(super) fn pack(records: &[PutRecord], hash_keys: u32) -> Vec<Vec<Packed>> {
     for (place, record) in records.iter().enumerate() {
         let hash_key = hash_key(&record.partition_key, hash_keys);
         let filling = filling.entry(hash_key).or_insert_with(|| Filling::new(hash_key, 0));
-        if filling.is_full_with(record) {
+        if filling.is_full_with(record, records) {
             let next = Filling::new(hash_key, filling.round + 1);
             std::mem::replace(filling, next).close(records, &mut rounds);
         }
@@ -71,10 +71,11 @@ impl Filling {
         Self { hash_key, aggregator: Aggregator::new(hash_key.to_string()), members: Vec::new(), round }
     }
 
-    /// The partition key of the entry counts, too.
-    fn is_full_with(&self, record: &PutRecord) -> bool {
-        let with = self.aggregator.bytes_with(&record.partition_key, &record.data) + record.partition_key.len();
-        !self.members.is_empty() && with > AGGREGATE_BYTES_MAX
+    /// The partition key of the entry, its first member's, counts, too.
+    fn is_full_with(&self, record: &PutRecord, records: &[PutRecord]) -> bool {
+        let Some(first) = self.members.first() else { return false };
+        let with = self.aggregator.bytes_with(&record.partition_key, &record.data);
+        with + records[*first].partition_key.len() > AGGREGATE_BYTES_MAX
     }
 
     fn close(self, records: &[PutRecord], rounds: &mut Vec<Vec<Packed>>) {

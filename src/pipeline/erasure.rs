@@ -14,7 +14,7 @@ use super::recover::take;
 use super::restate::{AtRest, Query, decide_at_rest, few, follow_up};
 use crate::clock::Micros;
 use crate::contract::{Origin, TableContract};
-use crate::epoch::{Erased, Kind, Slot, SlotLog, TableAdds};
+use crate::epoch::{Erased, Kind, Slot, SlotLog, TableAdds, TokenKeyName, check_token_key};
 use crate::error::{Error, Result};
 use crate::lake::{ErasedFiles, Lake, Marked, TIMES_GRAIN, Table};
 use crate::plans::Plans;
@@ -68,14 +68,23 @@ pub async fn erase(at: &AtRest, tokens: &[String]) -> Result<Vec<ErasedTable>> {
         slot.erased.insert(Arc::clone(name), told(&found, through));
         slot.tables.insert(Arc::clone(name), TableAdds::of(found.staged));
     }
+    let queries: Vec<Query> = std::mem::take(&mut taken.queries).into_iter().map(Query::of).collect();
     if touched.is_empty() {
-        taken.lake.rest(taken.writer.id).await;
+        // Decided by somebody who died before the readers were brought up to it.
+        follow_up(at, &taken, &queries, taken.lake.tables.keys()).await;
         return Ok(touched);
+    }
+    if let Some(orphan) = touched.iter().find(|table| !taken.lake.contracts.contains_key(&table.table)) {
+        taken.lake.rest(taken.writer.id).await;
+        let name = &orphan.table;
+        return Err(Error::usage(format!(
+            "table `{name}` holds such rows, but there is no query and no contract of it any more, so manifests, catalog and \
+             exports of it would not follow: put its file back, or drop it with `lakeward lake drop {name}`; nothing was erased"
+        )));
     }
     slot.gone.erased_in.push(slot.epoch);
     decide_at_rest(at, &mut taken, slot).await?;
-    let queries: Vec<Query> = std::mem::take(&mut taken.queries).into_iter().map(Query::of).collect();
-    follow_up(at, &taken, &queries, touched.iter().map(|table| &table.table)).await?;
+    follow_up(at, &taken, &queries, touched.iter().map(|table| &table.table)).await;
     Ok(touched)
 }
 
@@ -104,9 +113,18 @@ async fn is_anywhere(at: &AtRest, tokens: &[String]) -> Result<bool> {
     let _lock = lake.lock().map_err(beside_a_job)?;
     let slots = SlotLog::new(lake.store());
     let head = slots.head().await?.ok_or_else(none)?;
+    // A number becomes a token under the key at hand: under another one it would be found nowhere.
+    let key = TokenKeyName { version: at.token_key.version(), fingerprint: at.token_key.fingerprint() };
+    check_token_key(&head, &key)?;
+    if let Some(name) = head.dropping.first() {
+        return Err(Error::usage(format!(
+            "table `{name}` is half dropped, and what is left of it may hold such rows: end that with `lakeward lake drop \
+             {name}` first"
+        )));
+    }
     let stream = Plans::read(&at.config).await?.stream;
     let pending = pending(&slots, &head).await?;
-    for name in head.tables_known.difference(&head.dropping) {
+    for name in &head.tables_known {
         let Some(table) = Table::open_existing(&lake, name).await? else { continue };
         let columns = columns(&table, &stream);
         let live = table.live_files().await?;

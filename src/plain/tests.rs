@@ -6,7 +6,7 @@ use std::path::Path as FsPath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, Date32Array, RecordBatch};
 use deltalake::kernel::{Add, Remove};
 
 use super::*;
@@ -52,6 +52,17 @@ fn remove(path: &str) -> Remove {
         base_row_id: None,
         default_row_commit_version: None,
     }
+}
+
+/// As [`append`], a row for each of so many dates.
+async fn append_dates(table: &Table, epoch: u64, dates: i32) -> Result<()> {
+    let rows = testing::rows(usize::try_from(dates).unwrap(), epoch);
+    let at = rows.schema().index_of("event_date").unwrap();
+    let mut columns = rows.columns().to_vec();
+    columns[at] = Arc::new(Date32Array::from_iter_values(20_700..20_700 + dates));
+    let rows = RecordBatch::try_new(rows.schema(), columns).unwrap();
+    let adds = table.stage(vec![rows], epoch).await?.adds;
+    table.publish("app", epoch, &adds, &[]).await.map(drop)
 }
 
 /// Writes all files of a date together.
@@ -103,6 +114,25 @@ fn files(folder: &FsPath) -> BTreeMap<String, std::time::SystemTime> {
         }
     }
     found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dates_that_were_not_tried_are_owed_what_they_were() {
+    let (folder, at, lake) = lake();
+    let table = Arc::new(Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap());
+    let mut export = Export::new(Arc::clone(&table), place(&at, &lake));
+    append_dates(&table, 0, 7).await.unwrap();
+    export.bring_up(all).await.unwrap();
+    // Late rows of each, while the place takes nothing: after three dates nobody asks it about the others.
+    append_dates(&table, 1, 7).await.unwrap();
+    let (plain, away) = (folder.path().join("plain/payments"), folder.path().join("away"));
+    std::fs::rename(&plain, &away).unwrap();
+    std::fs::write(&plain, "no folder").unwrap();
+    export.bring_up(all).await.unwrap_err();
+    std::fs::remove_file(&plain).unwrap();
+    std::fs::rename(&away, &plain).unwrap();
+    export.bring_up(all).await.unwrap();
+    assert_eq!(listed(&plain), live(&at, &table).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -182,6 +182,8 @@ impl Export {
                 _ => Owed::Same,
             };
             owed.insert(date.clone(), what);
+            // Until it is paid, nobody knows what its files stand for: a look that ends early leaves some as they are.
+            standing.live = None;
         }
         Ok(owed)
     }

@@ -31,6 +31,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// Event time of one step through the history: memory holds the rows of one step.
 const HISTORY_STEP: Micros = 60 * MICROS_PER_SECOND;
 
+/// The same where records are aggregated: an aggregate holds one key range's rows of a step, so a shard's rows are out of
+/// order by a step, which is to stay well below `watermark.out_of_orderness`.
+const AGGREGATED_STEP: Micros = 5 * MICROS_PER_SECOND;
+
 /// The present is never further behind: after a pause (a laptop that slept) what lies before is left out, not sent
 /// late.
 const BEHIND_MAX: Micros = 10 * MICROS_PER_SECOND;
@@ -106,9 +110,10 @@ pub async fn feed(
 ) -> Result<Fed> {
     let tokens = tokens(&simulator, tokenizer);
     let (at_once, tick) = (producer.records_at_once(), TICK.max(producer.linger()));
+    let step = if producer.linger().is_zero() { HISTORY_STEP } else { AGGREGATED_STEP };
     let put = put_by(producer);
     let (fed, uncommitted_max) = (Fed::default(), UNCOMMITTED_MAX);
-    Feed { simulator, tokens, fed, uncommitted_max, at_once, tick, progress: &progress }
+    Feed { simulator, tokens, fed, uncommitted_max, at_once, step, tick, progress: &progress }
         .run(put, plan, &clock, &stop)
         .await
 }
@@ -136,6 +141,8 @@ struct Feed<'a> {
     uncommitted_max: u64,
     /// Records handed to the producer at once.
     at_once: usize,
+    /// Event time of one step through the history.
+    step: Micros,
     tick: Duration,
     progress: &'a FeedProgress,
 }
@@ -150,7 +157,7 @@ impl Feed<'_> {
     ) -> Result<Fed> {
         let mut rows = Vec::new();
         while self.simulator.now() < plan.live_from && !stop.is_cancelled() {
-            let to = (self.simulator.now() + HISTORY_STEP).min(plan.live_from);
+            let to = (self.simulator.now() + self.step).min(plan.live_from);
             self.simulator.advance(to, plan.history_rate, &mut rows);
             self.send(&put, &mut rows, stop).await?;
         }
@@ -221,7 +228,16 @@ mod tests {
     fn feed_of(progress: &FeedProgress) -> Feed<'_> {
         let simulator = Simulator::new(7, 100, START - 600 * MICROS_PER_SECOND).unwrap();
         let tokens = (0..100).map(|customer| format!("tok_1_{customer}")).collect();
-        Feed { simulator, tokens, fed: Fed::default(), uncommitted_max: 5_000, at_once: 500, tick: TICK, progress }
+        Feed {
+            simulator,
+            tokens,
+            fed: Fed::default(),
+            uncommitted_max: 5_000,
+            at_once: 500,
+            step: HISTORY_STEP,
+            tick: TICK,
+            progress,
+        }
     }
 
     #[tokio::test]

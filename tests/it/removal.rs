@@ -430,7 +430,7 @@ async fn a_card_is_erased_from_every_table_and_every_other_row_stays() {
     // Again there is nothing to do, and nothing is written.
     let slots_before = slots(&site.scratch.lake());
     let again = site.scratch.must(&["lake", "erase", "--card-token", &gone]);
-    assert!(again.contains("nothing was written"), "{again}");
+    assert!(again.contains("nothing was erased"), "{again}");
     assert_eq!(slots(&site.scratch.lake()), slots_before);
     for wrong in [["--card-token", "tok_1_abc"], ["--card-number", "4111111111111111"]] {
         let refused = site.scratch.run(&["lake", "erase", wrong[0], wrong[1]]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -188,6 +188,9 @@ pub fn readers() -> &'static Path {
 
 /// The Python of an environment of its own, with what a list in `tests/readers` names; made anew when the list has changed.
 pub fn installed(environment: &str, requirements: &str) -> PathBuf {
+    // One at a time: several tests may want the same one.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _one = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(environment);
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers").join(requirements);
     let wanted = fs::read_to_string(&requirements).expect("the list of readers");

@@ -17,8 +17,10 @@
 //! What AWS's own answers look like is in the API reference of Kinesis Data Streams.
 
 use std::fmt;
+use std::str::FromStr;
 
 use axum::http::StatusCode;
+use ferrokinesis::actions::Operation;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
@@ -118,6 +120,9 @@ impl Fault {
 
     fn check(&self) -> std::result::Result<(), String> {
         let is_share = |share: f64| share > 0.0 && share <= 1.0;
+        if let Some(unknown) = self.operation.as_ref().filter(|name| Operation::from_str(name).is_err()) {
+            return Err(format!("Kinesis has no operation `{unknown}`"));
+        }
         if let (Some(given), Some(needed)) = (&self.operation, self.does.operation())
             && given != needed
         {
@@ -203,6 +208,7 @@ mod tests {
             ("[[fault]]\ndoes = \"explode\"", "explode"),
             ("[[fault]]\ndoes = \"reset\"\nshards = 1", "shards"),
             ("[[fault]]\noperation = \"GetRecords\"\ndoes = { page_of = 2 }", "is about ListShards, not GetRecords"),
+            ("[[fault]]\noperation = \"GetRecord\"\ndoes = \"reset\"", "no operation `GetRecord`"),
             ("[[fault]]\nshard = \"a\"\ndoes = { page_of = 2 }", "ListShards is not about one shard"),
             ("[[fault]]\noperation = \"PutRecords\"\nshard = \"a\"\ndoes = \"reset\"", "not about one shard"),
             ("[[fault]]\nrate = 0.5\nevery = 2\ndoes = \"reset\"", "exclude each other"),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -64,15 +65,9 @@ async fn carry_out(does: Does, call: Call, behind: Behind<'_>) -> Response {
         Does::ExpireIterator => refusal(400, "ExpiredIteratorException"),
         Does::ExpireToken => refusal(400, "ExpiredNextTokenException"),
         Does::Answer { status, code } => refusal(status, &code),
-        Does::LoseAnswer => {
-            behind.pass(call).await;
-            refusal(500, "InternalFailure")
-        }
+        Does::LoseAnswer => applied(call, behind, refusal(500, "InternalFailure")).await,
         Does::Reset => cut(),
-        Does::ResetAfter => {
-            behind.pass(call).await;
-            cut()
-        }
+        Does::ResetAfter => applied(call, behind, cut()).await,
         Does::DelayMs(millis) => {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             behind.pass(call).await
@@ -93,6 +88,20 @@ async fn carry_out(does: Does, call: Call, behind: Behind<'_>) -> Response {
     }
 }
 
+/// Applies the request and answers otherwise. What a later fault or the server itself refused was not applied.
+async fn applied(call: Call, behind: Behind<'_>, instead: Response) -> Response {
+    let answer = behind.pass(call).await;
+    if answer.status().is_success() && answer.extensions().get::<Cut>().is_none() {
+        return instead;
+    }
+    behind.missed();
+    answer
+}
+
+/// Marks what only looks like an answer.
+#[derive(Clone, Debug)]
+struct Cut;
+
 /// An answer that says what went wrong, as the service writes it.
 fn refusal(status: u16, code: &str) -> Response {
     answer(status, &json!({"__type": code, "message": "by the script of faults"}))
@@ -107,7 +116,8 @@ fn answer(status: u16, body: &Value) -> Response {
 fn cut() -> Response {
     let broken = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "by the script of faults");
     let pieces = futures::stream::iter([Ok(Bytes::from_static(b"{")), Err(broken)]);
-    ([(header::CONTENT_TYPE, "application/x-amz-json-1.1")], Body::from_stream(pieces)).into_response()
+    let headers = [(header::CONTENT_TYPE, "application/x-amz-json-1.1")];
+    (Extension(Cut), headers, Body::from_stream(pieces)).into_response()
 }
 
 /// The same answer, and its body. `None` for the body of a refusal, or of one that was cut off by another fault.

@@ -175,7 +175,7 @@ async fn run(
     if marks.iter().flat_map(|marks| &marks.marks).any(|mark| matches!(mark, Mark::Paid { .. })) {
         decide(at, taken, queries, marks).await?;
     }
-    follow_up(at, taken, queries, done.iter().map(|table| &table.table)).await?;
+    follow_up(at, taken, queries, done.iter().map(|table| &table.table)).await;
     Ok(done)
 }
 
@@ -185,10 +185,16 @@ pub(in crate::pipeline) async fn follow_up<'a>(
     taken: &Taken,
     queries: &[Query],
     done: impl Iterator<Item = &'a Arc<str>>,
-) -> Result<()> {
+) {
+    if let Err(error) = bring_up(at, taken, queries, done.cloned().collect()).await {
+        tracing::warn!(%error, "what readers need is not up to date; a start goes on with it");
+    }
+    taken.lake.rest(taken.writer.id).await;
+}
+
+async fn bring_up(at: &AtRest, taken: &Taken, queries: &[Query], done: Vec<Arc<str>>) -> Result<()> {
     let LakeState { lake, tables, contracts, slots, stream, .. } = &taken.lake;
     let upkeep = Upkeep::of(&at.config, lake, tables, contracts).await?;
-    let done: Vec<Arc<str>> = done.cloned().collect();
     for table in &done {
         if let Err(error) = upkeep.bring_up(table).await {
             tracing::warn!(%table, %error, "manifests or catalog are not up to date; a start goes on with them");
@@ -200,7 +206,6 @@ pub(in crate::pipeline) async fn follow_up<'a>(
     {
         tracing::warn!(%error, "the plain export is not up to date; a start goes on with it");
     }
-    taken.lake.rest(taken.writer.id).await;
     Ok(())
 }
 
