@@ -21,7 +21,8 @@ pub const RETENTION_MIN: Micros = 24 * 3600 * MICROS_PER_SECOND;
 /// Records asked for to see whether a saved position still exists.
 const PROBE_LIMIT: i32 = 1;
 
-/// Empty answers to that question before it is left open: AWS may answer with nothing on the way to a record.
+/// Answers to that question without a record before it is left open: AWS may answer with nothing on the way to one, and an
+/// iterator may expire.
 const PROBES_MAX: usize = 20;
 
 /// What is at or after a saved position.
@@ -50,30 +51,36 @@ pub async fn held(
 ) -> Result<Held> {
     let what = format!("looking for the saved position in `{shard}`");
     let (mut backoff, mut pace) = (Backoff::new(shard), Pace::new(pacing));
-    let request = client
+    let at_saved = client
         .get_shard_iterator()
         .stream_name(stream)
         .shard_id(&**shard)
         .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
         .starting_sequence_number(saved.to_string());
-    let found = backoff.retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await;
-    let mut iterator = match found {
-        Ok(answer) => answer.shard_iterator.unwrap_or_default(),
-        Err(failure) => return refused(failure, &what),
-    };
+    // Without an iterator yet, or any more: an expired one is nobody's fault.
+    let mut iterator = None;
     for _ in 0..PROBES_MAX {
-        let called = Instant::now();
-        let request = client.get_records().shard_iterator(&iterator).limit(PROBE_LIMIT);
-        let answer = match backoff.retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await {
-            Ok(answer) => answer,
-            Err(failure) => return refused(failure, &what),
+        let current = match iterator.take() {
+            Some(iterator) => iterator,
+            None => match backoff.retry(&what, ATTEMPTS_UNBOUNDED, || at_saved.clone().send()).await {
+                Ok(answer) => answer.shard_iterator.unwrap_or_default(),
+                Err(failure) => return refused(failure, &what),
+            },
         };
-        if let Some(first) = answer.records.first() {
-            let first = SequenceNumber::Kinesis(first.sequence_number.as_str().into());
-            return Ok(if first == *saved { Held::Saved } else { Held::From(Some(first)) });
+        let called = Instant::now();
+        let request = client.get_records().shard_iterator(&current).limit(PROBE_LIMIT);
+        match backoff.retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await {
+            Ok(answer) => {
+                if let Some(first) = answer.records.first() {
+                    let first = SequenceNumber::Kinesis(first.sequence_number.as_str().into());
+                    return Ok(if first == *saved { Held::Saved } else { Held::From(Some(first)) });
+                }
+                let (Some(next), Some(1..)) = (answer.next_shard_iterator, answer.millis_behind_latest) else { break };
+                iterator = Some(next);
+            }
+            Err(failure) if failure.trouble == Trouble::ExpiredIterator => {}
+            Err(failure) => return refused(failure, &what),
         }
-        let (Some(next), Some(1..)) = (answer.next_shard_iterator, answer.millis_behind_latest) else { break };
-        iterator = next;
         tokio::time::sleep_until(pace.answered(called, 0, 0)).await;
     }
     Ok(Held::Nothing)

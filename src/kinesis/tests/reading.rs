@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::pipeline::{News, Pipeline, assert_order_per_key, expected};
 use super::*;
 use crate::clock::MICROS_PER_SECOND;
-use crate::kinesis::{Producer, reader};
+use crate::kinesis::{Held, Producer, held, reader};
 use crate::stream::{Position, ShardEvent, ShardId, ShardProgress};
 
 fn spawn(client: &Client, options: Options, resume: &BTreeMap<ShardId, ShardProgress>) -> Pipeline {
@@ -144,6 +144,22 @@ async fn a_saved_position_that_is_gone_stops_with_the_shard_named() {
         pipeline.until_read(499).await;
         pipeline.until_caught_up(&shard).await;
         assert_eq!(pipeline.all(), expected(&records(4_501..5_000)));
+    })
+    .await;
+}
+
+/// As after a machine that slept between the two calls.
+#[tokio::test]
+async fn a_saved_position_is_looked_for_again_when_the_iterator_expires() {
+    within(async {
+        let faults = Faults::default();
+        let (_server, client) = server_with(1, &faults).await;
+        let acknowledged = Producer::new(client.clone(), STREAM).put(&records(0..10)).await.unwrap();
+        let (shard, last) = (&acknowledged[0].shard, &acknowledged[9].sequence);
+        faults.add("GetRecords", refused(400, "ExpiredIteratorException"));
+        faults.add("GetRecords", refused(400, "ExpiredIteratorException"));
+        assert_eq!(held(&client, STREAM, shard, last, Pacing::LOCAL).await.unwrap(), Held::Saved);
+        assert_eq!(faults.idle(), 0);
     })
     .await;
 }
