@@ -339,18 +339,7 @@ mod tests {
             queries: query
                 .iter()
                 .map(|(fingerprint, closed_until)| {
-                    let progress = QueryProgress {
-                        fingerprint: (*fingerprint).into(),
-                        closed_until: *closed_until,
-                        open_since: None,
-                        end_of_input: false,
-                        running: true,
-                        answers_after: None,
-                        reconciled_through: None,
-                        owed: Vec::new(),
-                        waiting: Vec::new(),
-                        lookups: BTreeMap::new(),
-                    };
+                    let progress = QueryProgress { closed_until: *closed_until, ..QueryProgress::running(fingerprint) };
                     ("q".into(), progress)
                 })
                 .collect(),
