@@ -11,6 +11,7 @@ mod ddl;
 mod docs;
 mod drop;
 mod end_to_end;
+mod endpoint;
 mod errors;
 mod events;
 mod faults;
