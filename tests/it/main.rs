@@ -23,6 +23,7 @@ mod house;
 mod kill;
 mod lake_check;
 mod late_hops;
+mod lateness;
 mod layout;
 mod lookups;
 mod maintenance;
