@@ -8,6 +8,7 @@ mod catalog;
 mod corrections;
 mod damage;
 mod ddl;
+mod demo;
 mod docs;
 mod drop;
 mod end_to_end;
