@@ -1,7 +1,8 @@
 //! The whole job: files, or a replay through the embedded stream, to committed Delta tables.
 //!
-//! `cargo bench --profile dist --bench end_to_end [-- ROWS [FILE…]]` prints rows a second, megabytes a second and the peak
-//! of resident memory for each input. Without files it simulates its own; NDJSON of about 500 bytes a record.
+//! `cargo bench --bench end_to_end [-- ROWS [FILE…]]` prints rows a second, megabytes a second and the peak of resident memory
+//! for each input. Without files it simulates its own: NDJSON of about 500 bytes a record, fifty transactions a second of event
+//! time, as the README's table has it. The same rows go through files and through the stream.
 //! Figures of one run on one machine: compare ratios within a run, not runs of different days.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -12,13 +13,19 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Rows simulated unless told otherwise.
-const ROWS: u64 = 500_000;
+const ROWS: u64 = 1_000_000;
 /// Files, each one shard, the simulated rows are dealt to.
 const SHARDS: usize = 4;
 /// Times each input is run; the best counts, all are shown.
 const RUNS: usize = 3;
-/// Rows of the replay: the embedded stream is for correctness, not for speed.
-const REPLAYED_ROWS: usize = 200_000;
+/// Transactions a second of event time. The data set's own pace, two a minute, would measure how fast windows of a row close.
+const RATE: i64 = 50;
+/// When the first one happens: 2020-06-21 18:00:00, seconds since 1970.
+const START: i64 = 1_592_762_400;
+/// What stands before a row's time.
+const BEFORE_TIME: &str = "{\"trans_date_trans_time\":\"";
+/// How that is written.
+const TIME: &str = "%Y-%m-%d %H:%M:%S";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
@@ -35,19 +42,11 @@ fn main() {
         arguments.extend(&sources);
         report(&format!("files, run {run}"), folder.path(), &arguments, megabytes);
     }
-    let part = folder.path().join("replayed.ndjson");
-    let head: String = std::fs::read_to_string(&files[0]).expect("text").lines().take(REPLAYED_ROWS).fold(
-        String::new(),
-        |mut text, line| {
-            text.push_str(line);
-            text.push('\n');
-            text
-        },
-    );
-    std::fs::write(&part, &head).expect("a writable folder");
+    let whole = folder.path().join("replayed.ndjson");
+    std::fs::write(&whole, interleaved(&files)).expect("a writable folder");
     for run in 0..RUNS {
-        let arguments = ["--replay", part.to_str().expect("a UTF-8 path")];
-        report(&format!("embedded stream, run {run}"), folder.path(), &arguments, head.len() as f64 / 1e6);
+        let arguments = ["--replay", whole.to_str().expect("a UTF-8 path")];
+        report(&format!("embedded stream, run {run}"), folder.path(), &arguments, megabytes);
     }
 }
 
@@ -58,9 +57,11 @@ fn simulated(folder: &Path, rows: u64) -> Vec<PathBuf> {
     lakeward::simulate::write_file(&whole, &spec).expect("a writable folder");
     let text = std::fs::read_to_string(&whole).expect("text");
     let mut shards = vec![String::new(); SHARDS];
-    for (row, line) in text.lines().enumerate() {
-        shards[row % SHARDS].push_str(line);
-        shards[row % SHARDS].push('\n');
+    for ((row, line), second) in text.lines().enumerate().zip((0..).map(|row| START + row / RATE)) {
+        let time = chrono::DateTime::from_timestamp(second, 0).expect("a time").format(TIME).to_string();
+        let rest =
+            line.strip_prefix(BEFORE_TIME).and_then(|rest| rest.get(time.len()..)).expect("a row's time comes first");
+        shards[row % SHARDS].extend([BEFORE_TIME, &time, rest, "\n"]);
     }
     let write = |(n, text): (usize, String)| {
         let path = folder.join(format!("shard-{n}.ndjson"));
@@ -68,6 +69,22 @@ fn simulated(folder: &Path, rows: u64) -> Vec<PathBuf> {
         path
     };
     shards.into_iter().enumerate().map(write).collect()
+}
+
+/// The rows of all files in the order of their time: one of each in turn, as they were dealt.
+fn interleaved(files: &[PathBuf]) -> String {
+    let texts: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).expect("text")).collect();
+    let mut lines: Vec<_> = texts.iter().map(|text| text.lines()).collect();
+    let mut whole = String::with_capacity(texts.iter().map(String::len).sum());
+    loop {
+        let length = whole.len();
+        for line in lines.iter_mut().filter_map(Iterator::next) {
+            whole.extend([line, "\n"]);
+        }
+        if whole.len() == length {
+            return whole;
+        }
+    }
 }
 
 /// Runs the binary as a process of its own on a fresh lake and prints its figures.

@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::MemTable;
-use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::prelude::SessionContext;
 
+use super::approximate::approximate_columns;
 use super::compare::{Difference, Differences, Rules, compare};
 use super::finding::Kind as Found;
 use super::history::{History, Step};
@@ -38,9 +37,6 @@ const EPOCH: &str = "__epoch";
 const JOINED: &str = "__joined";
 /// The table of the view a query reads, as it is.
 const PARENT: &str = "__parent";
-
-/// Aggregates whose answer depends a little on how rows were cut into batches.
-const APPROXIMATE: [&str; 3] = ["approx_percentile_cont", "approx_percentile_cont_with_weight", "approx_median"];
 
 /// The lake as one query's check sees it.
 #[derive(Clone, Copy, Debug)]
@@ -94,14 +90,13 @@ impl Ground<'_> {
         let Some(statement) = statement else { return Ok(()) };
         let expected = run_batch(&session, statement).await?;
         let answered = Answered::of(&session, life, report).await?;
-        let rules = Rules {
-            tolerance: self.float_tolerance,
-            missing_only: answered.has_older_rows,
-            words_only: is_approximate(expected.logical_plan())?,
-        };
-        if rules.words_only {
-            report.note(format!("`{name}`: its numbers were not compared, an aggregate of it is approximate"));
+        let approximate = approximate_columns(expected.logical_plan())?;
+        if !approximate.is_empty() {
+            let columns = approximate.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
+            report.note(format!("`{name}`: {columns} of it was not compared, being approximate by nature"));
         }
+        let rules =
+            Rules { tolerance: self.float_tolerance, missing_only: answered.has_older_rows, left_out: &approximate };
         let expected = if life.has_nothing_closed() {
             expected.limit(0, Some(0)).context(|| "comparing nothing")?
         } else {
@@ -397,21 +392,4 @@ fn tell(name: &str, differences: Differences, report: &mut Report) {
         }
     }
     report.count_more(Found::DifferentRow, differences.more);
-}
-
-/// Whether a plan calls an aggregate whose answer is approximate by nature.
-fn is_approximate(plan: &LogicalPlan) -> Result<bool> {
-    let mut approximate = false;
-    let walked = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expression| {
-            expression.apply(|inner| {
-                if let Expr::AggregateFunction(call) = inner {
-                    approximate |= APPROXIMATE.contains(&call.func.name());
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    });
-    walked.context(|| "looking at a query's plan")?;
-    Ok(approximate)
 }

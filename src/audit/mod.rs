@@ -18,6 +18,7 @@
 //! and what is closed never fall. (8 is about a database that follows the lake, which has no part in it yet.)
 
 mod answers;
+mod approximate;
 mod books;
 mod cards;
 mod commits;

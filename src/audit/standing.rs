@@ -269,6 +269,11 @@ impl Life {
             // Older rows count in whatever window was open when the query came.
             None if epoch < self.first_epoch => None,
             None => {
+                // The lateness it had then may be another one now.
+                let began = history.steps.get(&epoch).and_then(|step| step.queries.get(&self.name)?.answers_after);
+                if began.is_some() {
+                    return began;
+                }
                 let reached = |(driver, parent): &(ViewDriver, Arc<Self>)| {
                     parent.closed_before_epoch(history, epoch).map(|until| driver.watermark(until))
                 };
@@ -339,18 +344,7 @@ mod tests {
             queries: query
                 .iter()
                 .map(|(fingerprint, closed_until)| {
-                    let progress = QueryProgress {
-                        fingerprint: (*fingerprint).into(),
-                        closed_until: *closed_until,
-                        open_since: None,
-                        end_of_input: false,
-                        running: true,
-                        answers_after: None,
-                        reconciled_through: None,
-                        owed: Vec::new(),
-                        waiting: Vec::new(),
-                        lookups: BTreeMap::new(),
-                    };
+                    let progress = QueryProgress { closed_until: *closed_until, ..QueryProgress::running(fingerprint) };
                     ("q".into(), progress)
                 })
                 .collect(),
@@ -390,6 +384,18 @@ mod tests {
         let life = Life::of(&query, &history, Some(2), &[]).unwrap();
         assert_eq!((life.first_epoch, life.closed_before, life.edited), (1, second(40), false));
         assert_eq!(life.closed_before_epoch(&history, 1), second(40));
+    }
+
+    #[tokio::test]
+    async fn a_query_whose_lateness_was_edited_began_where_its_first_slot_says() {
+        let query = query().await;
+        let f = query.fingerprint();
+        let mut history = history(&[(second(47), None), (second(60), Some((f, second(50))))]);
+        // It waited half a minute then.
+        let first = history.steps.get_mut(&1).unwrap().queries.get_mut("q").unwrap();
+        first.answers_after = second(10);
+        let life = Life::of(&query, &history, Some(1), &[]).unwrap();
+        assert_eq!((life.first_epoch, life.closed_before), (1, second(10)));
     }
 
     #[tokio::test]

@@ -219,18 +219,7 @@ mod tests {
     fn first() -> Slot {
         let mut slot = Slot::first(&writer(1), TokenKeyName { version: 1, fingerprint: "k".into() }, 0);
         slot.watermark = Some(70);
-        let progress = QueryProgress {
-            fingerprint: "f".into(),
-            closed_until: Some(60),
-            open_since: None,
-            end_of_input: false,
-            running: true,
-            answers_after: None,
-            reconciled_through: None,
-            owed: Vec::new(),
-            waiting: Vec::new(),
-            lookups: BTreeMap::new(),
-        };
+        let progress = QueryProgress { closed_until: Some(60), ..QueryProgress::running("f") };
         slot.queries.insert("q".into(), progress);
         let shards = &mut slot.sources.entry("s".into()).or_default().shards;
         shards.insert("a".into(), shard(Position::TrimHorizon, after(10), 0, &[]));

@@ -232,9 +232,12 @@ struct RunArgs {
     /// Accept a file that lies wholly before what the lake has closed.
     #[arg(long)]
     allow_late: bool,
-    /// Go on with a stream that was made anew under the same name, from its first record.
+    /// Go on with a stream that was made anew under the same name, or took another one's place, from its first record.
     #[arg(long)]
     accept_new_stream: bool,
+    /// Let the embedded stream, with its simulated card holders, write to a lake on S3.
+    #[arg(long)]
+    demo: bool,
     /// Answer the history of queries that are new or were edited, beside the stream: from this time on, e.g.
     /// 2026-11-23T00:00:00Z, or all there is.
     #[arg(long, value_name = "FROM", num_args = 0..=1, require_equals = true)]

@@ -33,6 +33,7 @@ pub(super) async fn run(config: Config, args: RunArgs) -> Result<ExitCode> {
         until_caught_up: args.until_caught_up,
         allow_late: args.allow_late,
         accept_new_stream: args.accept_new_stream,
+        demo: args.demo,
         backfill: backfill(&args)?,
         accept_gap: args.accept_gap,
         clock: Clock::System,

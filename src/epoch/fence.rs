@@ -43,12 +43,7 @@ pub async fn take_over(
             }
             // The old writer decided one more epoch before it could see us: fence the slot after it.
             Decided::Taken(other) if other.generation < generation => {}
-            Decided::Taken(other) => {
-                return Err(Error::Fenced(format!(
-                    "another writer took this lake over (slot {}, generation {})",
-                    other.epoch, other.generation
-                )));
-            }
+            taken @ Decided::Taken(_) => taken.ours()?,
         }
     }
 }

@@ -196,6 +196,24 @@ pub struct QueryProgress {
     pub lookups: BTreeMap<Arc<str>, u64>,
 }
 
+impl QueryProgress {
+    /// Of a query that runs and has closed nothing, has nothing open and owes nothing.
+    pub fn running(fingerprint: &str) -> Self {
+        Self {
+            fingerprint: fingerprint.to_owned(),
+            closed_until: None,
+            open_since: None,
+            end_of_input: false,
+            running: true,
+            answers_after: None,
+            reconciled_through: None,
+            owed: Vec::new(),
+            waiting: Vec::new(),
+            lookups: BTreeMap::new(),
+        }
+    }
+}
+
 /// A stretch of time that a query's table does not answer as it should yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owed {

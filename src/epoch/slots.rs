@@ -30,6 +30,23 @@ pub enum Decided {
     Taken(Box<Slot>),
 }
 
+impl Decided {
+    /// For whoever cannot go on without the slot.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when another writer owns it.
+    pub fn ours(self) -> Result<()> {
+        match self {
+            Self::Ours => Ok(()),
+            Self::Taken(other) => Err(Error::Fenced(format!(
+                "another writer took this lake over (slot {}, generation {}); what this process had not decided is left to \
+                 that one",
+                other.epoch, other.generation
+            ))),
+        }
+    }
+}
+
 /// Reads and appends slots.
 #[derive(Clone, Debug)]
 pub struct SlotLog {

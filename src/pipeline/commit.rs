@@ -13,7 +13,7 @@ use futures::future::try_join_all;
 use tokio::sync::mpsc;
 
 use super::follow_ups::DueTables;
-use crate::epoch::{Decided, Slot, SlotLog, TableAdds};
+use crate::epoch::{Slot, SlotLog, TableAdds};
 use crate::error::{Error, Result};
 use crate::lake::Table;
 
@@ -88,16 +88,7 @@ pub(super) async fn stage_and_decide(
         }
         // Room to publish comes first: what is decided must not wait behind more than it may.
         let Ok(room) = decided.reserve().await else { return Ok(()) };
-        match slots.decide(&slot).await? {
-            Decided::Ours => {}
-            Decided::Taken(other) => {
-                return Err(Error::Fenced(format!(
-                    "another writer took this lake over (slot {}, generation {}); nothing of this process was lost: \
-                     what it had not decided will be read again",
-                    other.epoch, other.generation
-                )));
-            }
-        }
+        slots.decide(&slot).await?.ours()?;
         slots.write_hint(slot.epoch).await;
         let commit = Commit {
             epoch: slot.epoch,

@@ -478,7 +478,7 @@ impl Drive {
     async fn finish(&mut self) -> Result<Summary> {
         self.committers_end().await?;
         if let Some(follow_ups) = self.follow_ups.take() {
-            follow_ups.finish().await;
+            follow_ups.finish(&self.job.stop).await;
         }
         self.lake.rest(self.writer).await;
         while let Ok(report) = self.committed.try_recv() {

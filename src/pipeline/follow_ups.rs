@@ -13,7 +13,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::StreamExt;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::export::{Exporter, Exporting};
@@ -30,6 +30,8 @@ const TABLES_AT_ONCE: usize = 2;
 /// How long the end of a job waits for what is due: shorter than the half minute supervisors give. The next start does the
 /// rest.
 const FINISH_MAX: Duration = Duration::from_secs(20);
+/// The same once somebody has asked the job to end, who is to wait less than five seconds: the last commit takes up to two.
+const STOPPED_MAX: Duration = Duration::from_secs(2);
 
 /// Waits after failures: from the length of a hiccup to one at which a person would look, too.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -112,7 +114,7 @@ impl FollowUps {
     }
 
     /// Does what is still due, for a bounded time. Only for a job that still owns the lake: manifests have one writer.
-    pub(super) async fn finish(mut self) {
+    pub(super) async fn finish(mut self, stop: &CancellationToken) {
         let all = async {
             self.lake.finish().await;
             self.catalog.finish().await;
@@ -120,9 +122,24 @@ impl FollowUps {
                 export.finish().await;
             }
         };
-        if timeout(FINISH_MAX, all).await.is_err() {
-            tracing::warn!("manifests, catalog or export are not up to date yet; the next start goes on with them");
+        tokio::select! {
+            () = all => {}
+            () = patience(stop) => {
+                tracing::warn!("manifests, catalog or export are not up to date yet; the next start goes on with them");
+            }
         }
+    }
+}
+
+/// Ends when what is due is waited for no longer.
+async fn patience(stop: &CancellationToken) {
+    let stopped = async {
+        stop.cancelled().await;
+        sleep(STOPPED_MAX).await;
+    };
+    tokio::select! {
+        () = sleep(FINISH_MAX) => {}
+        () = stopped => {}
     }
 }
 

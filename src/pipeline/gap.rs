@@ -7,7 +7,7 @@
 use super::Job;
 use super::recover::{Recovered, restore_watermarks};
 use crate::clock::{MICROS_PER_SECOND, Micros};
-use crate::epoch::{Decided, Kind, ShardSlot};
+use crate::epoch::{Kind, ShardSlot};
 use crate::error::{Error, Result};
 use crate::kinesis::{Client, Held, RETENTION_MIN, held, reader};
 use crate::stream::{Position, ShardId};
@@ -56,12 +56,7 @@ pub(super) async fn meet_gaps(
         recovered.gaps.push(format!("shard {}: records after {from}{to} expired before they were read", loss.shard));
     }
     recovered.facts.notes.extend(recovered.gaps.iter().cloned());
-    match recovered.lake.slots.decide(&slot).await? {
-        Decided::Ours => {}
-        Decided::Taken(other) => {
-            return Err(Error::Fenced(format!("another writer took this lake over (slot {})", other.epoch)));
-        }
-    }
+    recovered.lake.slots.decide(&slot).await?.ours()?;
     recovered.base = slot;
     recovered.engine.rebase(recovered.base.clone(), restore_watermarks(job, &recovered.base));
     Ok(())

@@ -10,14 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::decode::joined;
 use super::gap::meet_gaps;
-use super::recover::{Recovered, restore_watermarks};
+use super::incarnation::{incarnation, meet_stream};
+use super::recover::Recovered;
 use super::{Feed, Input, Job};
 use crate::clock::Micros;
 use crate::config::{Endpoint, micros};
-use crate::epoch::{Decided, Kind, Slot, SourceProgress};
-use crate::error::{Error, Result};
+use crate::epoch::Slot;
+use crate::error::Result;
 use crate::files;
-use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader, stream_incarnation};
+use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader};
 use crate::simulate::{Ahead, FeedProgress, Plan, Replay, ReplayProgress, Simulator, feed, replay};
 use crate::stream::{OpenedShard, SequenceNumber, ShardId, SourceHandle, SourceId};
 use crate::token::Tokenizer;
@@ -109,7 +110,7 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
     if server.is_some() {
         create_stream(&client, &stream.name, stream.shards).await?;
     }
-    let incarnation = stream_incarnation(&client, &stream.name).await?;
+    let incarnation = incarnation(job, &client).await?;
     let mut options = reader::Options::new(stream, job.config.tick.interval, job.clock.clone());
     let source = options.source.clone();
     meet_stream(job, recovered, &source, incarnation).await?;
@@ -125,41 +126,6 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
     let producing = produce(job, feed, recovered, &client)?;
     let embedded = server.map(|server| Embedded { server, stream: stream.name.clone(), source });
     Ok(Opened::new(handle, producing, Some(url), embedded))
-}
-
-/// Compares the stream with the one the slots know; a stream made anew starts over in a slot that says so.
-async fn meet_stream(job: &Job, recovered: &mut Recovered, source: &SourceId, incarnation: String) -> Result<()> {
-    let known = recovered.base.sources.get(source).map(|s| s.incarnation.clone());
-    let anew = SourceProgress { incarnation: incarnation.clone(), shards: BTreeMap::new() };
-    match known {
-        Some(known) if known == incarnation => Ok(()),
-        // A stream never read before is named by the first epoch that reads from it.
-        None => {
-            let mut base = recovered.base.clone();
-            base.sources.insert(source.clone(), anew);
-            let watermarks = restore_watermarks(job, &base);
-            recovered.engine.rebase(base, watermarks);
-            Ok(())
-        }
-        Some(_) if job.config.stream.endpoint == Endpoint::Embedded || job.accept_new_stream => {
-            let mut slot = recovered.base.next(&recovered.writer, Kind::NewStream, job.clock.now())?;
-            slot.sources.insert(source.clone(), anew);
-            match recovered.lake.slots.decide(&slot).await? {
-                Decided::Ours => {}
-                Decided::Taken(other) => {
-                    return Err(Error::Fenced(format!("another writer took this lake over (slot {})", other.epoch)));
-                }
-            }
-            recovered.base = slot;
-            recovered.engine.rebase(recovered.base.clone(), restore_watermarks(job, &recovered.base));
-            Ok(())
-        }
-        Some(known) => Err(Error::usage(format!(
-            "the stream `{}` is not the one this lake has read ({known}): it was deleted and made anew. What the old one \
-             still held is gone; go on with the new one by `--accept-new-stream`, or use another `lake.url`",
-            job.config.stream.name
-        ))),
-    }
 }
 
 /// Starts whoever writes to the stream from within this process.

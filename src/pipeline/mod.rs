@@ -23,6 +23,7 @@ mod export;
 mod follow_ups;
 mod gap;
 mod gathered;
+mod incarnation;
 mod input;
 mod lookup;
 mod queries;
@@ -94,8 +95,10 @@ pub struct Job {
     pub until_caught_up: bool,
     /// Accept a file that lies wholly before what the lake has closed.
     pub allow_late: bool,
-    /// Go on when the stream was made anew since the lake last read it.
+    /// Go on when the stream was made anew since the lake last read it, or is another one.
     pub accept_new_stream: bool,
+    /// Let an embedded stream write to a lake on S3.
+    pub demo: bool,
     /// Answer the history of queries that are new or were edited.
     pub backfill: Option<Backfill>,
     /// Go on, at the oldest record there is, where records expired before they were read.
@@ -134,11 +137,12 @@ pub struct Running {
 /// Recovers the lake and begins to read.
 ///
 /// # Errors
-/// [`Error::Usage`] for a bad contract or query, an input that lies before the lake, or another stream under the same
-/// name; [`Error::Fenced`] when another writer owns the lake; [`Error::External`] when the lake or the stream do not
+/// [`Error::Usage`] for a bad contract or query, an input that lies before the lake, another stream under the same name, or
+/// an embedded one where it was hardly meant; [`Error::Fenced`] when another writer owns the lake; [`Error::External`] when the lake or the stream do not
 /// answer.
 pub async fn start(job: Job) -> Result<Running> {
     catalog::check(&job.config.catalog, &job.config.lake.url)?;
+    incarnation::refuse_embedded(&job).await?;
     let mut recovered = recover::recover(&job).await?;
     let source = input::open(&job, &mut recovered).await?;
     let (commit_lines, commits) = mpsc::channel(COMMIT_LINES_MAX);

@@ -206,32 +206,19 @@ impl Queries {
         progress.values_mut().for_each(|gone| gone.running = false);
         for windowed in &self.windowed {
             let mut now = QueryProgress {
-                fingerprint: windowed.query.fingerprint().to_owned(),
                 closed_until: windowed.closed_until,
                 open_since: windowed.open.open_since()?,
                 end_of_input: windowed.end_of_input,
-                running: true,
-                answers_after: None,
-                reconciled_through: None,
-                owed: Vec::new(),
-                waiting: Vec::new(),
                 lookups: self.joined.versions_of(windowed.query.lookups()),
+                ..QueryProgress::running(windowed.query.fingerprint())
             };
             windowed.reach.tell(&mut now);
             progress.insert(windowed.query.name().clone(), now);
         }
         for Stateless { query, reach } in &self.stateless {
             let mut now = QueryProgress {
-                fingerprint: query.fingerprint().to_owned(),
-                closed_until: None,
-                open_since: None,
-                end_of_input: false,
-                running: true,
-                answers_after: None,
-                reconciled_through: None,
-                owed: Vec::new(),
-                waiting: Vec::new(),
                 lookups: self.joined.versions_of(query.lookups()),
+                ..QueryProgress::running(query.fingerprint())
             };
             reach.tell(&mut now);
             progress.insert(query.name().clone(), now);

@@ -94,6 +94,7 @@ pub async fn rehearse(config: &Config, script: &Script) -> Result<Rehearsed> {
         until_caught_up: true,
         allow_late: true,
         accept_new_stream: false,
+        demo: false,
         backfill: None,
         accept_gap: false,
         clock: Clock::fixed(script.now),

@@ -17,7 +17,7 @@ use super::Facts;
 use super::queries::{Windowed, event_times};
 use super::recover::LakeState;
 use super::rejoin::{Rejoin, load};
-use super::restate::Query;
+use super::restate::{Query, began_after};
 use crate::clock::Micros;
 use crate::epoch::{Slot, SlotLog};
 use crate::error::{Context, Error, Result};
@@ -143,8 +143,8 @@ async fn counted(
     filter_record_batch(rows, &kept).context(|| "leaving refused rows out")
 }
 
-/// What the query had closed before the rows of an epoch were read. In the first epoch that knows it, that is what the
-/// watermark before it says; in epochs before, nothing.
+/// What the query had closed before the rows of an epoch were read. In the first epoch that knows it, that is what it began
+/// after; in epochs before, nothing.
 async fn closed_before(slots: &SlotLog, windowed: &Windowed, epoch: i64) -> Result<(i64, Option<Micros>)> {
     let missing =
         |number: u64| Error::broken(format!("slot {number} is missing, although rows of epoch {epoch} exist"));
@@ -158,7 +158,6 @@ async fn closed_before(slots: &SlotLog, windowed: &Windowed, epoch: i64) -> Resu
         return Ok((epoch, progress.closed_until));
     }
     let slot = slots.read(number).await?.ok_or_else(|| missing(number))?;
-    let (window, lateness) = (windowed.query.window(), windowed.query.allowed_lateness());
-    let began = slot.queries.contains_key(name).then_some(before.watermark).flatten();
-    Ok((epoch, began.map(|watermark| window.closed_until(watermark, lateness))))
+    let first = slot.queries.get(name);
+    Ok((epoch, first.and_then(|first| began_after(&windowed.query, first, before.watermark))))
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use lakeward::catalog::{Catalog, Lag, Synced};
 use lakeward::config::Config;
@@ -12,7 +13,7 @@ use lakeward::lake::Lake;
 use serde_json::{Value, json};
 
 use crate::moto::{Mood, Moto, Proxy};
-use crate::support::{Scratch, text, wait_for};
+use crate::support::{Scratch, interrupt, text, wait_for};
 
 fn contract() -> TableContract {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ddl/lake");
@@ -187,6 +188,25 @@ fn a_catalog_that_never_answers_neither_stops_nor_slows_the_stream_and_a_later_s
     }
     let by_hand: Value = serde_json::from_str(&scratch.must(&["lake", "manifest", "--json"])).unwrap();
     assert_eq!(by_hand["transactions"]["catalog"], json!({"tables": 0, "registered": 0, "dropped": 0}), "{by_hand}");
+}
+
+#[test]
+fn who_stops_a_job_does_not_wait_for_a_catalog() {
+    let moto = Moto::start();
+    let proxy = Proxy::start(&moto, Mood::Silent, 100);
+    let scratch = job(&proxy);
+    let file = scratch.simulated("in.csv", 3_000);
+    let mut running = scratch.spawn("job", &["run", "--source", file.to_str().unwrap(), "--pace", "100"]);
+    let asked = || proxy.count() > 0 && versions(&scratch) >= 1;
+    assert!(wait_for(&mut running, asked), "{}", fs::read_to_string(scratch.path("job.err")).unwrap());
+    let begun = Instant::now();
+    interrupt(&running);
+    running.wait().unwrap();
+    // A job whose input has ended waits for twenty. Loaded machines are slow, too.
+    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+    let said = fs::read_to_string(scratch.path("job.err")).unwrap();
+    assert!(said.contains("not up to date yet; the next start goes on"), "{said}");
+    scratch.must(&["audit"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Scratch, interrupt, slots, wait_for};
+use crate::support::{Scratch, interrupt, seed, slots, wait_for};
 
 /// Floats may differ in the last digits: sums are associative only in exact types.
 const FLOAT_TOLERANCE: f64 = 1e-9;
@@ -100,8 +100,8 @@ fn as_batch() {
 fn stopped_and_resumed() {
     let scratch = scratch().set("commit.interval=100ms");
     let mut stops = 0;
-    // Stop in order after a few more slots (the first is the fence), how many depends on the clock; then run to the end.
-    let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos() as usize;
+    // Stop in order after a few more slots (the first is the fence), how many depends on the seed; then run to the end.
+    let seed = seed("LAKEWARD_STOPS_SEED");
     for more in [2 + seed % 3, 2 + seed / 3 % 3, 2 + seed / 9 % 3] {
         let before = slots(&scratch.lake());
         let mut job = scratch.spawn("job", &["run", "--source", &input(), "--pace", "300"]);

@@ -18,7 +18,7 @@ use serde_json::Value;
 use self::bucket::Bucket;
 use self::proxy::{Asked, Canned, Fault};
 use crate::oracle::assert_lake_equals_input;
-use crate::support::{Scratch, say, text, wait_for};
+use crate::support::{Scratch, interrupt, say, text, wait_for};
 
 /// Rows a second of a file: pages of 400 rows, each more than an epoch may hold, so each is one.
 const PACE: &str = "4000";
@@ -83,9 +83,27 @@ fn a_replay_through_the_stream_reaches_a_bucket() {
     let bucket = Bucket::new("replay");
     let scratch = with_queries(bucket.scratch()).set("commit.interval=1s");
     let file = scratch.simulated("day.csv.gz", 2_000);
-    let summary = scratch.summary(&["--replay", str(&file)]);
+    let summary = scratch.summary(&["--replay", str(&file), "--demo"]);
     assert_eq!((count(&summary, "written"), count(&summary, "late")), (2_000, 0), "{summary}");
     assert_sound(&bucket, &scratch, &file);
+}
+
+#[test]
+fn the_embedded_stream_writes_to_a_bucket_only_when_asked_for() {
+    let bucket = Bucket::new("embedded");
+    let scratch = with_queries(bucket.scratch());
+    let file = scratch.simulated("day.csv", 100);
+    for args in [&["run", "--replay", str(&file), "--until-caught-up"][..], &["run"], &["run", "--accept-new-stream"]] {
+        let said = refused(&scratch, args);
+        assert!(said.contains("is on S3, but `stream.endpoint` is \"embedded\"") && said.contains("--demo"), "{said}");
+    }
+    assert!(bucket.proxy.order().is_empty(), "something was asked of the bucket: {:?}", bucket.proxy.order());
+    let mut job = scratch.spawn("job", &["run", "--demo", "--set", "simulate.history=1m", "--set", "simulate.rate=50"]);
+    // Behind the fence.
+    assert!(wait_for(&mut job, || bucket.slots() > 1), "{}", fs::read_to_string(scratch.path("job.err")).unwrap());
+    interrupt(&job);
+    assert!(job.wait().unwrap().success(), "{}", fs::read_to_string(scratch.path("job.err")).unwrap());
+    scratch.must(&["audit"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -113,6 +113,15 @@ impl Scratch {
 /// Says something although the test passes: what is printed by `eprintln!` would be kept back.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// What a test leaves to chance follows from this: given by `variable`, or else by the clock. A test that fails says it.
+pub fn seed(variable: &str) -> usize {
+    let given = std::env::var(variable).map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")));
+    let seed = given.unwrap_or_else(|_| UNIX_EPOCH.elapsed().expect("a clock after 1970").subsec_nanos() as usize);
+    // Kept back unless the test fails.
+    eprintln!("play it again with {variable}={seed}");
+    seed
 }
 
 pub fn text(bytes: &[u8]) -> String {

@@ -84,8 +84,7 @@ pub(super) mod tests {
     const HOUR: Micros = DAY / 24;
 
     pub(in super::super) fn said(closed_until: Option<Micros>, open_since: Option<Micros>) -> QueryProgress {
-        let json = serde_json::json!({"fingerprint": "f", "closed_until": closed_until, "open_since": open_since});
-        serde_json::from_value(json).unwrap()
+        QueryProgress { closed_until, open_since, ..QueryProgress::running("f") }
     }
 
     pub(in super::super) fn slot(watermark: Micros, queries: &[(&str, QueryProgress)]) -> Slot {

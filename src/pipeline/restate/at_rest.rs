@@ -11,7 +11,7 @@ use super::rounds::Round;
 use super::{Ground, Mark, Query, Reach, Restatement, Subject, decided};
 use crate::clock::{Clock, show_time};
 use crate::config::Config;
-use crate::epoch::{Decided, Kind, QueryProgress, Slot, TableAdds};
+use crate::epoch::{Kind, QueryProgress, Slot, TableAdds};
 use crate::error::{Error, Result};
 use crate::pipeline::commit::publish_slot;
 use crate::pipeline::export::{Exporter, Patience, Source};
@@ -240,15 +240,7 @@ async fn decide(at: &AtRest, taken: &mut Taken, queries: &[Query], restatements:
 /// # Errors
 /// [`Error::Fenced`] when another writer owns the slot; whatever publishing says.
 pub(in crate::pipeline) async fn decide_at_rest(at: &AtRest, taken: &mut Taken, slot: Slot) -> Result<()> {
-    match taken.lake.slots.decide(&slot).await? {
-        Decided::Ours => {}
-        Decided::Taken(other) => {
-            return Err(Error::Fenced(format!(
-                "another writer took this lake over (slot {}, generation {})",
-                other.epoch, other.generation
-            )));
-        }
-    }
+    taken.lake.slots.decide(&slot).await?.ours()?;
     taken.lake.slots.write_hint(slot.epoch).await;
     publish_slot(&taken.lake.tables, &at.config.lake.app_id, &slot).await?;
     taken.base = slot;

@@ -12,7 +12,7 @@ use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
 
 use super::rounds::signed;
-use super::{Ground, Subject};
+use super::{Ground, Subject, began_after};
 use crate::clock::Micros;
 use crate::contract::provenance;
 use crate::epoch::Slot;
@@ -64,7 +64,7 @@ impl Ground {
     }
 
     /// For each epoch after `looked`: what the query had closed before it, and whether it ran in it. In the first epoch
-    /// that knows the query that is what the watermark before it says; in epochs before, nothing.
+    /// that knows the query that is what it began after; in epochs before, nothing.
     async fn closed_before(
         &self,
         query: &WindowedQuery,
@@ -83,9 +83,7 @@ impl Ground {
                 let closed = match before.as_ref().map(|before| (before, before.queries.get(name))) {
                     None => None,
                     Some((_, Some(known))) => known.closed_until,
-                    Some((before, None)) => progress
-                        .and(before.watermark)
-                        .map(|watermark| query.window().closed_until(watermark, query.allowed_lateness())),
+                    Some((before, None)) => progress.and_then(|first| began_after(query, first, before.watermark)),
                 };
                 bounds.insert(signed(epoch), (closed, progress.is_some_and(|progress| progress.running)));
             }

@@ -57,7 +57,7 @@ pub(super) use at_rest::{decide_at_rest, follow_up};
 pub(super) use background::{Restater, Step};
 pub(super) use cut::few;
 pub(super) use missing::Missing;
-pub(super) use reach::{Reach, decided};
+pub(super) use reach::{Reach, began_after, decided};
 pub use rounds::Backfill;
 use rounds::{Round, Work};
 pub(super) use subject::{Query, Subject};

@@ -7,7 +7,7 @@ use super::subject::Query;
 use super::{Mark, Restatement};
 use crate::clock::Micros;
 use crate::epoch::{Owed, QueryProgress, Restated};
-use crate::sql::TimeRange;
+use crate::sql::{TimeRange, WindowedQuery};
 use crate::window::joined;
 
 /// Stretches a query owes, beyond which neighbours are joined: a slot stays small, and to restate a window once too often
@@ -32,6 +32,17 @@ pub(in crate::pipeline) struct Reach {
     pub owed: Vec<Owed>,
     /// Late rows of sessions that are still open.
     pub waiting: Vec<Owed>,
+}
+
+/// What a query over the stream had closed when it came, by the first slot that names it. A slot of before that was told
+/// leaves it to the watermark before and the lateness the query has now.
+pub(in crate::pipeline) fn began_after(
+    query: &WindowedQuery,
+    first: &QueryProgress,
+    watermark: Option<Micros>,
+) -> Option<Micros> {
+    let by_watermark = || watermark.map(|watermark| query.window().closed_until(watermark, query.allowed_lateness()));
+    first.answers_after.or_else(by_watermark)
 }
 
 impl Reach {
