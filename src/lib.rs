@@ -7,6 +7,7 @@
 pub mod error;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod contract;
 pub mod token;
 pub mod stream;
