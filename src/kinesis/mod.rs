@@ -21,6 +21,8 @@ mod packing;
 mod places;
 pub mod producer;
 pub mod reader;
+mod refusal;
+mod renewal;
 mod retention;
 mod shard_reader;
 mod shortcut;
@@ -29,7 +31,7 @@ mod tail;
 mod tests;
 mod within;
 
-pub use client::{Client, connect, create_stream, stream_incarnation};
+pub use client::{Client, StreamFacts, connect, create_stream, stream_facts};
 pub use embedded::EmbeddedKinesis;
 pub use faults::{Does, Faults, Struck};
 pub use pacing::Pacing;

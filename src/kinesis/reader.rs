@@ -85,7 +85,7 @@ pub fn spawn(client: Client, options: Options, resume: &BTreeMap<ShardId, ShardP
     let (decided_finished, decided) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let reader = Reader {
-        backoff: Backoff::new(&options.stream),
+        backoff: Backoff::new(&client, &options.stream),
         lineage: Lineage::new(first_position(options.start, &options.clock), resume),
         client,
         options,
@@ -160,7 +160,7 @@ impl Reader {
             let reader = ShardReader {
                 client: self.client.clone(),
                 stream: self.options.stream.clone(),
-                backoff: Backoff::new(&id),
+                backoff: Backoff::new(&self.client, &id),
                 key: key.clone(),
                 position: position.clone(),
                 events,
@@ -186,10 +186,8 @@ impl Reader {
                 Ok(shards) => return self.lineage.discover(shards),
                 Err(failure) if failure.trouble == Trouble::ExpiredToken => tracing::debug!("{what}: {failure}"),
                 Err(failure) if failure.trouble == Trouble::NotFound => {
-                    return Err(Error::usage(format!(
-                        "no stream `{}` at this endpoint ({failure}); create it, or set `stream.name` or `stream.region`",
-                        self.options.stream
-                    )));
+                    let says = self.client.site().no_stream(&self.options.stream, &failure.to_string());
+                    return Err(Error::usage(says));
                 }
                 Err(failure) => return Err(failure.into_error(what)),
             }

@@ -175,7 +175,7 @@ impl ShardReader {
         if let (Position::After(saved), true, true) = (self.position.clone(), self.check_trimmed, away_long) {
             self.refuse_trimmed(&saved).await?;
         }
-        let mut refusals = Backoff::new(&self.key.shard);
+        let mut refusals = Backoff::new(&self.client, &self.key.shard);
         let mut refused = 0;
         loop {
             let failure = match self.get_iterator(&self.position.clone()).await {

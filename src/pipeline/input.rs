@@ -17,7 +17,7 @@ use crate::config::{Endpoint, micros};
 use crate::epoch::{Decided, Kind, Slot, SourceProgress};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader, stream_incarnation};
+use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader, stream_facts};
 use crate::simulate::{Ahead, FeedProgress, Plan, Replay, ReplayProgress, Simulator, feed, replay};
 use crate::stream::{OpenedShard, SequenceNumber, ShardId, SourceHandle, SourceId};
 use crate::token::Tokenizer;
@@ -109,10 +109,10 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
     if server.is_some() {
         create_stream(&client, &stream.name, stream.shards).await?;
     }
-    let incarnation = stream_incarnation(&client, &stream.name).await?;
+    let facts = stream_facts(&client, &stream.name).await?;
     let mut options = reader::Options::new(stream, job.config.tick.interval, job.clock.clone());
     let source = options.source.clone();
-    meet_stream(job, recovered, &source, incarnation).await?;
+    meet_stream(job, recovered, &source, facts.incarnation).await?;
     meet_gaps(job, recovered, &client, &options).await?;
     options.checked_at = Some(job.clock.now());
     let resume = recovered.base.resume(&source);

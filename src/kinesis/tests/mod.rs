@@ -39,7 +39,7 @@ async fn server_with(shards: u32, faults: &Faults) -> (EmbeddedKinesis, Client) 
 }
 
 fn refused(status: u16, code: &str) -> Does {
-    Does::Answer { status, code: code.to_owned() }
+    Does::Answer { status, code: code.to_owned(), message: None }
 }
 
 fn options(start: Start) -> Options {
