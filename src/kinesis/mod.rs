@@ -11,6 +11,7 @@
 //! Records are handed over as they arrived; what is in them is [`crate::micro_batch`]'s business. Every client here is
 //! the AWS SDK's, whichever server answers.
 
+mod ageing;
 mod backoff;
 pub mod client;
 pub mod embedded;
@@ -31,6 +32,7 @@ mod tail;
 mod tests;
 mod within;
 
+pub use ageing::span;
 pub use client::{Client, StreamFacts, connect, create_stream, stream_facts};
 pub use embedded::EmbeddedKinesis;
 pub use faults::{Does, Faults, Struck};

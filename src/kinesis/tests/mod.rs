@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::reader::Options;
-use super::{Client, Does, EmbeddedKinesis, Faults, Pacing, PutRecord, client, create_stream};
+use super::{Client, Does, EmbeddedKinesis, Faults, Pacing, PutRecord, RETENTION_MIN, client, create_stream};
 use crate::clock::Clock;
 use crate::config::Start;
 
@@ -50,6 +50,7 @@ fn options(start: Start) -> Options {
         pacing: Pacing::LOCAL,
         tick: Duration::from_millis(2),
         check_trimmed: false,
+        retention: RETENTION_MIN,
         checked_at: None,
         clock: Clock::System,
     }
