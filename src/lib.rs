@@ -8,6 +8,7 @@ pub mod error;
 pub mod clock;
 pub mod config;
 pub mod credentials;
+pub mod permission;
 pub mod contract;
 pub mod token;
 pub mod stream;

@@ -11,6 +11,7 @@
 //! Records are handed over as they arrived; what is in them is [`crate::micro_batch`]'s business. Every client here is
 //! the AWS SDK's, whichever server answers.
 
+pub mod access;
 mod ageing;
 mod backoff;
 pub mod client;

@@ -4,6 +4,7 @@ mod faults;
 mod listing;
 mod pipeline;
 mod reading;
+mod refusals;
 mod resharding;
 mod within;
 mod writing;
