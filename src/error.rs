@@ -40,8 +40,15 @@ pub struct Mendable(pub String);
 impl Mendable {
     /// The one that an error holds.
     pub fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
-        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+        causes(error).find_map(|error| error.downcast_ref())
     }
+}
+
+/// An error and what caused it, outermost first.
+pub fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 impl Error {

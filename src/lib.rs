@@ -7,6 +7,8 @@
 pub mod error;
 pub mod clock;
 pub mod config;
+pub mod credentials;
+pub mod permission;
 pub mod contract;
 pub mod token;
 pub mod stream;

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_sdk_glue::Client;
+use aws_sdk_glue::error::ProvideErrorMetadata;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -25,8 +26,9 @@ pub use client::check;
 use crate::config;
 use crate::contract::TableContract;
 use crate::ddl::{Site, glue};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lake::Lake;
+use crate::permission::Permission;
 
 /// A database of Glue's catalog.
 #[derive(Debug)]
@@ -108,6 +110,21 @@ impl Catalog {
         }
         self.known.lock().await.insert(Arc::clone(&contract.name), dates.clone());
         Ok(synced)
+    }
+
+    /// Asks whether the database may be looked for; it need not be there.
+    pub async fn ask(&self) -> Permission {
+        let name = &self.site.database;
+        let asked = self.client.get_database().name(name).send().await;
+        let (action, on) = ("glue:GetDatabase", format!("the catalog and its database `{name}`"));
+        let error = match asked {
+            Err(error) if error.code() != Some(client::IS_GONE) => error,
+            _ => return Permission::of(action, &on, &Ok(())),
+        };
+        let is_denied = error.code() == Some("AccessDeniedException");
+        let failed = client::failed("GetDatabase", &format!("looking for the database `{name}`"), &error);
+        let failed = if is_denied { Error::usage(failed.to_string()) } else { failed };
+        Permission::of::<()>(action, &on, &Err(failed))
     }
 
     /// How far the catalog is behind a table; asks, and changes nothing.

@@ -15,11 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::output::{say, thousands, time};
 use crate::clock::{Clock, Micros};
 use crate::error::Result;
+use crate::kinesis::span;
 use crate::pipeline::{Commit, Running, Snapshot, Summary};
 
 /// How often the status is drawn on a terminal, and how often said elsewhere.
 const REDRAW: Duration = Duration::from_secs(1);
 const RETELL: Duration = Duration::from_secs(10);
+/// The share of the stream's retention from which on what is unread is shown.
+pub(super) const AGEING_SHARE: f64 = 0.5;
 /// Cities shown.
 const CITIES: usize = 5;
 /// Alerts shown.
@@ -113,13 +116,23 @@ fn status(snapshot: &Snapshot, rate: f64, now: Micros) -> String {
         .map_or_else(|| "-".into(), |newest| format!("{:.1} s", (now - newest).max(0) as f64 / 1e6));
     let cities = snapshot.open.get("city_minute").map_or_else(String::new, |rows| top_cities(rows));
     format!(
-        "{} rows/s   {} rows   lag {lag}   watermark {}   {} open windows\n{cities}{}",
+        "{} rows/s   {} rows   lag {lag}   watermark {}   {} open windows{}\n{cities}{}",
         thousands(rate),
         thousands(snapshot.totals.read),
         time(snapshot.watermark),
         thousands(snapshot.open_windows),
+        ageing(snapshot, now),
         alerts(snapshot)
     )
+}
+
+/// What is unread, where it grows too old.
+fn ageing(snapshot: &Snapshot, now: Micros) -> String {
+    let old = snapshot.unread.as_ref().filter(|(_, unread)| unread.share(now) >= AGEING_SHARE);
+    old.map_or_else(String::new, |(shard, unread)| {
+        let (age, percent) = (span(unread.age(now)), 100.0 * unread.share(now));
+        format!("   {shard} {age} behind, {percent:.0} % of the retention")
+    })
 }
 
 /// The cities with most spend in windows that are still open.

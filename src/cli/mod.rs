@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 fenced by another writer. Results go to standard output,
 //! everything said on the way to standard error.
 
+mod access;
 mod beside;
 mod cost;
 mod ddl;
@@ -55,7 +56,7 @@ enum Command {
     /// The streaming job. Without options: an embedded Kinesis, simulated card holders, a local lake.
     Run(RunArgs),
     /// Validate the configuration and plan every query; writes nothing.
-    Check,
+    Check(CheckArgs),
     /// Show what a start would do to the queries and their tables, and what it would cost.
     Diff(DiffArgs),
     /// Serve the embedded Kinesis as a process of its own.
@@ -251,6 +252,16 @@ struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+struct CheckArgs {
+    /// Also ask the stream, the lake's bucket and the catalog whether these credentials may do what the job will do.
+    #[arg(long)]
+    live: bool,
+    /// Print only what they answered, as JSON.
+    #[arg(long, requires = "live")]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct DiffArgs {
     /// Print the comparison as JSON.
     #[arg(long)]
@@ -420,7 +431,7 @@ fn start(cli: Cli) -> Result<ExitCode> {
 async fn dispatch(command: Option<Command>, config: Config) -> Result<ExitCode> {
     match command.unwrap_or_else(|| Command::Run(RunArgs::default())) {
         Command::Run(args) => run::run(config, args).await,
-        Command::Check => tools::check(&config).await,
+        Command::Check(args) => tools::check(&config, &args).await,
         Command::Diff(args) => diff::diff(&config, &args).await,
         Command::Stream(args) => tools::stream(&config, &args).await,
         Command::Simulate(args) => tools::simulate(&config, &args).await,

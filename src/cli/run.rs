@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::RunArgs;
-use super::live::Live;
+use super::live::{AGEING_SHARE, Live};
 use super::output::{answer, say, thousands, time};
 use super::tools::given_time;
 use crate::clock::Clock;
@@ -196,11 +196,14 @@ fn report(summary: &Summary) -> String {
         .into_iter()
         .filter(|(_, rows)| *rows > 0)
         .map(|(name, rows)| format!("{name:<15} {:>22}", thousands(rows)));
+    let used = summary.retention_used_max.filter(|share| *share >= AGEING_SHARE);
+    let used = used.map(|share| format!("{:<15} {:>20.0} %", "retention used", 100.0 * share));
     let gaps = summary.gaps.iter().map(|gap| format!("gap             {gap}"));
     lines
         .map(|(name, value)| format!("{name:<15} {value:>22}"))
         .into_iter()
         .chain(gone)
+        .chain(used)
         .chain(gaps)
         .collect::<Vec<_>>()
         .join("\n")

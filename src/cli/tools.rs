@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{answer, print_rows, say};
-use super::{AuditArgs, BatchArgs, ReplayArgs, SimulateArgs, SqlArgs, StreamArgs};
+use super::{AuditArgs, BatchArgs, CheckArgs, ReplayArgs, SimulateArgs, SqlArgs, StreamArgs};
 use crate::batch::LakeView;
 use crate::clock::Micros;
 use crate::config::{Config, Endpoint, micros};
@@ -19,18 +19,24 @@ use crate::simulate::{FileSpec, Replay, ReplayProgress, replay as send_file, wri
 use crate::sql::{TimeRange, parse_params};
 use crate::token::{TokenKey, Tokenizer};
 
-/// `lakeward check`: the configuration is read, every contract and query is planned, nothing is written.
-pub(super) async fn check(config: &Config) -> Result<ExitCode> {
+/// `lakeward check`: the configuration is read, every contract and query is planned, nothing is written. With `--live` AWS is
+/// asked, too.
+pub(super) async fn check(config: &Config, args: &CheckArgs) -> Result<ExitCode> {
     let plans = Plans::read(config).await?;
     // The rules and generated columns of the stream are compiled by its decoder; no key is needed to see whether they do.
     let no_key = Tokenizer::new(TokenKey::from_hex(config.token.version, &"00".repeat(32))?);
     let hasher = IdentityHasher::new([0; 4]);
     Decoder::new(plans.stream.clone(), plans.rejects.clone(), no_key, micros(config.event_time.max_ahead), hasher)?;
-    for query in &plans.queries {
-        answer(&format!("{}: ok", query.name()))?;
+    if !args.json {
+        for query in &plans.queries {
+            answer(&format!("{}: ok", query.name()))?;
+        }
+        answer(&format!("{} contracts, {} standing queries: ok", plans.contracts.len(), plans.queries.len()))?;
     }
-    answer(&format!("{} contracts, {} standing queries: ok", plans.contracts.len(), plans.queries.len()))?;
-    Ok(ExitCode::SUCCESS)
+    match args.live {
+        true => super::access::ask(config, args.json).await,
+        false => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// `lakeward stream`: the embedded Kinesis until Ctrl-C.

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::error::{Context, Error, Result};
 use crate::stream::{
     Interval, OpenedShard, Page, Position, Record, SequenceNumber, ShardEvent, ShardId, ShardKey, ShardProgress,
-    SourceHandle,
+    SourceHandle, UnreadShards,
 };
 
 /// Pages a paced file has read ahead of its pace: one waits while one is handed out.
@@ -110,7 +110,10 @@ pub fn spawn(
             () = &mut ignore_ends => all_read.await,
         }
     });
-    Ok(FileSource { handle: SourceHandle { opened, decided_finished, stop, task }, already_finished })
+    Ok(FileSource {
+        handle: SourceHandle { opened, decided_finished, unread: UnreadShards::default(), stop, task },
+        already_finished,
+    })
 }
 
 /// Opens every file that is not finished at its position.

@@ -2,19 +2,23 @@
 //!
 //! The one law: whatever passes by itself (throttling, 5xx, a broken connection) is waited out with full jitter and a
 //! bounded delay; whatever does not is returned at once. The SDK itself retries nothing, so that every wait is counted
-//! and said here.
+//! and said here. Credentials that have expired are fetched again before each further call, and waited for within a bound.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::error::Error;
+use super::client::Client;
+use super::refusal::{Asked, Site, is_about_time, is_expired};
+use crate::error::{Error, Mendable, causes};
 
 /// The first delay is drawn from zero to this: half a GetRecords interval.
 const DELAY_FIRST: Duration = Duration::from_millis(100);
@@ -31,11 +35,22 @@ pub const ATTEMPTS_AT_START: u32 = 6;
 /// Attempts of a call in a running job: throttling never fails it.
 pub const ATTEMPTS_UNBOUNDED: u32 = u32::MAX;
 
+/// Attempts of a call without valid credentials: about ten minutes, as long as the lake's slots are tried. Whoever renews
+/// them by hand has the time; a job that reads nothing for longer must not look alive.
+const ATTEMPTS_TO_RENEW: u32 = 120;
+
+/// Attempts of a call whose time is refused: by the first answer the SDK has learned what the service's clock shows.
+const ATTEMPTS_IN_TIME: u32 = 2;
+
 /// What a failed call means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// Passes by itself: throttling, 5xx, a connection or an answer that broke.
     Transient,
+    /// The session of the credentials is over, or nobody gives new ones.
+    NoCredentials,
+    /// The service's clock and this machine's differ.
+    Skewed,
     /// The shard iterator is older than five minutes.
     ExpiredIterator,
     /// The page token of ListShards is older than five minutes.
@@ -50,14 +65,39 @@ pub enum Trouble {
     Refused,
 }
 
-/// A call that failed: what it means, and the service's words.
+/// A call that failed: what it means, and the service's words, or ours where they say what to try.
 #[derive(Debug)]
 pub struct Failure {
     pub trouble: Trouble,
     message: String,
+    /// What the user can mend.
+    mendable: Option<Mendable>,
 }
 
 impl Failure {
+    fn of<E>(error: &SdkError<E, HttpResponse>, site: &Site) -> Self
+    where
+        E: StdError + ProvideErrorMetadata + Asked + 'static,
+    {
+        let (trouble, message) = (trouble(error), message(error));
+        let (mendable, told) = match error {
+            SdkError::ServiceError(failure) => {
+                let code = failure.err().code().unwrap_or_default();
+                (site.mendable(E::ACTION, code, failure.err().message()), site.waits(code))
+            }
+            _ => {
+                let found = Mendable::inside(error).map(|found| found.0.clone());
+                (found, site.unreachable(&message).map(|says| format!("{says} ({message})")))
+            }
+        };
+        Self { trouble, message: told.unwrap_or(message), mendable: mendable.map(Mendable) }
+    }
+
+    /// One that the service has not told of.
+    pub fn transient(message: &str) -> Self {
+        Self { trouble: Trouble::Transient, message: message.to_owned(), mendable: None }
+    }
+
     /// The failure as an error naming the action that failed.
     pub fn into_error(self, what: impl Into<String>) -> Error {
         Error::external(what, self)
@@ -70,24 +110,33 @@ impl fmt::Display for Failure {
     }
 }
 
-impl StdError for Failure {}
-
-impl<E: StdError + ProvideErrorMetadata + 'static> From<SdkError<E, HttpResponse>> for Failure {
-    fn from(error: SdkError<E, HttpResponse>) -> Self {
-        Self { trouble: trouble(&error), message: message(&error) }
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.mendable.as_ref().map(|mendable| mendable as _)
     }
 }
 
 /// Sorts an error by what to do about it.
-fn trouble<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Trouble {
+fn trouble<E: StdError + ProvideErrorMetadata + 'static>(error: &SdkError<E, HttpResponse>) -> Trouble {
     match error {
+        SdkError::ServiceError(failure) => {
+            let code = failure.err().code().unwrap_or_default();
+            match is_about_time(code, failure.err().message()) {
+                true => Trouble::Skewed,
+                false => of_code(code, failure.raw().status().as_u16()),
+            }
+        }
+        _ if Mendable::inside(error).is_some() => Trouble::Refused,
+        _ if is_without_credentials(error) => Trouble::NoCredentials,
         SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Trouble::Transient,
         SdkError::DispatchFailure(failure) if !failure.is_user() => Trouble::Transient,
-        SdkError::ServiceError(failure) => {
-            of_code(failure.err().code().unwrap_or_default(), failure.raw().status().as_u16())
-        }
         _ => Trouble::Refused,
     }
+}
+
+/// Whether the request was never sent, for want of credentials.
+fn is_without_credentials(error: &(dyn StdError + 'static)) -> bool {
+    causes(error).any(<dyn StdError>::is::<CredentialsError>)
 }
 
 /// Sorts a service's error code; codes it does not know by the HTTP status.
@@ -105,6 +154,7 @@ fn of_code(code: &str, status: u16) -> Trouble {
         | "RequestLimitExceeded"
         | "InternalFailureException"
         | "RequestTimeoutException" => Trouble::Transient,
+        _ if is_expired(code) => Trouble::NoCredentials,
         _ if status >= 500 || status == 429 => Trouble::Transient,
         _ => Trouble::Refused,
     }
@@ -128,19 +178,35 @@ fn message<E: StdError + ProvideErrorMetadata + 'static>(error: &SdkError<E, Htt
     text
 }
 
+/// How often a call is made that fails so, of the attempts that its caller allows.
+fn attempts_of(trouble: Trouble, attempts: u32) -> u32 {
+    match trouble {
+        Trouble::Transient => attempts,
+        Trouble::NoCredentials => attempts.min(ATTEMPTS_TO_RENEW),
+        Trouble::Skewed => attempts.min(ATTEMPTS_IN_TIME),
+        _ => 1,
+    }
+}
+
 /// Full-jitter delays: each is drawn evenly from zero to a bound that doubles up to [`DELAY_MAX`].
 #[derive(Debug)]
 pub struct Backoff {
+    site: Arc<Site>,
     rng: StdRng,
     failures: u32,
 }
 
 impl Backoff {
-    /// Delays for `what`. Jitter needs no good randomness, only that two shards and two processes differ.
-    pub fn new(what: &str) -> Self {
+    /// Delays for `what`, of calls by this client. Jitter needs no good randomness, only that two shards and two processes
+    /// differ.
+    pub fn new(client: &Client, what: &str) -> Self {
+        Self::at(client.site(), what)
+    }
+
+    fn at(site: Arc<Site>, what: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         (what, std::process::id()).hash(&mut hasher);
-        Self { rng: StdRng::seed_from_u64(hasher.finish()), failures: 0 }
+        Self { site, rng: StdRng::seed_from_u64(hasher.finish()), failures: 0 }
     }
 
     /// How long to wait after one more failure.
@@ -159,7 +225,7 @@ impl Backoff {
     pub async fn retry<T, E, F>(&mut self, what: &str, attempts: u32, call: impl Fn() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: StdError + ProvideErrorMetadata + 'static,
+        E: StdError + ProvideErrorMetadata + Asked + 'static,
     {
         self.reset();
         loop {
@@ -168,9 +234,9 @@ impl Backoff {
                     self.reset();
                     return Ok(answer);
                 }
-                Err(error) => Failure::from(error),
+                Err(error) => Failure::of(&error, &self.site),
             };
-            if failure.trouble != Trouble::Transient || self.failures.saturating_add(1) >= attempts {
+            if self.failures.saturating_add(1) >= attempts_of(failure.trouble, attempts) {
                 return Err(failure);
             }
             let delay = self.delay();
@@ -194,11 +260,20 @@ mod tests {
         assert_eq!(of_code("AccessDeniedException", 400), Trouble::Refused);
         assert_eq!(of_code("KMSAccessDeniedException", 400), Trouble::Refused);
         assert_eq!(of_code("ExpiredIteratorException", 400), Trouble::ExpiredIterator);
+        assert_eq!(of_code("ExpiredTokenException", 400), Trouble::NoCredentials);
+    }
+
+    #[test]
+    fn throttling_is_waited_out_for_ever_and_missing_credentials_are_not() {
+        let of = |trouble| attempts_of(trouble, ATTEMPTS_UNBOUNDED);
+        let troubles = [Trouble::Transient, Trouble::NoCredentials, Trouble::Skewed, Trouble::Refused];
+        assert_eq!(troubles.map(of), [ATTEMPTS_UNBOUNDED, ATTEMPTS_TO_RENEW, ATTEMPTS_IN_TIME, 1]);
+        assert_eq!(attempts_of(Trouble::NoCredentials, ATTEMPTS_AT_START), ATTEMPTS_AT_START);
     }
 
     #[test]
     fn delays_are_bounded_spread_and_fall_back_after_a_success() {
-        let mut backoff = Backoff::new("test");
+        let mut backoff = Backoff::at(Arc::default(), "test");
         let delays: Vec<Duration> = (0..200).map(|_| backoff.delay()).collect();
         assert!(delays[0] <= DELAY_FIRST);
         assert!(delays.iter().all(|delay| *delay <= DELAY_MAX));

@@ -11,6 +11,8 @@
 //! Records are handed over as they arrived; what is in them is [`crate::micro_batch`]'s business. Every client here is
 //! the AWS SDK's, whichever server answers.
 
+pub mod access;
+mod ageing;
 mod backoff;
 pub mod client;
 pub mod embedded;
@@ -21,6 +23,8 @@ mod packing;
 mod places;
 pub mod producer;
 pub mod reader;
+mod refusal;
+mod renewal;
 mod retention;
 mod shard_reader;
 mod shortcut;
@@ -29,7 +33,8 @@ mod tail;
 mod tests;
 mod within;
 
-pub use client::{Client, connect, create_stream, stream_incarnation};
+pub use ageing::span;
+pub use client::{Client, StreamFacts, connect, create_stream, stream_facts};
 pub use embedded::EmbeddedKinesis;
 pub use faults::{Does, Faults, Struck};
 pub use pacing::Pacing;

@@ -105,7 +105,7 @@ impl Producer {
 
     async fn put_entries<E: Entry>(&self, entries: &[E]) -> Result<Vec<Acknowledged>> {
         let mut acknowledged = Vec::with_capacity(entries.len());
-        let mut backoff = Backoff::new(&self.stream);
+        let mut backoff = Backoff::new(&self.client, &self.stream);
         let mut rest = entries;
         while !rest.is_empty() {
             let (request, later) = rest.split_at(request_length(rest));
@@ -124,7 +124,7 @@ impl Producer {
     ) -> Result<()> {
         let mut answers: Vec<Option<Acknowledged>> = vec![None; records.len()];
         let mut missing: Vec<usize> = (0..records.len()).collect();
-        let mut refusals = Backoff::new(&self.stream);
+        let mut refusals = Backoff::new(&self.client, &self.stream);
         loop {
             let results = self.send(|| missing.iter().map(|&at| &records[at]), backoff).await?;
             if results.len() != missing.len() {

@@ -9,25 +9,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use super::ageing::Ageing;
 use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Trouble};
-use super::client::Client;
+use super::client::{Client, retention};
 use super::lineage::{Lineage, ListedShard, Startable};
 use super::pacing::{Pace, Pacing};
+use super::retention::RETENTION_MIN;
 #[cfg(doc)]
 use super::shard_reader::PAGE_BYTES_MAX;
 use super::shard_reader::{Outcome, ShardReader};
-use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
+use crate::clock::{Clock, MICROS_PER_SECOND, Micros, show_time};
 use crate::config::{self, Endpoint, Start};
 use crate::error::{Error, Result};
-use crate::stream::{OpenedShard, Position, ShardId, ShardKey, ShardProgress, SourceHandle, SourceId};
+use crate::stream::{OpenedShard, Position, ShardId, ShardKey, ShardProgress, SourceHandle, SourceId, UnreadShards};
 
 /// Time between two listings when nothing happens: how long a reshard may go unseen. (A shard that ends is seen at once.)
 const LISTING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Time between two looks at how long the stream keeps records: who lengthens that, being warned, sees it taken note of.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Events that wait for the pipeline, per shard: one page being taken while the next is ready and a third is fetched. A
 /// page holds at most [`PAGE_BYTES_MAX`] and one answer is cut into pages, so a shard takes 20 MiB and one answer.
@@ -53,6 +58,8 @@ pub struct Options {
     pub tick: Duration,
     /// Refuse a saved position that the stream no longer holds. Off where consumed records are deleted.
     pub check_trimmed: bool,
+    /// How long the stream keeps a record when reading begins, microseconds; it is asked for now and then.
+    pub retention: Micros,
     /// When the saved positions were last found to be in the stream (microseconds, UTC); `None` when nobody looked.
     pub checked_at: Option<Micros>,
     pub clock: Clock,
@@ -68,8 +75,26 @@ impl Options {
             pacing: Pacing::for_endpoint(&stream.endpoint),
             tick,
             check_trimmed: stream.endpoint != Endpoint::Embedded,
+            retention: RETENTION_MIN,
             checked_at: None,
             clock,
+        }
+    }
+
+    /// Refuses to begin a stream at a time to come: the service knows no such place, and until then nothing would be read.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming both times.
+    pub fn check_start(&self) -> Result<()> {
+        let now = self.clock.now();
+        match self.start {
+            Start::At(start) if start > now => Err(Error::usage(format!(
+                "`stream.start` is {}, and it is {} now: a stream can be read from a time that has passed; `latest` reads what \
+                 comes from now on",
+                show_time(start),
+                show_time(now)
+            ))),
+            _ => Ok(()),
         }
     }
 }
@@ -84,9 +109,12 @@ pub fn spawn(client: Client, options: Options, resume: &BTreeMap<ShardId, ShardP
     // Bounded by the number of shards: each is sent once.
     let (decided_finished, decided) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
+    let unread = UnreadShards::default();
     let reader = Reader {
-        backoff: Backoff::new(&options.stream),
+        backoff: Backoff::new(&client, &options.stream),
         lineage: Lineage::new(first_position(options.start, &options.clock), resume),
+        retention: watch::Sender::new(options.retention),
+        unread: unread.clone(),
         client,
         options,
         opened: opened_sender,
@@ -97,7 +125,7 @@ pub fn spawn(client: Client, options: Options, resume: &BTreeMap<ShardId, ShardP
         // Dropping the reader drops its JoinSet, which aborts the tasks of the shards: their channels close.
         stopped.run_until_cancelled_owned(reader.run(decided)).await.unwrap_or(Ok(()))
     });
-    SourceHandle { opened, decided_finished, stop, task }
+    SourceHandle { opened, decided_finished, unread, stop, task }
 }
 
 /// Where to begin. "Latest" becomes the time of the start, so that it can be saved and means the same after a restart; a
@@ -115,6 +143,9 @@ struct Reader {
     client: Client,
     options: Options,
     lineage: Lineage,
+    /// How long the stream keeps a record.
+    retention: watch::Sender<Micros>,
+    unread: UnreadShards,
     opened: mpsc::Sender<OpenedShard>,
     shards: JoinSet<(ShardId, Outcome)>,
     backoff: Backoff,
@@ -125,6 +156,8 @@ impl Reader {
     async fn run(mut self, mut decided: mpsc::UnboundedReceiver<ShardId>) -> Result<()> {
         let mut listing = interval_at(Instant::now() + LISTING_INTERVAL, LISTING_INTERVAL);
         listing.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = interval_at(Instant::now() + RETENTION_INTERVAL, RETENTION_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.discover().await?;
         loop {
             if !self.open().await {
@@ -133,6 +166,7 @@ impl Reader {
             tokio::select! {
                 () = self.opened.closed() => return Ok(()),
                 _ = listing.tick() => self.discover().await?,
+                _ = looks.tick() => self.look_at_retention().await,
                 Some(id) = decided.recv() => {
                     self.lineage.decided_finished(&id);
                     if self.lineage.is_childless(&id) {
@@ -160,7 +194,7 @@ impl Reader {
             let reader = ShardReader {
                 client: self.client.clone(),
                 stream: self.options.stream.clone(),
-                backoff: Backoff::new(&id),
+                backoff: Backoff::new(&self.client, &id),
                 key: key.clone(),
                 position: position.clone(),
                 events,
@@ -169,6 +203,7 @@ impl Reader {
                 clock: self.options.clock.clone(),
                 check_trimmed: self.options.check_trimmed,
                 answered_at: self.options.checked_at,
+                ageing: Ageing::new(key.clone(), self.retention.subscribe(), self.unread.clone()),
             };
             if self.opened.send(OpenedShard { key, position, parents, events: receiver }).await.is_err() {
                 return false;
@@ -176,6 +211,13 @@ impl Reader {
             self.shards.spawn(async move { (id, reader.run().await) });
         }
         true
+    }
+
+    /// Asks how long the stream keeps a record; who gets no answer goes on with what was told before.
+    async fn look_at_retention(&self) {
+        if let Some(told) = retention(&self.client, &self.options.stream).await {
+            self.retention.send_if_modified(|known| std::mem::replace(known, told) != told);
+        }
     }
 
     /// Lists the shards and takes them into the lineage.
@@ -186,10 +228,8 @@ impl Reader {
                 Ok(shards) => return self.lineage.discover(shards),
                 Err(failure) if failure.trouble == Trouble::ExpiredToken => tracing::debug!("{what}: {failure}"),
                 Err(failure) if failure.trouble == Trouble::NotFound => {
-                    return Err(Error::usage(format!(
-                        "no stream `{}` at this endpoint ({failure}); create it, or set `stream.name` or `stream.region`",
-                        self.options.stream
-                    )));
+                    let says = self.client.site().no_stream(&self.options.stream, &failure.to_string());
+                    return Err(Error::usage(says));
                 }
                 Err(failure) => return Err(failure.into_error(what)),
             }

@@ -50,7 +50,7 @@ pub async fn held(
     pacing: Pacing,
 ) -> Result<Held> {
     let what = format!("looking for the saved position in `{shard}`");
-    let (mut backoff, mut pace) = (Backoff::new(shard), Pace::new(pacing));
+    let (mut backoff, mut pace) = (Backoff::new(client, shard), Pace::new(pacing));
     let at_saved = client
         .get_shard_iterator()
         .stream_name(stream)

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::ageing::Ageing;
 use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Failure, Trouble};
 use super::client::Client;
 use super::lineage::GAP_REMEDY;
@@ -61,6 +62,7 @@ pub struct ShardReader {
     pub check_trimmed: bool,
     /// When the shard last answered in this run (microseconds, UTC).
     pub answered_at: Option<Micros>,
+    pub ageing: Ageing,
     pub backoff: Backoff,
 }
 
@@ -93,8 +95,10 @@ impl ShardReader {
                 }
             };
             refused = 0;
-            self.answered_at = Some(self.clock.now());
+            let now = self.clock.now();
+            self.answered_at = Some(now);
             let (records, behind) = (answer.records.len(), answer.millis_behind_latest);
+            self.ageing.answered(now, behind);
             let bytes = answer.records.iter().map(|record| record.data.as_ref().len()).sum();
             let next_call = self.pace.answered(called, records, bytes);
             let next = answer.next_shard_iterator;
@@ -175,7 +179,7 @@ impl ShardReader {
         if let (Position::After(saved), true, true) = (self.position.clone(), self.check_trimmed, away_long) {
             self.refuse_trimmed(&saved).await?;
         }
-        let mut refusals = Backoff::new(&self.key.shard);
+        let mut refusals = Backoff::new(&self.client, &self.key.shard);
         let mut refused = 0;
         loop {
             let failure = match self.get_iterator(&self.position.clone()).await {

@@ -10,6 +10,7 @@
 //! ```text
 //! <lake>/_lock                            the pid of the running writer (local lakes)
 //! <lake>/_probe                           proof that the store creates an object once (lakes on S3)
+//! <lake>/_check-<uuid>                    what `lakeward check --live` asks with, for a moment (lakes on S3)
 //! <lake>/_epochs/…                        decided epochs, written by `epoch` through `Lake::store`
 //! <lake>/_vacuumed.json                   when the job vacuumed last; one in each table, too (`vacuum`)
 //! <lake>/<table>/_delta_log/…             the table's log
@@ -17,6 +18,7 @@
 //! <lake>/<table>/event_date=2026-11-23/part-<epoch>-<uuid>.snappy.parquet
 //! ```
 
+mod access;
 mod changes;
 mod checkpoint;
 mod compact;
@@ -198,12 +200,16 @@ impl Lake {
         }
         match created < 2 {
             true => Ok(()),
-            false => Err(Error::usage(format!(
-                "the store of `{}` lets one object be created twice; Lakeward cannot decide epochs on it; use a store with \
-                 conditional writes",
-                self.url
-            ))),
+            false => Err(self.creates_twice()),
         }
+    }
+
+    fn creates_twice(&self) -> Error {
+        Error::usage(format!(
+            "the store of `{}` lets one object be created twice; Lakeward cannot decide epochs on it; use a store with \
+             conditional writes",
+            self.url
+        ))
     }
 
     /// Takes a local lake for this process until the lock is dropped or the process dies; `None` for a lake in a bucket,

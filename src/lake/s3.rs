@@ -74,10 +74,10 @@ impl S3Store {
 
     async fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
         let connection = self.connection().await?;
-        let fetched = connection.credentials.fetched();
+        let fetched = connection.credentials.chain().fetched();
         let put = || connection.client.put_opts(location, payload.clone(), options.clone());
         match put().await {
-            Err(error) if connection.renew(&error, fetched).await => put().await,
+            Err(error) if connection.renew(&error, fetched) => put().await,
             answer => answer,
         }
     }
@@ -104,10 +104,10 @@ impl Shared {
 
 impl Connection {
     /// Whether the request, begun at `fetched`, is to be sent again because its credentials had expired.
-    async fn renew(&self, error: &StoreError, fetched: u64) -> bool {
+    fn renew(&self, error: &StoreError, fetched: u64) -> bool {
         let is_expired = is_expired(error);
         if is_expired {
-            self.credentials.forget(fetched).await;
+            self.credentials.chain().forget(fetched);
         }
         is_expired
     }
@@ -143,10 +143,10 @@ impl ObjectStore for S3Store {
         options: PutMultipartOptions,
     ) -> StoreResult<Box<dyn MultipartUpload>> {
         let connection = self.connection().await?;
-        let fetched = connection.credentials.fetched();
+        let fetched = connection.credentials.chain().fetched();
         let start = || connection.client.put_multipart_opts(location, options.clone());
         let answer = match start().await {
-            Err(error) if connection.renew(&error, fetched).await => start().await,
+            Err(error) if connection.renew(&error, fetched) => start().await,
             answer => answer,
         };
         let inner = answer.map_err(|error| self.shared.told(Doing::Write, error))?;
@@ -155,10 +155,10 @@ impl ObjectStore for S3Store {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
         let connection = self.connection().await?;
-        let fetched = connection.credentials.fetched();
+        let fetched = connection.credentials.chain().fetched();
         let get = || connection.client.get_opts(location, options.clone());
         let answer = match get().await {
-            Err(error) if connection.renew(&error, fetched).await => get().await,
+            Err(error) if connection.renew(&error, fetched) => get().await,
             answer => answer,
         };
         answer.map_err(|error| self.shared.told(Doing::Read, error))
@@ -181,10 +181,10 @@ impl ObjectStore for S3Store {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
         let connection = self.connection().await?;
-        let fetched = connection.credentials.fetched();
+        let fetched = connection.credentials.chain().fetched();
         let list = || connection.client.list_with_delimiter(prefix);
         let answer = match list().await {
-            Err(error) if connection.renew(&error, fetched).await => list().await,
+            Err(error) if connection.renew(&error, fetched) => list().await,
             answer => answer,
         };
         answer.map_err(|error| self.shared.told(Doing::List, error))
@@ -201,7 +201,7 @@ impl S3Store {
         let (shared, errors, prefix) = (Arc::clone(&self.shared), Arc::clone(&self.shared), prefix.cloned());
         let listed = async move {
             let connection = shared.connection().await?;
-            let fetched = connection.credentials.fetched();
+            let fetched = connection.credentials.chain().fetched();
             let list = || match &offset {
                 Some(offset) => connection.client.list_with_offset(prefix.as_ref(), offset),
                 None => connection.client.list(prefix.as_ref()),
@@ -209,7 +209,7 @@ impl S3Store {
             let mut objects = list().fuse();
             // Only before the first object can it begin again without naming one twice.
             let first = match objects.next().await {
-                Some(Err(error)) if connection.renew(&error, fetched).await => {
+                Some(Err(error)) if connection.renew(&error, fetched) => {
                     objects = list().fuse();
                     None
                 }

@@ -246,6 +246,7 @@ impl Drive {
                 _ = tick.tick() => {
                     self.engine.fold().await?;
                     self.bound_watermark();
+                    self.summary.note_unread(&self.source.unread, self.job.clock.now());
                 }
                 Some(decoded) = self.decoded.recv(), if self.lookups_due.is_none() => {
                     self.on_decoded(decoded).await?;
@@ -470,7 +471,9 @@ impl Drive {
     }
 
     async fn answer(&mut self, reply: oneshot::Sender<Snapshot>) -> Result<()> {
-        let _ = reply.send(self.engine.snapshot(self.job.clock.now()).await?);
+        let now = self.job.clock.now();
+        let snapshot = Snapshot { unread: self.source.unread.oldest(now), ..self.engine.snapshot(now).await? };
+        let _ = reply.send(snapshot);
         Ok(())
     }
 

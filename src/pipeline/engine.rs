@@ -498,6 +498,7 @@ impl Engine {
             totals,
             watermark: self.watermarks.at(now),
             event_time_max: self.event_time_max,
+            unread: None,
             open_windows: self.queries.open_windows()?,
             open: self.queries.peek().await?,
             alerts: self.alerts.clone(),

@@ -9,11 +9,14 @@ use super::recover::{Recovered, restore_watermarks};
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::epoch::{Kind, ShardSlot};
 use crate::error::{Error, Result};
-use crate::kinesis::{Client, Held, RETENTION_MIN, held, reader};
+use crate::kinesis::{Client, Held, RETENTION_MIN, held, reader, span};
 use crate::stream::{Position, ShardId};
 
 /// How far a reader's clock and the stream's may be apart: not a record's age.
 const CLOCKS_APART_MAX: Micros = 300 * MICROS_PER_SECOND;
+
+/// Percents of the retention that a stop may use up before the next start warns of it.
+const USED_UP_MAX: Micros = 50;
 
 /// A loss: where the shard had been read to, and what is left of it.
 struct Loss {
@@ -62,17 +65,48 @@ pub(super) async fn meet_gaps(
     Ok(())
 }
 
+/// Says how much of the stream's retention the time since the job last read has used up.
+pub(super) fn tell_absence(job: &Job, recovered: &mut Recovered, options: &reader::Options) {
+    let Some(source) = recovered.base.sources.get(&options.source).filter(|_| options.check_trimmed) else { return };
+    let now = job.clock.now();
+    // Of a shard that never stood at its tip nobody knows how old what it has not read is; `meet_gaps` looks.
+    let open = source.shards.iter().filter(|(_, slot)| !slot.progress.finished);
+    let away = open.filter_map(|(shard, slot)| Some((now.saturating_sub(slot.at_tip?).max(0), shard)));
+    let Some((away, shard)) = away.max() else { return };
+    let percent = away.saturating_mul(100) / options.retention.max(1);
+    let (gone, kept) = (span(away), span(options.retention));
+    recovered.facts.notes.push(format!(
+        "what is unread arrived within the last {gone} (`{shard}`): {percent} % of the {kept} that the stream keeps records"
+    ));
+    if percent >= USED_UP_MAX {
+        tracing::warn!(
+            "the job has read nothing of `{shard}` for {gone}, {percent} % of the {kept} that the stream `{}` keeps records: \
+             what is not read in time is lost; lengthen the retention, and see that the job is started sooner",
+            options.stream
+        );
+    }
+}
+
 async fn find(job: &Job, recovered: &Recovered, client: &Client, options: &reader::Options) -> Result<Vec<Loss>> {
     let mut losses = Vec::new();
     let Some(source) = recovered.base.sources.get(&options.source).filter(|_| options.check_trimmed) else {
         return Ok(losses);
     };
     for (shard, slot) in source.shards.iter().filter(|(_, slot)| !slot.progress.finished) {
-        let Position::After(saved) = &slot.progress.position else { continue };
-        let away = slot.at_tip.map(|at_tip| job.clock.now().saturating_sub(at_tip));
+        let now = job.clock.now();
+        let away = slot.at_tip.map(|at_tip| now.saturating_sub(at_tip));
         if away.is_some_and(|away| away < RETENTION_MIN - CLOCKS_APART_MAX) {
             continue;
         }
+        let saved = match &slot.progress.position {
+            Position::After(saved) => saved,
+            // Nothing has been read since; what arrived first is the first to expire.
+            Position::AtTimestamp(from) if now.saturating_sub(*from) >= options.retention => {
+                losses.push(Loss { shard: shard.clone(), left: Held::From(None) });
+                continue;
+            }
+            Position::AtTimestamp(_) | Position::TrimHorizon => continue,
+        };
         match held(client, &options.stream, shard, saved, options.pacing).await? {
             Held::Saved => {}
             Held::Nothing => tracing::warn!(

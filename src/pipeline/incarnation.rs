@@ -12,24 +12,18 @@ use super::{Feed, Input, Job, input};
 use crate::config::Endpoint;
 use crate::epoch::{Kind, Slot, SlotLog, SourceProgress};
 use crate::error::{Error, Result};
-use crate::kinesis::{Client, stream_incarnation};
 use crate::lake::Lake;
 use crate::stream::SourceId;
 
 /// Begins the incarnation of a stream that lives in the process that reads it. Such a stream has an ARN like any other.
 const EMBEDDED: &str = "embedded ";
 
-/// What tells the job's stream from another of the same name.
-///
-/// # Errors
-/// As [`stream_incarnation`].
-pub(super) async fn incarnation(job: &Job, client: &Client) -> Result<String> {
-    let stream = &job.config.stream;
-    let of_stream = stream_incarnation(client, &stream.name).await?;
-    Ok(match stream.endpoint {
+/// What tells the job's stream from another of the same name, by what its server says of it.
+pub(super) fn incarnation(job: &Job, of_stream: String) -> String {
+    match job.config.stream.endpoint {
         Endpoint::Embedded => format!("{EMBEDDED}{of_stream}"),
         Endpoint::Aws | Endpoint::Url(_) => of_stream,
-    })
+    }
 }
 
 /// Refuses the embedded stream where it was probably not meant, before anything of the lake is changed.

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::decode::joined;
-use super::gap::meet_gaps;
+use super::gap::{meet_gaps, tell_absence};
 use super::incarnation::{incarnation, meet_stream};
 use super::recover::Recovered;
 use super::{Feed, Input, Job};
@@ -18,9 +18,9 @@ use crate::config::{Endpoint, micros};
 use crate::epoch::Slot;
 use crate::error::Result;
 use crate::files;
-use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader};
+use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader, stream_facts};
 use crate::simulate::{Ahead, FeedProgress, Plan, Replay, ReplayProgress, Simulator, feed, replay};
-use crate::stream::{OpenedShard, SequenceNumber, ShardId, SourceHandle, SourceId};
+use crate::stream::{OpenedShard, SequenceNumber, ShardId, SourceHandle, SourceId, UnreadShards};
 use crate::token::Tokenizer;
 
 /// How far a replay may be ahead of the engine: two ticks of the fastest replay, and about as many bytes of records of 500.
@@ -35,6 +35,8 @@ pub(super) struct Opened {
     pub producing: Producing,
     /// Where the stream is reached.
     pub url: Option<String>,
+    /// How old what is unread may be.
+    pub unread: UnreadShards,
     pub reader: Task,
     embedded: Option<Embedded>,
 }
@@ -110,13 +112,18 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
     if server.is_some() {
         create_stream(&client, &stream.name, stream.shards).await?;
     }
-    let incarnation = incarnation(job, &client).await?;
+    let facts = stream_facts(&client, &stream.name).await?;
     let mut options = reader::Options::new(stream, job.config.tick.interval, job.clock.clone());
+    options.retention = facts.retention;
     let source = options.source.clone();
-    meet_stream(job, recovered, &source, incarnation).await?;
+    meet_stream(job, recovered, &source, incarnation(job, facts.incarnation)).await?;
+    tell_absence(job, recovered, &options);
     meet_gaps(job, recovered, &client, &options).await?;
     options.checked_at = Some(job.clock.now());
     let resume = recovered.base.resume(&source);
+    if resume.is_empty() {
+        options.check_start()?;
+    }
     let handle = reader::spawn(client.clone(), options, &resume);
     let url = match (&server, &stream.endpoint) {
         (Some(server), _) => format!("{} (embedded, stream `{}`)", server.url(), stream.name),
@@ -167,9 +174,9 @@ fn history_from(job: &Job, watermark: Option<Micros>, now: Micros) -> Micros {
 
 impl Opened {
     fn new(handle: SourceHandle, producing: Producing, url: Option<String>, embedded: Option<Embedded>) -> Self {
-        let SourceHandle { opened, decided_finished, stop, task } = handle;
+        let SourceHandle { opened, decided_finished, unread, stop, task } = handle;
         let reader = Task { what: "reading the source", stop, handle: Some(task) };
-        Self { shards: opened, decided_finished, producing, url, reader, embedded }
+        Self { shards: opened, decided_finished, producing, url, unread, reader, embedded }
     }
 
     /// Every table holds this slot: an embedded stream may forget it, and simulated card holders go on.

@@ -12,6 +12,7 @@ use super::engine::Engine;
 use crate::clock::Micros;
 use crate::epoch::Counts;
 use crate::lake::Requests;
+use crate::stream::{ShardId, Unread, UnreadShards};
 
 /// What a run did. `read = written + duplicates + rejected`; `late` is part of `written`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,6 +31,9 @@ pub struct Summary {
     /// Losses accepted at the start of this run, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
+    /// The greatest share of the stream's retention that unread records had used up in this run; at 1 they are lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_used_max: Option<f64>,
     /// Rows committed, by table; rows that replace others are not among them.
     pub tables: BTreeMap<Arc<str>, u64>,
     /// Epochs decided by this run.
@@ -53,6 +57,8 @@ pub struct Snapshot {
     pub totals: Counts,
     pub watermark: Option<Micros>,
     pub event_time_max: Option<Micros>,
+    /// The shard that is nearest to losing records, if one is behind.
+    pub unread: Option<(ShardId, Unread)>,
     /// Over all queries.
     pub open_windows: u64,
     /// What each windowed query would answer if its open windows closed now.
@@ -71,6 +77,14 @@ impl Summary {
         self.rows_expired += draft.rows_expired;
         for (table, batches) in &draft.tables {
             *self.tables.entry(table.clone()).or_default() += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
+        }
+    }
+
+    /// Takes note of how old what is unread is.
+    pub(super) fn note_unread(&mut self, unread: &UnreadShards, now: Micros) {
+        if let Some((_, oldest)) = unread.oldest(now) {
+            let share = oldest.share(now);
+            self.retention_used_max = Some(self.retention_used_max.map_or(share, |most| most.max(share)));
         }
     }
 

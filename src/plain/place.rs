@@ -9,6 +9,7 @@ use object_store::ObjectStore;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
+use crate::permission::Permission;
 
 /// The place of all exports: a folder, or a prefix of a bucket; one folder a table below it.
 #[derive(Clone, Debug)]
@@ -62,6 +63,11 @@ impl Place {
     /// Ends with a slash.
     pub fn url(&self) -> &str {
         self.at.url().as_str()
+    }
+
+    /// Asks for each action in the export's bucket, as [`Lake::ask`].
+    pub async fn ask(&self) -> Vec<Permission> {
+        self.at.ask().await
     }
 
     pub(super) fn lake(&self) -> &Lake {

@@ -9,7 +9,9 @@
 mod aggregate;
 mod page;
 mod position;
+mod unread;
 
 pub use aggregate::{Aggregate, Aggregator, MissingKey, UserRecord};
 pub use page::{OpenedShard, Page, Record, ShardEvent, SourceHandle};
 pub use position::{Interval, Position, SequenceNumber, ShardId, ShardKey, ShardProgress, SourceId};
+pub use unread::{Unread, UnreadShards};

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Interval, Position, SequenceNumber, ShardId, ShardKey};
+use super::{Interval, Position, SequenceNumber, ShardId, ShardKey, UnreadShards};
 use crate::clock::Micros;
 use crate::error::Result;
 
@@ -61,6 +61,8 @@ pub struct SourceHandle {
     pub opened: mpsc::Receiver<OpenedShard>,
     /// The pipeline sends each shard whose end is part of a decided epoch; only then may its children start.
     pub decided_finished: mpsc::UnboundedSender<ShardId>,
+    /// How old what is unread may be.
+    pub unread: UnreadShards,
     /// Cancel to stop reading; shards then end without `Finished`.
     pub stop: CancellationToken,
     /// Ends when reading has stopped.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
+mod access;
 mod aggregates;
 mod cards;
 mod catalog;
@@ -41,6 +42,7 @@ mod restate;
 mod rivals;
 mod s3;
 mod second_stream;
+mod start;
 mod strangers;
 mod support;
 mod vacuum;

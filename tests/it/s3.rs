@@ -4,6 +4,7 @@
 
 mod beside;
 mod bucket;
+mod live;
 mod proxy;
 mod within;
 

@@ -60,8 +60,13 @@ pub enum Does {
     ExpireIterator,
     /// Not passed on: `ExpiredNextTokenException`. Strikes requests that bring a token.
     ExpireToken,
-    /// Not passed on: this status and error code.
-    Answer { status: u16, code: String },
+    /// Not passed on: this status and error code, and words of the service's own where they matter.
+    Answer {
+        status: u16,
+        code: String,
+        #[serde(default)]
+        message: Option<String>,
+    },
     /// Passed on and applied, then HTTP 500.
     LoseAnswer,
     /// Not passed on: the connection ends in the middle of an answer.
@@ -183,7 +188,7 @@ impl fmt::Display for Does {
             Self::Throttle => f.write_str("throttle"),
             Self::ExpireIterator => f.write_str("expire_iterator"),
             Self::ExpireToken => f.write_str("expire_token"),
-            Self::Answer { status, code } => write!(f, "answer {status} {code}"),
+            Self::Answer { status, code, .. } => write!(f, "answer {status} {code}"),
             Self::LoseAnswer => f.write_str("lose_answer"),
             Self::Reset => f.write_str("reset"),
             Self::ResetAfter => f.write_str("reset_after"),

@@ -28,6 +28,9 @@ const LISTED_SHARDS_MAX: usize = 10_000;
 /// Between stream and shard in the page tokens given out here; no stream's name has it.
 const TOKEN_SEPARATOR: char = '/';
 
+/// What a refusal says unless the script does.
+const SAID: &str = "by the script of faults";
+
 const THROTTLED: &str = "ProvisionedThroughputExceededException";
 
 /// What lies behind a fault: the faults after it, then the server.
@@ -64,7 +67,7 @@ async fn carry_out(does: Does, call: Call, behind: Behind<'_>) -> Response {
         Does::Throttle => refusal(400, THROTTLED),
         Does::ExpireIterator => refusal(400, "ExpiredIteratorException"),
         Does::ExpireToken => refusal(400, "ExpiredNextTokenException"),
-        Does::Answer { status, code } => refusal(status, &code),
+        Does::Answer { status, code, message } => refusal_saying(status, &code, message.as_deref().unwrap_or(SAID)),
         Does::LoseAnswer => applied(call, behind, refusal(500, "InternalFailure")).await,
         Does::Reset => cut(),
         Does::ResetAfter => applied(call, behind, cut()).await,
@@ -104,7 +107,11 @@ struct Cut;
 
 /// An answer that says what went wrong, as the service writes it.
 fn refusal(status: u16, code: &str) -> Response {
-    answer(status, &json!({"__type": code, "message": "by the script of faults"}))
+    refusal_saying(status, code, SAID)
+}
+
+fn refusal_saying(status: u16, code: &str, message: &str) -> Response {
+    answer(status, &json!({"__type": code, "message": message}))
 }
 
 fn answer(status: u16, body: &Value) -> Response {
@@ -114,7 +121,7 @@ fn answer(status: u16, body: &Value) -> Response {
 
 /// The beginning of an answer, and then no more.
 fn cut() -> Response {
-    let broken = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "by the script of faults");
+    let broken = std::io::Error::new(std::io::ErrorKind::ConnectionReset, SAID);
     let pieces = futures::stream::iter([Ok(Bytes::from_static(b"{")), Err(broken)]);
     let headers = [(header::CONTENT_TYPE, "application/x-amz-json-1.1")];
     (Extension(Cut), headers, Body::from_stream(pieces)).into_response()
@@ -176,7 +183,7 @@ async fn refuse_records(share: f64, call: Call, behind: Behind<'_>) -> Response 
         taken = told["Records"].as_array().cloned().unwrap_or_default();
     }
     let mut taken = taken.into_iter();
-    let refusal = || json!({"ErrorCode": THROTTLED, "ErrorMessage": "by the script of faults"});
+    let refusal = || json!({"ErrorCode": THROTTLED, "ErrorMessage": SAID});
     let answers =
         refused.into_iter().map(|refused| if refused { refusal() } else { taken.next().unwrap_or_else(refusal) });
     let answers: Vec<Value> = answers.collect();

@@ -4,6 +4,7 @@ mod faults;
 mod listing;
 mod pipeline;
 mod reading;
+mod refusals;
 mod resharding;
 mod within;
 mod writing;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::reader::Options;
-use super::{Client, Does, EmbeddedKinesis, Faults, Pacing, PutRecord, client, create_stream};
+use super::{Client, Does, EmbeddedKinesis, Faults, Pacing, PutRecord, RETENTION_MIN, client, create_stream};
 use crate::clock::Clock;
 use crate::config::Start;
 
@@ -39,7 +40,7 @@ async fn server_with(shards: u32, faults: &Faults) -> (EmbeddedKinesis, Client) 
 }
 
 fn refused(status: u16, code: &str) -> Does {
-    Does::Answer { status, code: code.to_owned() }
+    Does::Answer { status, code: code.to_owned(), message: None }
 }
 
 fn options(start: Start) -> Options {
@@ -50,6 +51,7 @@ fn options(start: Start) -> Options {
         pacing: Pacing::LOCAL,
         tick: Duration::from_millis(2),
         check_trimmed: false,
+        retention: RETENTION_MIN,
         checked_at: None,
         clock: Clock::System,
     }

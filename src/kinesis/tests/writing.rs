@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::pipeline::{Pipeline, assert_order_per_key, expected};
 use super::*;
 use crate::config::{self, Config};
-use crate::kinesis::{Producer, reader, stream_incarnation};
+use crate::kinesis::{Producer, RETENTION_MIN, reader, stream_facts};
 use crate::stream::{SequenceNumber, ShardId};
 
 async fn read_all(client: &Client, count: usize) -> Pipeline {
@@ -153,11 +153,11 @@ async fn two_servers_are_two_incarnations() {
     within(async {
         let (_first, client) = server(1).await;
         let (_second, other) = server(1).await;
-        let incarnation = stream_incarnation(&client, STREAM).await.unwrap();
-        assert_eq!(incarnation, stream_incarnation(&client, STREAM).await.unwrap());
-        assert_ne!(incarnation, stream_incarnation(&other, STREAM).await.unwrap());
-        assert!(incarnation.contains("eu-west-1"), "{incarnation}");
-        let missing = stream_incarnation(&client, "orders").await.unwrap_err().to_string();
+        let facts = stream_facts(&client, STREAM).await.unwrap();
+        assert_eq!(facts, stream_facts(&client, STREAM).await.unwrap());
+        assert_ne!(facts.incarnation, stream_facts(&other, STREAM).await.unwrap().incarnation);
+        assert!(facts.incarnation.contains("eu-west-1") && facts.retention == RETENTION_MIN, "{facts:?}");
+        let missing = stream_facts(&client, "orders").await.unwrap_err().to_string();
         assert!(missing.contains("`orders`"), "{missing}");
         create_stream(&client, STREAM, 1).await.unwrap();
     })

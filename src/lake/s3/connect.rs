@@ -14,8 +14,9 @@ use object_store::{BackoffConfig, ClientOptions, Error as StoreError, Result as 
 use url::Url;
 
 use super::Connection;
-use super::credentials::{ChainCredentials, sdk};
+use super::credentials::ChainCredentials;
 use crate::config::{Encryption, S3};
+use crate::credentials::sdk;
 use crate::error::Mendable;
 
 /// What S3 calls the region of a bucket, in answers of another one.
