@@ -17,10 +17,12 @@
 //! <lake>/<table>/event_date=2026-11-23/part-<epoch>-<uuid>.snappy.parquet
 //! ```
 
+mod bookmark;
 mod changes;
 mod checkpoint;
 mod compact;
 mod copy;
+mod delete;
 mod difference;
 mod drop;
 mod encode;
@@ -63,8 +65,10 @@ use crate::clock::Clock;
 use crate::config;
 use crate::error::{Context, Error, Result};
 
+pub use bookmark::Bookmark;
 pub use changes::Changes;
 pub use compact::{Compaction, spilling};
+pub use delete::delete;
 pub use deltalake::kernel::{Add, Remove};
 pub use drop::Deleted;
 pub use erase::{ErasedFiles, Marked, TIMES_GRAIN};

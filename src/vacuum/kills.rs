@@ -10,6 +10,7 @@ use object_store::path::Path as Key;
 
 use super::*;
 use crate::clock::Clock;
+use crate::error::Error;
 use crate::lake::dying::DyingStore;
 use crate::lake::{Lake, testing};
 use crate::lint::{Finding, Rule, lint};
