@@ -40,7 +40,7 @@ async fn bring_up(manifests: &mut Manifests) -> Result<()> {
 
 /// What the linter finds of manifests and files.
 async fn found(table: &Table) -> Vec<Finding> {
-    let linted = lint(&table.store(), table.name()).await.unwrap();
+    let linted = lint(&table.store(), table.name(), Clock::System.now()).await.unwrap();
     let about = |finding: &Finding| matches!(finding.rule, Rule::Manifest | Rule::MissingFile | Rule::Log | Rule::Junk);
     linted.findings.into_iter().filter(about).collect()
 }
