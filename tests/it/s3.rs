@@ -5,6 +5,7 @@
 mod beside;
 mod bucket;
 mod proxy;
+mod upkeep;
 mod within;
 
 use std::collections::BTreeSet;
