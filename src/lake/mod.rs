@@ -72,7 +72,7 @@ pub use delete::delete;
 pub use deltalake::kernel::{Add, Remove};
 pub use drop::Deleted;
 pub use erase::{ErasedFiles, Marked, TIMES_GRAIN};
-pub use evolve::SchemaChange;
+pub use evolve::{Following, SchemaChange};
 pub use lock::LakeLock;
 pub use meter::{Meter, Requests};
 pub use publish::Publish;
