@@ -34,6 +34,7 @@ mod plain;
 mod query_tests;
 mod readers;
 mod removal;
+mod rename;
 mod resharding;
 mod restate;
 mod rivals;
