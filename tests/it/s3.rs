@@ -5,6 +5,7 @@
 mod beside;
 mod bucket;
 mod proxy;
+mod smoke;
 mod upkeep;
 mod within;
 
