@@ -8,6 +8,7 @@ mod cards;
 mod catalog;
 mod corrections;
 mod damage;
+mod day;
 mod ddl;
 mod docs;
 mod drop;
