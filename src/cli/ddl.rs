@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::contract::TableContract;
 use crate::ddl::{Dialect, Site, script, tables_of};
 use crate::error::{Context, Error, Refusal, Result};
-use crate::lake::{Lake, SchemaChange, Table};
+use crate::lake::{Following, Lake, SchemaChange, Table};
 use crate::plans::Plans;
 
 /// Prints the script, or writes the files.
@@ -76,7 +76,7 @@ async fn write(config: &Config, args: &DdlArgs) -> Result<ExitCode> {
         written += 1;
         answer(&format!("{}: {} columns, comments to be filled in", path.display(), table.columns.len()))?;
         let Some(lake) = &lake else { continue };
-        match Table::schema_change(lake, table).await? {
+        match Table::schema_change(lake, table, Following::Query).await? {
             SchemaChange::Refused(why) => say(&format!("the next start will stop: {why}")),
             change => change.sentence(&table.name).iter().for_each(|told| say(&format!("at the next start {told}"))),
         }

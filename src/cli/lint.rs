@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::LakeCheckArgs;
 use super::output::{answer, thousands};
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Result};
 use crate::lake::Lake;
@@ -38,7 +39,7 @@ pub(super) async fn check(config: &Config, args: &LakeCheckArgs) -> Result<ExitC
     }
     let (mut is_broken, mut report) = (false, Map::new());
     for (name, store) in targets {
-        let linted = lint(&store, &name).await?;
+        let linted = lint(&store, &name, Clock::System.now()).await?;
         is_broken |= linted.is_broken();
         if args.json {
             report.insert(name, serde_json::to_value(&linted).context(|| "writing the report")?);

@@ -7,6 +7,7 @@
 mod options;
 mod parse;
 mod print;
+mod reserved;
 mod rules;
 mod source;
 mod types;
@@ -19,6 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::error::Result;
 
+pub use reserved::{NAME_BYTES_MAX, is_reserved};
 pub use rules::{NameOf, bad_name};
 pub use types::{DECIMAL_DIGITS_MIN, type_name};
 

@@ -10,33 +10,11 @@ use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, Expr, Ident, Spann
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::options::{Placed, TableOptions};
+use super::reserved::{NAME_BYTES_MAX, is_reserved};
 use super::source::Source;
 use super::types::type_name;
 use super::{Column, Origin, parse, provenance, timestamp_type};
 use crate::error::{Refusal, Refusals, Result};
-
-/// Longest name, in bytes: Redshift's limit.
-const NAME_BYTES_MAX: usize = 127;
-
-/// Words that need quotes in Athena (its DDL and SELECT lists) or in Redshift, plain names only.
-const RESERVED: &str = "\
-    aes128 aes256 all allowoverwrite alter analyse analyze and any array as asc authorization az64 backup between bigint \
-    binary blanksasnull boolean both by bytedict bzip2 case cashe cast char check collate column commit conf constraint \
-    create credentials cross cube current current_catalog current_date current_path current_schema current_time \
-    current_timestamp current_user cursor database date dayofweek deallocate decimal default deferrable deflate defrag \
-    delete delta delta32k desc describe disable distinct div do double drop else emptyasnull enable encode encrypt \
-    encryption end escape except exchange execute exists explicit extended external extract false fetch first float floor \
-    following for foreign freeze from full function globaldict256 globaldict64k grant group grouping gzip having identity \
-    if ignore ilike import in initially inner insert int integer intersect interval into is isnull join json_array \
-    json_exists json_object json_query json_table json_value language last lateral leading left less like limit listagg \
-    local localtime localtimestamp lun luns lzo lzop macro map minus more mostly16 mostly32 mostly8 natural new none \
-    normalize not notnull null nulls numeric of off offline offset oid old on only open or order out outer over overlaps \
-    parallel partialscan partition percent permissions pivot placing preceding precision prepare preserve primary \
-    procedure range raw readratio reads recover recursive reduce references regexp rejectlog resort respect restore revoke \
-    right rlike rollback rollup row rows select session_user set similar skip smallint snapshot some start sysdate system \
-    table tablesample tag tdes text255 text32k then time timestamp to top trailing transform trigger trim true truncate \
-    truncatecolumns uescape unbounded union unique uniquejoin unnest unpivot update user using utc_timestamp values \
-    varchar verbose view views wallet when where window with without";
 
 /// What a name is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +51,7 @@ pub fn bad_name(of: NameOf, text: &str) -> Option<Refusal> {
         refuse(format!("{what} `{text}`: expected lower-case letters, digits and `_`, a letter first"))
     } else if text.len() > NAME_BYTES_MAX {
         refuse(format!("{what} `{text}`: longer than {NAME_BYTES_MAX} bytes"))
-    } else if RESERVED.split_ascii_whitespace().any(|word| word == text) {
+    } else if is_reserved(text) {
         let refusal = refuse(format!("{what} `{text}`: a reserved word of Athena or Redshift"));
         refusal.map(|refusal| refusal.help(format!("take another, like `{text}_value`")))
     } else {

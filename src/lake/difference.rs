@@ -6,7 +6,7 @@
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::schema::Layout;
-use crate::contract::type_name;
+use crate::contract::{TableContract, type_name};
 use crate::error::{Error, Refusal, Result};
 
 /// How a table can follow its contract.
@@ -14,6 +14,8 @@ use crate::error::{Error, Refusal, Result};
 pub(super) struct Evolution {
     /// Nullable columns it gets.
     pub(super) added: Vec<String>,
+    /// Of those, one that stands before a column the table has, and that column.
+    pub(super) inside: Option<(String, String)>,
     /// Columns that may be NULL from now on.
     pub(super) relaxed: Vec<String>,
 }
@@ -29,7 +31,7 @@ impl Evolution {
         if declared.partition_name() != found.partition_name() {
             return None;
         }
-        let (mut added, mut relaxed) = (Vec::new(), Vec::new());
+        let (mut added, mut inside, mut relaxed) = (Vec::<String>::new(), None, Vec::new());
         let mut left = found.schema.fields().iter();
         for field in declared.schema.fields() {
             match found.schema.field_with_name(field.name()) {
@@ -40,6 +42,9 @@ impl Evolution {
                     if !in_order || there.data_type() != field.data_type() {
                         return None;
                     }
+                    if let (None, Some(before)) = (&inside, added.last()) {
+                        inside = Some((before.clone(), field.name().clone()));
+                    }
                     match (field.is_nullable(), there.is_nullable()) {
                         (true, false) => relaxed.push(field.name().clone()),
                         (false, true) => return None,
@@ -48,8 +53,29 @@ impl Evolution {
                 }
             }
         }
-        left.next().is_none().then_some(Self { added, relaxed })
+        left.next().is_none().then_some(Self { added, inside, relaxed })
     }
+}
+
+/// Refuses a column that is added before one the table has.
+pub(super) fn check_last(contract: &TableContract, evolution: &Evolution) -> Result<()> {
+    let Some((column, before)) = &evolution.inside else { return Ok(()) };
+    let name = &contract.name;
+    let message =
+        format!("table `{name}`: the column `{column}` is added before `{before}`, which the lake has already");
+    let last = contract
+        .columns
+        .iter()
+        .map(|column| column.name.as_ref())
+        .rfind(|name| !evolution.added.contains(&(*name).to_owned()));
+    let help = format!("put it behind the last column, `{}`", last.unwrap_or(before));
+    let refusal = Refusal::new(Span::empty(), message).help(match contract.stream {
+        Some(_) => help,
+        None => format!("{help}, or take `spectrum` out of the contract's `sinks`"),
+    });
+    let why =
+        "Redshift goes by the order of columns, and older files have it as it was; a record says what is new last";
+    Err(Error::Usage(refusal.note(why).into()))
 }
 
 /// Refuses a table whose columns or partitioning differ from what is declared: names every difference, and draws both
@@ -93,7 +119,7 @@ pub(super) fn check_same(name: &str, declared: &Layout, found: &Layout) -> Resul
     let message = format!("table `{name}` differs from its contract: {}", differences.join("; "));
     let refusal = Refusal::new(Span::empty(), message)
         .help("put the contract back, or use another `lake.url`")
-        .note("a query's table takes in added columns that may be NULL and drops NOT NULL, nothing else")
+        .note("tables of the stream and of queries take in added columns that may be NULL, those of queries drop NOT NULL; nothing else")
         .note(side_by_side(declared, found));
     Err(Error::Usage(refusal.into()))
 }

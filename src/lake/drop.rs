@@ -3,18 +3,13 @@
 //! The one law: it decides nothing; whoever calls has made sure that nobody needs the table any more. The log goes first,
 //! newest version first, so that while there is a log its versions name files that are there.
 
-use std::sync::Arc;
-
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
+use object_store::{Error as StoreError, ObjectMeta};
 use serde::Serialize;
 
-use super::{LOG_FOLDER, Lake};
+use super::{LOG_FOLDER, Lake, delete};
 use crate::error::{Context, Error, Result};
-
-/// Objects deleted at once.
-const DELETIONS_AT_ONCE: usize = 16;
 
 /// What was deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -23,13 +18,20 @@ pub struct Deleted {
     pub bytes: u64,
 }
 
+impl Deleted {
+    fn add(&mut self, more: Self) {
+        self.objects += more.objects;
+        self.bytes += more.bytes;
+    }
+}
+
 impl Lake {
     /// Deletes a folder of a table of this lake: `_symlink_format_manifest`, for one. What is gone already is fine.
     ///
     /// # Errors
     /// [`Error::External`] when the store does not answer; call again.
     pub async fn delete_in_table(&self, table: &str, folder: &str) -> Result<Deleted> {
-        self.delete(self.listed(&Path::from_iter([table, folder])).await?, DELETIONS_AT_ONCE).await
+        self.delete(self.listed(&Path::from_iter([table, folder])).await?).await
     }
 
     /// Deletes a table and all that lies in its folder. What is gone already is fine.
@@ -40,8 +42,11 @@ impl Lake {
         let mut log = self.listed(&Path::from_iter([table, LOG_FOLDER])).await?;
         // Names begin with the version, but for `_last_checkpoint`, which leads to one and sorts behind all digits.
         log.sort_unstable_by(|a, b| b.location.cmp(&a.location));
-        let log = self.delete(log, 1).await?;
-        let rest = self.delete(self.listed(&Path::from(table)).await?, DELETIONS_AT_ONCE).await?;
+        let mut deleted = Deleted::default();
+        for object in log {
+            deleted.add(self.delete(vec![object]).await?);
+        }
+        deleted.add(self.delete(self.listed(&Path::from(table)).await?).await?);
         if let Some(folder) = &self.folder {
             let folder = folder.join(table);
             match std::fs::remove_dir_all(&folder) {
@@ -51,7 +56,7 @@ impl Lake {
                 _ => {}
             }
         }
-        Ok(Deleted { objects: log.objects + rest.objects, bytes: log.bytes + rest.bytes })
+        Ok(deleted)
     }
 
     async fn listed(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
@@ -60,38 +65,21 @@ impl Lake {
         listed.context(|| format!("listing `{folder}`"))
     }
 
-    /// In this order, so many at once.
-    async fn delete(&self, objects: Vec<ObjectMeta>, at_once: usize) -> Result<Deleted> {
-        let store = self.store();
-        let deletes: Vec<_> = objects
-            .into_iter()
-            .map(|object| {
-                let store = Arc::clone(&store);
-                async move {
-                    match store.delete(&object.location).await {
-                        Ok(()) | Err(StoreError::NotFound { .. }) => Ok(object.size),
-                        Err(error) => Err(Error::external(format!("deleting `{}`", object.location), error)),
-                    }
-                }
-            })
-            .collect();
-        let mut deletes = futures::stream::iter(deletes).buffered(at_once);
-        let mut deleted = Deleted::default();
-        while let Some(bytes) = deletes.try_next().await? {
-            deleted.objects += 1;
-            deleted.bytes += bytes;
-        }
+    async fn delete(&self, objects: Vec<ObjectMeta>) -> Result<Deleted> {
+        let bytes = objects.iter().map(|object| object.size).sum();
+        let deleted = Deleted { objects: objects.len() as u64, bytes };
+        delete(&self.store(), objects.into_iter().map(|object| object.location).collect()).await?;
         Ok(deleted)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::super::dying::DyingStore;
     use super::super::{Table, testing};
-    use super::*;
 
     #[tokio::test]
     async fn killed_after_any_deletion_what_can_be_opened_is_whole_and_the_next_call_ends_it() {

@@ -241,7 +241,7 @@ fn marks(batch: &RecordBatch, marked: Marked<'_>) -> Result<BooleanArray> {
 mod tests {
     use arrow::array::{ArrayRef, StringArray};
 
-    use super::super::{Lake, Publish, testing};
+    use super::super::{Following, Lake, Publish, testing};
     use super::*;
     use crate::contract::Column;
 
@@ -321,7 +321,7 @@ mod tests {
         let mut contract = testing::contract("payments");
         let added = Column { name: "payer".into(), nullable: true, ..contract.columns[3].clone() };
         contract.columns.push(added);
-        let (table, _) = Table::create_or_evolve(&lake, &contract).await.unwrap();
+        let (table, _) = Table::create_or_follow(&lake, &contract, Following::Query).await.unwrap();
         let rows = testing::rows(40, 3);
         let payers: StringArray = (0..40).map(|row| (row % 10 == 0).then_some("tok_1_somebody")).collect();
         let columns = rows.columns().iter().cloned().chain([Arc::new(payers) as ArrayRef]).collect();

@@ -1,19 +1,19 @@
 //! Evolution: a table follows a contract that changed, as far as no row written before changes its meaning.
 //!
 //! The one law: what is not listed here stops the start with both sides of the difference. Comments and the order of rows
-//! in files follow the contract for every table; a query's table also takes in columns that may be NULL, and drops NOT
-//! NULL. A column that went, changed its type or its place among the others, or may no longer be NULL is refused. Data
-//! files stay as they are: readers find columns by name and answer NULL for those a file lacks.
+//! in files follow the contract for every table; the stream's and those of queries also take in columns that may be NULL,
+//! those of queries drop NOT NULL. A column that went, changed its type or its place among the others, or may no longer be
+//! NULL is refused. Data files stay as they are: readers find columns by name and answer NULL for those a file lacks.
 
 use deltalake::kernel::{Metadata, MetadataExt, MetadataValue, StructField, StructType};
 use serde::Serialize;
 use tracing::info;
 
-use super::difference::{Evolution, check_same};
+use super::difference::{Evolution, check_last, check_same};
 use super::log::Log;
 use super::schema::{Layout, SORT_BY, delta_columns};
 use super::{Lake, Table};
-use crate::contract::TableContract;
+use crate::contract::{Sink, TableContract};
 use crate::error::{Context, Error, Refusal, Result};
 
 /// The key of a column's comment in its metadata.
@@ -52,57 +52,47 @@ impl SchemaChange {
     }
 }
 
+/// How far a table follows a contract that changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Following {
+    /// Its comments and the order of rows in files: of the tables every lake has.
+    Description,
+    /// Columns that may be NULL, too, behind those it has: of the stream's table.
+    AddedColumns,
+    /// And it drops NOT NULL; only where Spectrum reads it, columns come behind those it has: of tables of queries.
+    Query,
+}
+
 impl Table {
-    /// What [`Table::create_or_evolve`] would do, without doing it.
+    /// What [`Table::create_or_follow`] would do, without doing it.
     ///
     /// # Errors
     /// [`Error::External`] when the lake does not answer; whatever is wrong with the contract.
-    pub async fn schema_change(lake: &Lake, contract: &TableContract) -> Result<SchemaChange> {
+    pub async fn schema_change(lake: &Lake, contract: &TableContract, following: Following) -> Result<SchemaChange> {
         let declared = Layout::of_contract(contract)?;
         let Some(log) = Log::open(lake, &contract.name, None).await? else { return Ok(SchemaChange::Created) };
-        match Evolution::between(&declared, log.layout()) {
-            Some(evolution) => kind(contract, &declared, &log, evolution),
-            None => refused(contract, &declared, &log),
+        match allowed(contract, &declared, &log, following) {
+            Ok(evolution) => kind(contract, &declared, &log, evolution),
+            Err(Error::Usage(refused)) => {
+                Ok(SchemaChange::Refused(refused.iter().map(Refusal::head).collect::<Vec<_>>().join("; ")))
+            }
+            Err(other) => Err(other),
         }
     }
 
-    /// What [`Table::create_or_describe`] would do, without doing it.
-    ///
-    /// # Errors
-    /// As [`Table::schema_change`].
-    pub async fn description_change(lake: &Lake, contract: &TableContract) -> Result<SchemaChange> {
-        let declared = Layout::of_contract(contract)?;
-        let Some(log) = Log::open(lake, &contract.name, None).await? else { return Ok(SchemaChange::Created) };
-        match Evolution::between(&declared, log.layout()) {
-            Some(evolution) if evolution.is_none() => kind(contract, &declared, &log, evolution),
-            _ => refused(contract, &declared, &log),
-        }
-    }
-
-    /// As [`Table::create_or_open`], but a table whose comments or order differ from the contract's gets the contract's, in
-    /// one commit. Says whether this call changed it.
-    ///
-    /// # Errors
-    /// As [`Table::create_or_open`].
-    pub async fn create_or_describe(lake: &Lake, contract: &TableContract) -> Result<(Self, SchemaChange)> {
-        let table = Self::create_or_open(lake, contract).await?;
-        let declared = table.log().layout();
-        match kind(contract, declared, table.log(), Evolution::default())? {
-            SchemaChange::Unchanged => Ok((table, SchemaChange::Unchanged)),
-            change => follow(lake, contract, table.log(), change).await,
-        }
-    }
-
-    /// As [`Table::create_or_describe`], and a table that lacks nullable columns of the contract, or has NOT NULL where the
-    /// contract has not, gets that in the same commit.
+    /// As [`Table::create_or_open`], but a table that differs from its contract in ways it may follow gets all of that in
+    /// one commit. Says what this call changed.
     ///
     /// # Errors
     /// As [`Table::create_or_open`], for all other differences.
-    pub async fn create_or_evolve(lake: &Lake, contract: &TableContract) -> Result<(Self, SchemaChange)> {
+    pub async fn create_or_follow(
+        lake: &Lake,
+        contract: &TableContract,
+        following: Following,
+    ) -> Result<(Self, SchemaChange)> {
         let declared = Layout::of_contract(contract)?;
-        if let Some(log) = Log::open(lake, &contract.name, None).await?
-            && let Some(evolution) = Evolution::between(&declared, log.layout())
-        {
+        if let Some(log) = Log::open(lake, &contract.name, None).await? {
+            let evolution = allowed(contract, &declared, &log, following)?;
             match kind(contract, &declared, &log, evolution)? {
                 SchemaChange::Unchanged => {}
                 change => return follow(lake, contract, &log, change).await,
@@ -112,15 +102,25 @@ impl Table {
     }
 }
 
-/// Why a start stops.
-fn refused(contract: &TableContract, declared: &Layout, log: &Log) -> Result<SchemaChange> {
-    match check_same(&contract.name, declared, log.layout()) {
-        Ok(()) => Ok(SchemaChange::Unchanged),
-        Err(Error::Usage(refused)) => {
-            Ok(SchemaChange::Refused(refused.iter().map(Refusal::head).collect::<Vec<_>>().join("; ")))
-        }
-        Err(other) => Err(other),
+/// How the table becomes as its contract says, if it may.
+fn allowed(contract: &TableContract, declared: &Layout, log: &Log, following: Following) -> Result<Evolution> {
+    let differs = || check_same(&contract.name, declared, log.layout());
+    let Some(evolution) = Evolution::between(declared, log.layout()) else {
+        // Whatever else differs, it is named.
+        differs()?;
+        return Ok(Evolution::default());
+    };
+    let only_last = match following {
+        Following::Description if !evolution.is_none() => return differs().map(|()| evolution),
+        Following::AddedColumns if !evolution.relaxed.is_empty() => return differs().map(|()| evolution),
+        Following::Description => false,
+        Following::AddedColumns => true,
+        Following::Query => contract.sinks.contains(&Sink::Spectrum),
+    };
+    if only_last {
+        check_last(contract, &evolution)?;
     }
+    Ok(evolution)
 }
 
 /// What a table does that follows its contract in this way.
@@ -222,12 +222,31 @@ mod tests {
             origin: Origin::Engine,
             check: None,
         };
-        contract.columns.insert(5, column);
+        contract.columns.push(column);
+        contract
+    }
+
+    /// Before columns the table has; not for Spectrum.
+    fn wider_inside() -> TableContract {
+        let mut contract = wider(true);
+        let added = contract.columns.pop().unwrap();
+        contract.columns.insert(5, added);
+        (contract.sinks, contract.stream) = (vec![Sink::Delta], None);
         contract
     }
 
     #[tokio::test]
     async fn added_nullable_columns_are_taken_in_and_older_rows_read_null() {
+        for (contract, at, following) in [
+            (wider(true), 16, Following::AddedColumns),
+            (wider(true), 16, Following::Query),
+            (wider_inside(), 5, Following::Query),
+        ] {
+            taken_in(contract, at, following).await;
+        }
+    }
+
+    async fn taken_in(contract: TableContract, at: usize, following: Following) {
         let (_folder, lake) = testing::lake();
         let table = Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap();
         let adds = table.stage(vec![testing::rows(10, 0)], 0).await.unwrap().adds;
@@ -235,15 +254,17 @@ mod tests {
         // Staged before the columns came, published after: as when a start rolls an epoch forward.
         let old = table.stage(vec![testing::rows(10, 1)], 1).await.unwrap().adds;
         let before = testing::read(&lake, &table, None).await;
-        let (table, added) = Table::create_or_evolve(&lake, &wider(true)).await.unwrap();
+        let follow = async |following| Table::create_or_follow(&lake, &contract, following).await;
+        assert!(follow(Following::Description).await.is_err(), "tables every lake has keep their columns");
+        let (table, added) = follow(following).await.unwrap();
         assert_eq!((added, table.version().await.unwrap()), (SchemaChange::Added(vec!["rating".to_owned()]), 2));
         assert_eq!(table.publish("app", 1, &old, &[]).await.unwrap(), Publish::Committed(3));
         let after = testing::read(&lake, &table, None).await;
-        assert_eq!((after.num_rows(), after.column(5).null_count()), (20, 20));
-        let kept: Vec<usize> = (0..after.num_columns()).filter(|&column| column != 5).collect();
+        assert_eq!((after.num_rows(), after.column(at).null_count()), (20, 20));
+        let kept: Vec<usize> = (0..after.num_columns()).filter(|&column| column != at).collect();
         assert_eq!(after.project(&kept).unwrap().slice(0, 10), before);
         // Again: nothing to do; and the published epochs are still known.
-        let (again, added) = Table::create_or_evolve(&lake, &wider(true)).await.unwrap();
+        let (again, added) = follow(following).await.unwrap();
         assert_eq!((added, again.version().await.unwrap()), (SchemaChange::Unchanged, 3));
         assert_eq!(again.txn_version("app").await.unwrap(), Some(1));
     }
@@ -259,8 +280,21 @@ mod tests {
         let mut swapped = wider(true);
         swapped.columns.swap(7, 8);
         for contract in [wider(false), fewer, other, swapped] {
-            let error = Table::create_or_evolve(&lake, &contract).await.unwrap_err();
-            assert!(matches!(&error, Error::Usage(m) if m.contains("differs from its contract")), "{error}");
+            for following in [Following::Description, Following::AddedColumns, Following::Query] {
+                let error = Table::create_or_follow(&lake, &contract, following).await.unwrap_err();
+                assert!(matches!(&error, Error::Usage(m) if m.contains("differs from its contract")), "{error}");
+            }
+        }
+        // Behind the others is where a stream's column comes, and any that Spectrum reads.
+        let inside = TableContract { sinks: Sink::usual(), ..wider_inside() };
+        let of_stream = TableContract { stream: wider(true).stream, ..wider_inside() };
+        for (contract, following) in [(inside, Following::Query), (of_stream, Following::AddedColumns)] {
+            let error = Table::create_or_follow(&lake, &contract, following).await.unwrap_err().to_string();
+            for says in ["`rating` is added before `total`", "behind the last column, `_epoch`"] {
+                assert!(error.contains(says), "no {says:?} in {error}");
+            }
+            let why = Table::schema_change(&lake, &contract, following).await.unwrap();
+            assert!(matches!(&why, SchemaChange::Refused(why) if why.contains("added before")), "{why:?}");
         }
         assert_eq!(Table::open_existing(&lake, "payments").await.unwrap().unwrap().version().await.unwrap(), 0);
     }
@@ -275,21 +309,23 @@ mod tests {
         let mut loose = strict.clone();
         loose.columns.iter_mut().find(|c| c.name.as_ref() == "amount").unwrap().nullable = true;
         let relaxed = SchemaChange::Relaxed(vec!["amount".to_owned()]);
-        assert_eq!(Table::schema_change(&lake, &loose).await.unwrap(), relaxed);
-        assert!(
-            Table::create_or_describe(&lake, &loose).await.is_err(),
-            "the stream's table never changes its columns"
-        );
-        let (table, change) = Table::create_or_evolve(&lake, &loose).await.unwrap();
+        assert_eq!(Table::schema_change(&lake, &loose, Following::Query).await.unwrap(), relaxed);
+        for strict in [Following::Description, Following::AddedColumns] {
+            assert!(
+                Table::create_or_follow(&lake, &loose, strict).await.is_err(),
+                "{strict:?} changes no column it has"
+            );
+        }
+        let (table, change) = Table::create_or_follow(&lake, &loose, Following::Query).await.unwrap();
         assert_eq!((change, table.version().await.unwrap()), (relaxed, 2));
         assert!(table.schema().field_with_name("amount").unwrap().is_nullable());
         assert_eq!(testing::read(&lake, &table, None).await.num_rows(), 10);
-        let error = Table::create_or_evolve(&lake, &strict).await.unwrap_err();
+        let error = Table::create_or_follow(&lake, &strict, Following::Query).await.unwrap_err();
         assert!(
             error.to_string().contains("column `amount` is declared NOT NULL, but nullable in the lake"),
             "{error}"
         );
-        let why = Table::schema_change(&lake, &strict).await.unwrap();
+        let why = Table::schema_change(&lake, &strict, Following::Query).await.unwrap();
         assert!(matches!(&why, SchemaChange::Refused(why) if !why.contains('\n')), "{why:?}");
     }
 
@@ -303,13 +339,13 @@ mod tests {
         // Nothing to say is no reason to forget what was said.
         contract.columns[3].comment = String::new();
         contract.sort_by = vec!["card".into(), "event_time".into()];
-        let (table, change) = Table::create_or_describe(&lake, &contract).await.unwrap();
+        let (table, change) = Table::create_or_follow(&lake, &contract, Following::Description).await.unwrap();
         assert_eq!((change, table.version().await.unwrap()), (SchemaChange::Described, 1));
         let log = std::fs::read_to_string(folder.path().join("payments/_delta_log/00000000000000000001.json")).unwrap();
         for part in ["What was paid.", "in dollars", "about card", "\"lakeward.sortBy\":\"card, event_time\""] {
             assert!(log.contains(part), "no {part} in {log}");
         }
-        let (table, change) = Table::create_or_describe(&lake, &contract).await.unwrap();
+        let (table, change) = Table::create_or_follow(&lake, &contract, Following::Description).await.unwrap();
         assert_eq!((change, table.version().await.unwrap()), (SchemaChange::Unchanged, 1));
         let found = Table::open_existing(&lake, "payments").await.unwrap().unwrap();
         assert_eq!(found.log().layout().sort, [3, 0]);

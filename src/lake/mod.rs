@@ -19,10 +19,12 @@
 //! ```
 
 mod access;
+mod bookmark;
 mod changes;
 mod checkpoint;
 mod compact;
 mod copy;
+mod delete;
 mod difference;
 mod drop;
 mod encode;
@@ -65,12 +67,14 @@ use crate::clock::Clock;
 use crate::config;
 use crate::error::{Context, Error, Result};
 
+pub use bookmark::Bookmark;
 pub use changes::Changes;
 pub use compact::{Compaction, spilling};
+pub use delete::delete;
 pub use deltalake::kernel::{Add, Remove};
 pub use drop::Deleted;
 pub use erase::{ErasedFiles, Marked, TIMES_GRAIN};
-pub use evolve::SchemaChange;
+pub use evolve::{Following, SchemaChange};
 pub use lock::LakeLock;
 pub use meter::{Meter, Requests};
 pub use publish::Publish;

@@ -10,6 +10,7 @@
 mod connect;
 mod credentials;
 mod refusal;
+mod upload;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,13 +23,14 @@ use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult, UploadPart,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
 };
 use tokio::sync::OnceCell;
 
 use self::connect::{RegionSeen, connect};
 use self::credentials::ChainCredentials;
 use self::refusal::{Doing, Site, is_conflict, is_expired, told};
+use self::upload::Upload;
 use crate::config;
 
 /// Tries of one create that meets another write of its name (409): S3 asks to try again, and by then the other one has
@@ -36,6 +38,8 @@ use crate::config;
 const CONFLICTS_MAX: u32 = 5;
 /// Before the n-th of those tries, times n: a write takes some tens of milliseconds.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
+/// Keys of one request that deletes: what S3's DeleteObjects takes.
+const DELETES_MAX: usize = 1_000;
 
 /// One bucket, rooted at its top.
 #[derive(Debug)]
@@ -67,25 +71,41 @@ impl S3Store {
         let (bucket, prefix, settings) = (bucket.to_owned(), prefix.to_owned(), settings.clone());
         Self { shared: Arc::new(Shared { bucket, prefix, settings, connection: OnceCell::new() }) }
     }
-
-    async fn connection(&self) -> StoreResult<&Connection> {
-        self.shared.connection().await
-    }
-
-    async fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
-        let connection = self.connection().await?;
-        let fetched = connection.credentials.chain().fetched();
-        let put = || connection.client.put_opts(location, payload.clone(), options.clone());
-        match put().await {
-            Err(error) if connection.renew(&error, fetched) => put().await,
-            answer => answer,
-        }
-    }
 }
 
 impl Shared {
     async fn connection(&self) -> StoreResult<&Connection> {
         self.connection.get_or_try_init(|| connect(&self.bucket, &self.settings)).await
+    }
+
+    /// Asks S3, and once more with new credentials when the old ones had expired: nothing was done then.
+    async fn ask<'s, F, T>(&'s self, request: impl Fn(&'s AmazonS3) -> F) -> StoreResult<T>
+    where
+        F: Future<Output = StoreResult<T>>,
+    {
+        let connection = self.connection().await?;
+        let fetched = connection.credentials.chain().fetched();
+        match request(&connection.client).await {
+            Err(error) if connection.renew(&error, fetched) => request(&connection.client).await,
+            answer => answer,
+        }
+    }
+
+    /// Deletes by one request; an answer for each key, or one for all.
+    async fn delete(&self, locations: Vec<Path>) -> Vec<StoreResult<Path>> {
+        let answers = self.ask(|client| {
+            let answers = client.delete_stream(stream::iter(locations.clone()).map(Ok).boxed());
+            async move {
+                let mut answers: Vec<StoreResult<Path>> = answers.collect().await;
+                // Expired is the request as a whole, whose one answer this is.
+                match answers.iter().position(|answer| answer.as_ref().is_err_and(is_expired)) {
+                    Some(at) => answers.swap_remove(at).map(|_| Vec::new()),
+                    None => Ok(answers),
+                }
+            }
+        });
+        let answers = answers.await.unwrap_or_else(|error| vec![Err(error)]);
+        answers.into_iter().map(|answer| answer.map_err(|error| self.told(Doing::Delete, error))).collect()
     }
 
     /// The error as people should read it.
@@ -125,7 +145,7 @@ impl ObjectStore for S3Store {
         let is_create = matches!(options.mode, PutMode::Create);
         let mut conflicts = 0;
         loop {
-            let answer = self.put(location, payload.clone(), options.clone()).await;
+            let answer = self.shared.ask(|client| client.put_opts(location, payload.clone(), options.clone())).await;
             match answer {
                 // 409 is not 412: somebody writes this name just now, or deletes it, and nobody knows how that ends.
                 Err(error) if is_create && is_conflict(&error) && conflicts < CONFLICTS_MAX => {
@@ -142,33 +162,25 @@ impl ObjectStore for S3Store {
         location: &Path,
         options: PutMultipartOptions,
     ) -> StoreResult<Box<dyn MultipartUpload>> {
-        let connection = self.connection().await?;
-        let fetched = connection.credentials.chain().fetched();
-        let start = || connection.client.put_multipart_opts(location, options.clone());
-        let answer = match start().await {
-            Err(error) if connection.renew(&error, fetched) => start().await,
-            answer => answer,
-        };
-        let inner = answer.map_err(|error| self.shared.told(Doing::Write, error))?;
-        Ok(Box::new(Upload { inner, shared: Arc::clone(&self.shared) }))
+        Ok(Box::new(Upload::begin(Arc::clone(&self.shared), location.clone(), &options).await?))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        let connection = self.connection().await?;
-        let fetched = connection.credentials.chain().fetched();
-        let get = || connection.client.get_opts(location, options.clone());
-        let answer = match get().await {
-            Err(error) if connection.renew(&error, fetched) => get().await,
-            answer => answer,
-        };
+        let answer = self.shared.ask(|client| client.get_opts(location, options.clone())).await;
         answer.map_err(|error| self.shared.told(Doing::Read, error))
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, StoreResult<Path>>) -> BoxStream<'static, StoreResult<Path>> {
         let shared = Arc::clone(&self.shared);
-        let errors = Arc::clone(&self.shared);
-        let deleted = async move { Ok::<_, StoreError>(shared.connection().await?.client.delete_stream(locations)) };
-        stream::once(deleted).try_flatten().map_err(move |error| errors.told(Doing::Delete, error)).boxed()
+        let deleted = locations.try_chunks(DELETES_MAX).then(move |locations| {
+            let shared = Arc::clone(&shared);
+            async move {
+                // Keys gathered before an error of whoever names them are left.
+                let locations = locations.map_err(|stopped| stopped.1)?;
+                Ok::<_, StoreError>(stream::iter(shared.delete(locations).await))
+            }
+        });
+        deleted.try_flatten().boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
@@ -180,19 +192,13 @@ impl ObjectStore for S3Store {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        let connection = self.connection().await?;
-        let fetched = connection.credentials.chain().fetched();
-        let list = || connection.client.list_with_delimiter(prefix);
-        let answer = match list().await {
-            Err(error) if connection.renew(&error, fetched) => list().await,
-            answer => answer,
-        };
+        let answer = self.shared.ask(|client| client.list_with_delimiter(prefix)).await;
         answer.map_err(|error| self.shared.told(Doing::List, error))
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
-        let copied = self.connection().await?.client.copy_opts(from, to, options).await;
-        copied.map_err(|error| self.shared.told(Doing::Write, error))
+        let answer = self.shared.ask(|client| client.copy_opts(from, to, options.clone())).await;
+        answer.map_err(|error| self.shared.told(Doing::Write, error))
     }
 }
 
@@ -218,28 +224,5 @@ impl S3Store {
             Ok::<_, StoreError>(stream::iter(first).chain(objects))
         };
         stream::once(listed).try_flatten().map_err(move |error| errors.told(Doing::List, error)).boxed()
-    }
-}
-
-/// An upload in parts.
-#[derive(Debug)]
-struct Upload {
-    inner: Box<dyn MultipartUpload>,
-    shared: Arc<Shared>,
-}
-
-#[async_trait]
-impl MultipartUpload for Upload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let (part, shared) = (self.inner.put_part(data), Arc::clone(&self.shared));
-        Box::pin(async move { part.await.map_err(|error| shared.told(Doing::Write, error)) })
-    }
-
-    async fn complete(&mut self) -> StoreResult<PutResult> {
-        self.inner.complete().await.map_err(|error| self.shared.told(Doing::Write, error))
-    }
-
-    async fn abort(&mut self) -> StoreResult<()> {
-        self.inner.abort().await.map_err(|error| self.shared.told(Doing::Abort, error))
     }
 }

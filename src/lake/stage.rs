@@ -153,7 +153,7 @@ impl Table {
 }
 
 /// Writes one object under a name never used before, large ones in parts side by side.
-async fn upload(store: &dyn ObjectStore, location: &Path, file: Bytes) -> StoreResult<()> {
+pub(super) async fn upload(store: &dyn ObjectStore, location: &Path, file: Bytes) -> StoreResult<()> {
     if file.len() <= PART_BYTES {
         // The name is new, so overwriting can only repeat this very write; creating could fail on its own retry.
         return store.put(location, file.into()).await.map(drop);

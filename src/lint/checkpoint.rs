@@ -1,12 +1,14 @@
 //! Checkpoints: one file, an index for every column, and a `_last_checkpoint` that tells the truth.
 //!
-//! The one law: what is asked of a checkpoint is what readers have failed on; a log without one is no finding here.
+//! The one law: what is asked of a checkpoint is what readers have failed on, and that it is no longer than it has to be; a
+//! log without one is no finding here.
 
 use std::sync::Arc;
 
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::basic::CompressionCodec;
+use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 use serde::Deserialize;
 
 use super::files::{self, Footer};
@@ -44,12 +46,16 @@ pub(super) async fn check(
     }
     for part in log.checkpoint.iter().flat_map(|(_, parts)| parts) {
         let Some(size) = objects.size(part.as_ref()) else { continue };
-        if let Footer::Read(footer) = files::footer(store, part, size).await? {
+        if let Footer::Read(footer) = files::footer(store, part, size, PageIndexPolicy::Skip).await? {
             let mut columns = footer.row_groups().iter().flat_map(RowGroupMetaData::columns);
-            let without =
-                columns.find(|column| column.column_index_offset().is_none() || column.offset_index_offset().is_none());
+            let without = columns.clone().find(|column| !files::has_page_index(column));
             if let Some(column) = without.map(|column| column.column_path().string()) {
                 linted.find(Rule::Checkpoint, part.to_string(), format!("its column `{column}` has no page index"));
+            }
+            let codecs = [CompressionCodec::SNAPPY, CompressionCodec::GZIP];
+            if let Some(other) = columns.find(|column| !codecs.contains(&column.compression_codec())) {
+                let (column, codec) = (other.column_path().string(), other.compression_codec());
+                linted.find(Rule::CheckpointCodec, part.to_string(), format!("its column `{column}` is {codec:?}"));
             }
         }
     }

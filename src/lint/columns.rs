@@ -8,73 +8,7 @@ use serde_json::Value;
 
 use super::log::{Column, TableLog};
 use super::{Linted, Rule};
-
-/// Bytes of a name in Redshift.
-const NAME_BYTES_MAX: usize = 127;
-
-/// Words that Athena's DDL or Redshift reserve and that tables are tempted to use.
-const RESERVED: &[&str] = &[
-    "all",
-    "alter",
-    "and",
-    "any",
-    "array",
-    "as",
-    "between",
-    "by",
-    "case",
-    "cast",
-    "column",
-    "constraint",
-    "create",
-    "cross",
-    "current_date",
-    "current_time",
-    "current_timestamp",
-    "date",
-    "default",
-    "delete",
-    "desc",
-    "describe",
-    "distinct",
-    "drop",
-    "else",
-    "end",
-    "except",
-    "exists",
-    "false",
-    "for",
-    "from",
-    "full",
-    "group",
-    "having",
-    "in",
-    "inner",
-    "insert",
-    "interval",
-    "into",
-    "is",
-    "join",
-    "left",
-    "like",
-    "not",
-    "null",
-    "on",
-    "or",
-    "order",
-    "outer",
-    "partition",
-    "primary",
-    "raw",
-    "right",
-    "select",
-    "table",
-    "timestamp",
-    "true",
-    "user",
-    "values",
-    "where",
-];
+use crate::contract::{NAME_BYTES_MAX, is_reserved};
 
 /// Properties that break a promise, with what would keep it; the value is one that does.
 const PROPERTIES: [(&str, &str); 4] = [
@@ -84,6 +18,9 @@ const PROPERTIES: [(&str, &str); 4] = [
     ("delta.randomizeFilePrefixes", "false"),
 ];
 
+/// Columns of a file whose ranges a log holds, unless the table says otherwise.
+const INDEXED_COLUMNS: usize = 32;
+
 /// Days that removed files and commits have to stay.
 const RETENTION_DAYS_MIN: f64 = 7.0;
 
@@ -91,6 +28,7 @@ const RETENTION_DAYS_MIN: f64 = 7.0;
 pub(super) fn check(log: &TableLog, linted: &mut Linted) {
     protocol(log, linted);
     properties(log, linted);
+    filters(log, linted);
     for application in log.applications.iter().filter(|id| holds_uuid(id)) {
         linted.find(Rule::Application, application.as_str(), "the application's id holds a UUID");
     }
@@ -143,6 +81,30 @@ fn properties(log: &TableLog, linted: &mut Linted) {
     }
 }
 
+/// A table that says what its rows are sorted by says by what queries leave them out.
+fn filters(log: &TableLog, linted: &mut Linted) {
+    if log.properties.contains_key("delta.dataSkippingStatsColumns") {
+        return;
+    }
+    let said = log.properties.get("delta.dataSkippingNumIndexedCols").and_then(|said| said.parse::<i64>().ok());
+    // A negative number is all of them.
+    let indexed = said.map_or(INDEXED_COLUMNS, |said| usize::try_from(said).unwrap_or(usize::MAX));
+    let stored: Vec<&str> =
+        log.columns.iter().map(|column| column.name.as_str()).filter(|name| !is_partition(log, name)).collect();
+    for name in log.sort_by() {
+        let place = stored.iter().position(|stored| *stored == name);
+        if let Some(place) = place.filter(|place| *place >= indexed) {
+            let what =
+                format!("rows are sorted by it, and it is column {}; the log knows ranges of {indexed}", place + 1);
+            linted.find(Rule::FilterColumn, name, what);
+        }
+    }
+}
+
+fn is_partition(log: &TableLog, name: &str) -> bool {
+    log.partition_by.iter().any(|column| column == name)
+}
+
 /// `interval 7 days`, `interval 1 week`, `interval 36 hours`: in days.
 fn days(interval: &str) -> Option<f64> {
     let mut words = interval.split_whitespace().skip_while(|word| word.eq_ignore_ascii_case("interval"));
@@ -171,7 +133,7 @@ fn name(column: &Column, linted: &mut Linted) {
         && plain.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if !is_plain {
         linted.find(Rule::ColumnName, name, "it is not of the form [a-z][a-z0-9_]*");
-    } else if RESERVED.contains(&name) {
+    } else if is_reserved(name) {
         linted.find(Rule::ColumnName, name, "it is a reserved word");
     } else if name.len() > NAME_BYTES_MAX {
         linted.find(Rule::ColumnName, name, format!("it is longer than {NAME_BYTES_MAX} bytes"));

@@ -12,14 +12,15 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::basic::{CompressionCodec, ConvertedType, Encoding, LogicalType, PageType, TimeUnit, Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    ColumnChunkMetaData, PageEncodingStats, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader,
+    ColumnChunkMetaData, PageEncodingStats, PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions,
+    ParquetMetaDataReader,
 };
 use parquet::schema::types::ColumnDescriptor;
 
 use super::columns::decimal;
 use super::layout::Objects;
 use super::log::{Column, LiveFile, TableLog};
-use super::{Linted, Rule};
+use super::{Linted, Rule, order};
 use crate::error::{Error, Result};
 
 /// Footers read at once.
@@ -53,13 +54,15 @@ pub(super) async fn check(
     let named = log.files.iter().filter(|(_, file)| !file.is_absolute);
     // What goes into the reads is owned by them.
     let named: Vec<(String, Option<u64>)> = named.map(|(path, _)| (path.clone(), objects.size(path))).collect();
+    // Pages are looked at where the table says in which order they should be.
+    let pages = if log.sort_by().next().is_some() { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
     let mut footers = futures::stream::iter(named)
         .map(|(path, size)| {
             let store = Arc::clone(store);
             async move {
                 let Some(size) = size else { return Ok((path, None)) };
                 let footer = match Path::parse(&path) {
-                    Ok(place) => footer(&store, &place, size).await?,
+                    Ok(place) => footer(&store, &place, size, pages).await?,
                     Err(error) => Footer::Broken(ParquetError::General(error.to_string())),
                 };
                 Ok::<_, Error>((path, Some((size, footer))))
@@ -82,16 +85,22 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Reads a file's footer.
+/// Reads a file's footer, and the ranges of its pages if they are wanted.
 ///
 /// # Errors
 /// [`Error::External`] when the store does not answer.
-pub(super) async fn footer(store: &Arc<dyn ObjectStore>, path: &Path, size: u64) -> Result<Footer> {
+pub(super) async fn footer(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    size: u64,
+    pages: PageIndexPolicy,
+) -> Result<Footer> {
     let mut tail = TAIL_BYTES.min(size);
     loop {
         let bytes = store.get_range(path, size - tail..size).await;
         let bytes = bytes.map_err(|error| Error::external(format!("reading the footer of `{path}`"), error))?;
-        let mut reader = ParquetMetaDataReader::new().with_metadata_options(Some(with_page_kinds()));
+        let mut reader =
+            ParquetMetaDataReader::new().with_metadata_options(Some(with_page_kinds())).with_column_index_policy(pages);
         match reader.try_parse_sized(&bytes, size) {
             Ok(()) => {}
             Err(ParquetError::NeedMoreData(needed)) if needed as u64 > tail && needed as u64 <= size => {
@@ -136,6 +145,7 @@ fn judge(path: &str, file: &LiveFile, size: u64, footer: &ParquetMetaData, log: 
             chunk_of(path, chunk, linted);
         }
     }
+    order::check(path, footer, log, linted);
 }
 
 /// Whether a declared column is there, under its very name.
@@ -258,7 +268,14 @@ fn chunk_of(path: &str, chunk: &ColumnChunkMetaData, linted: &mut Linted) {
     }
     if chunk.statistics().is_none() && chunk.num_values() > 0 && !is_flag(chunk) {
         linted.find(Rule::FileStatistics, path, format!("its column `{name}` has no statistics"));
+    } else if chunk.num_values() > 0 && !has_page_index(chunk) {
+        linted.find(Rule::PageIndex, path, format!("its column `{name}` has no index of its pages"));
     }
+}
+
+/// Whether a reader can tell which pages of a column hold what, and where they lie.
+pub(super) fn has_page_index(chunk: &ColumnChunkMetaData) -> bool {
+    chunk.column_index_offset().is_some() && chunk.offset_index_offset().is_some()
 }
 
 /// Ranges of booleans leave nothing out.
@@ -289,7 +306,8 @@ mod tests {
         let (store, path): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), Path::from("f.parquet"));
         let size = bytes.len() as u64;
         store.put(&path, PutPayload::from(bytes)).await.unwrap();
-        let Footer::Read(footer) = footer(&store, &path, size).await.unwrap() else { panic!("no footer") };
+        let footer = footer(&store, &path, size, PageIndexPolicy::Skip).await.unwrap();
+        let Footer::Read(footer) = footer else { panic!("no footer") };
         for (size, rules) in [(FILE_BYTES_MAX, vec![]), (FILE_BYTES_MAX + 1, vec![Rule::FileSize])] {
             let mut linted = Linted::default();
             let file = LiveFile { bytes: size, ..LiveFile::default() };

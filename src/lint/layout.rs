@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use futures::TryStreamExt;
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 
 use super::log::{Column, LiveFile, TableLog};
 use super::{Linted, Rule};
+use crate::clock::Micros;
 use crate::error::{Context, Result};
 
 /// Folder of a table's log.
@@ -18,6 +20,10 @@ pub(super) const LOG: &str = "_delta_log";
 
 /// Files of one closed partition that may be small: a few late ones after its compaction.
 const SMALL_FILES_MAX: usize = 8;
+
+/// Dates before the newest that may still be written, in days: one whose windows are open stays in small files, and windows
+/// reach over a day and a half before anybody calls them long.
+const OPEN_DAYS: i64 = 2;
 
 /// Bytes below which a file is small: a sixth of what compaction aims at, where requests begin to cost more than bytes.
 const SMALL_FILE_BYTES: u64 = 32 << 20;
@@ -28,9 +34,25 @@ const PARTITIONS_MAX: usize = 20_000;
 /// Commits a reader may have to replay: twice the longest distance between two checkpoints that Delta's writers keep.
 const COMMITS_MAX: u64 = 100;
 
-/// Every object below a table, with its size.
+/// Every object below a table.
 #[derive(Debug, Default)]
-pub(super) struct Objects(BTreeMap<Path, u64>);
+pub(super) struct Objects(BTreeMap<Path, Object>);
+
+/// What a listing says of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Object {
+    bytes: u64,
+    /// When it was written, microseconds.
+    written: Micros,
+    e_tag: Option<String>,
+}
+
+impl From<&ObjectMeta> for Object {
+    fn from(listed: &ObjectMeta) -> Self {
+        let written = listed.last_modified.timestamp_micros();
+        Self { bytes: listed.size, written, e_tag: listed.e_tag.clone() }
+    }
+}
 
 /// Lists a table's folder.
 ///
@@ -40,12 +62,35 @@ pub(super) struct Objects(BTreeMap<Path, u64>);
 /// [`Error::External`]: crate::error::Error::External
 pub(super) async fn list(store: &Arc<dyn ObjectStore>, name: &str) -> Result<Objects> {
     let listed: Vec<_> = store.list(None).try_collect().await.context(|| format!("listing the table `{name}`"))?;
-    Ok(Objects(listed.into_iter().map(|object| (object.location, object.size)).collect()))
+    Ok(Objects(listed.into_iter().map(|object| (object.location.clone(), Object::from(&object))).collect()))
 }
 
 impl Objects {
     pub(super) fn size(&self, path: &str) -> Option<u64> {
-        self.0.get(&Path::from(path)).or_else(|| self.0.get(&Path::parse(path).ok()?)).copied()
+        self.0.get(&Path::from(path)).or_else(|| self.0.get(&Path::parse(path).ok()?)).map(|object| object.bytes)
+    }
+
+    /// When an object was written, microseconds.
+    pub(super) fn written(&self, path: &Path) -> Option<Micros> {
+        self.0.get(path).map(|object| object.written)
+    }
+
+    /// Whether somebody has written below these folders since.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the store does not answer.
+    ///
+    /// [`Error::External`]: crate::error::Error::External
+    pub(super) async fn have_changed(&self, store: &Arc<dyn ObjectStore>, folders: &[&str]) -> Result<bool> {
+        for folder in folders {
+            let listed = store.list(Some(&Path::from(*folder))).try_collect::<Vec<_>>().await;
+            let listed = listed.context(|| format!("listing `{folder}`"))?;
+            let is_new = |object: &ObjectMeta| self.0.get(&object.location) != Some(&Object::from(object));
+            if listed.iter().any(is_new) || listed.len() != self.below(folder).count() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn has(&self, path: &Path) -> bool {
@@ -206,10 +251,20 @@ fn partitions(log: &TableLog, linted: &mut Linted) {
     }
     // The newest partition is still being written; compaction takes closed ones.
     let newest = if log.partition_by.is_empty() { None } else { small.keys().next_back().cloned() };
+    let is_open = |folder: &String| match (date_of(folder), newest.as_ref().and_then(|newest| date_of(newest))) {
+        (Some(date), Some(newest)) => (newest - date).num_days() <= OPEN_DAYS,
+        _ => Some(folder) == newest.as_ref(),
+    };
     for (folder, (count, bytes)) in small {
-        if Some(&folder) != newest.as_ref() && count > SMALL_FILES_MAX {
+        if !is_open(&folder) && count > SMALL_FILES_MAX {
             let average = bytesize::ByteSize::b(bytes / count as u64);
             linted.find(Rule::SmallFiles, folder, format!("{count} files of {average} on average"));
         }
     }
+}
+
+/// The date of a partition's folder, `d=2026-11-23/`, if it is one of a date alone.
+fn date_of(folder: &str) -> Option<NaiveDate> {
+    let (_, date) = folder.strip_suffix('/')?.split_once('=')?;
+    date.parse().ok()
 }

@@ -10,7 +10,7 @@ use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
@@ -21,6 +21,9 @@ use crate::error::{Context, Error, Result};
 
 /// Commits read at once: enough to hide a store's latency, few enough not to be throttled.
 const READS_MAX: usize = 16;
+
+/// The property by which a table says how rows lie in its files.
+const SORT_BY: &str = "lakeward.sortBy";
 
 /// The newest state of a table.
 #[derive(Debug, Default)]
@@ -185,7 +188,29 @@ pub(super) async fn read(
     Ok(log)
 }
 
-fn commit_path(version: u64) -> Path {
+/// Paths a commit added and took out, decoded; `None` where the log does not hold it, or it cannot be read.
+///
+/// # Errors
+/// As [`super::lint`].
+pub(super) async fn changes(store: &Arc<dyn ObjectStore>, version: u64) -> Result<Option<(Vec<String>, Vec<String>)>> {
+    let path = commit_path(version);
+    let doing = || format!("reading `{path}`");
+    let bytes = match store.get(&path).await {
+        Ok(found) => found.bytes().await.context(doing)?,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(Error::external(doing(), error)),
+    };
+    let (mut added, mut removed) = (Vec::new(), Vec::new());
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        let Ok(action) = serde_json::from_slice::<Line>(line) else { return Ok(None) };
+        added.extend(action.add.map(|add| decoded(&add.path)));
+        removed.extend(action.remove.map(|remove| decoded(&remove.path)));
+    }
+    Ok(Some((added, removed)))
+}
+
+/// The object of a commit.
+pub(super) fn commit_path(version: u64) -> Path {
     Path::from(format!("{LOG}/{version:020}.json"))
 }
 
@@ -209,6 +234,12 @@ impl TableLog {
     /// The declared column of a name.
     pub(super) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Columns that rows of a file are sorted by, as the table says; none of most writers' tables.
+    pub(super) fn sort_by(&self) -> impl Iterator<Item = &str> {
+        let order = self.properties.get(SORT_BY).map_or("", String::as_str);
+        order.split(',').map(str::trim).filter(|column| !column.is_empty())
     }
 
     /// The folders that partition values stand for, as written in object keys before they are decoded: `k=v/…/`.

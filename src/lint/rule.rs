@@ -13,6 +13,8 @@ pub enum Severity {
     Error,
     /// Slow, dear, or not proven.
     Warning,
+    /// Under way: nothing is to be mended.
+    Note,
 }
 
 macro_rules! rules {
@@ -135,10 +137,22 @@ rules! {
     FileStatistics = "file-statistics", Warning,
         "no row group is ever left out: queries read, and Athena bills, every byte of the column",
         "rewrite the file with statistics switched on";
+    /// Pages, too, know the range of their values.
+    PageIndex = "page-index", Warning,
+        "no page is ever left out: a query of a few rows reads all of them in the column, and is billed for them",
+        "rewrite the file with statistics of pages, by a writer that keeps page indexes";
+    /// Rows lie in the order the table says.
+    RowOrder = "row-order", Warning,
+        "pages and row groups hold values from everywhere, so that few can be left out of a query",
+        "rewrite the file in order (`lakeward lake compact` does with small files); rows older than a change of the order stay as they lie";
     /// The log knows rows and ranges.
     LogStatistics = "log-statistics", Warning,
         "Athena opens every file of the partition to find out that most hold nothing",
         "rewrite the file by a writer that keeps statistics in the log";
+    /// What queries filter by is among the columns the log knows ranges of.
+    FilterColumn = "filter-column", Warning,
+        "no file is left out of queries by this column: Athena opens each one to find out that it holds nothing",
+        "let the column stand before others, in a new table, or raise `delta.dataSkippingNumIndexedCols` for a writer that follows it";
     /// Files and row groups of a size that is read well.
     FileSize = "file-size", Warning,
         "one worker reads it alone, and takes as long and as much memory",
@@ -155,6 +169,10 @@ rules! {
     Checkpoint = "checkpoint", Error,
         "Trino, and so Athena, has failed on checkpoints in parts, of version 2, or without an index for each column",
         "write a checkpoint in one file; until then remove `_last_checkpoint`, if all commits are still there";
+    /// Checkpoints are compressed, by a codec that every reader has.
+    CheckpointCodec = "checkpoint-codec", Warning,
+        "every query loads the checkpoint before it begins: uncompressed it is several times as long, and of codecs only snappy and gzip are proven",
+        "let the table's writer write checkpoints with snappy (Lakeward's does: `lakeward lake checkpoint`)";
     /// Properties that do not break readers later.
     Property = "property", Warning,
         "readers that stand still find their files gone, or writers forget what they have written",
@@ -167,6 +185,10 @@ rules! {
     Manifest = "manifest", Error,
         "Spectrum reads what the manifest names: removed rows, too few rows, or a failing query",
         "write the manifests again with the tool that made them (`lakeward lake manifest`; Delta's GENERATE); vacuum only after them";
+    /// Manifests are a moment behind the log, as their state says.
+    ManifestLag = "manifest-lag", Note,
+        "Spectrum shows the partition as it was a moment ago, every row once",
+        "nothing while a job runs, which writes them after each commit; on a lake at rest `lakeward lake manifest` does";
 }
 
 impl std::fmt::Display for Rule {
@@ -187,6 +209,7 @@ impl Severity {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         }
     }
 }

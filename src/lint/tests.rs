@@ -15,6 +15,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use serde_json::{Value, json};
 
 use super::*;
+use crate::clock::Clock;
 
 const DAY: &str = "d=2026-01-01";
 const FILE: &str = "d=2026-01-01/part-0.parquet";
@@ -114,7 +115,17 @@ impl Table {
     }
 
     fn written(self, properties: WriterPropertiesBuilder) -> Self {
-        self.file(FILE, parquet(&good_rows(), properties))
+        self.rows_written(&good_rows(), properties)
+    }
+
+    fn rows_written(self, rows: &RecordBatch, properties: WriterPropertiesBuilder) -> Self {
+        self.file(FILE, parquet(rows, properties))
+    }
+
+    /// One more column, before all others; files do not have it.
+    fn first(mut self, name: &str) -> Self {
+        self.columns.insert(0, column(name, "string", true));
+        self
     }
 
     fn declared(mut self, name: &str, data_type: impl Into<Value>) -> Self {
@@ -152,7 +163,18 @@ impl Table {
         self.object(&format!("_symlink_format_manifest/{day}/manifest"), lines)
     }
 
+    /// What the writer of the manifests has recorded.
+    fn standing(self, version: u64, emptied: &[&str]) -> Self {
+        let state = json!({"format": 1, "version": version, "partitions": {}, "emptied": emptied});
+        self.object("_symlink_format_manifest/_state.json", state.to_string())
+    }
+
     async fn lint(self) -> Linted {
+        self.lint_after(0).await
+    }
+
+    /// What is said of it so long after it was written, microseconds.
+    async fn lint_after(self, later: Micros) -> Linted {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let put = async |path: &str, bytes: Vec<u8>| {
             store.put(&Path::parse(path).unwrap(), PutPayload::from(bytes)).await.unwrap();
@@ -173,7 +195,7 @@ impl Table {
         for (path, bytes) in self.files.into_iter().map(|(path, bytes, _)| (path, bytes)).chain(self.objects) {
             put(&path, bytes).await;
         }
-        lint(&store, self.name).await.unwrap()
+        lint(&store, self.name, Clock::System.now() + later).await.unwrap()
     }
 }
 
@@ -188,6 +210,11 @@ fn checkpoint(statistics: EnabledStatistics) -> Vec<u8> {
     )
 }
 
+fn uncompressed() -> Vec<u8> {
+    let rows = batch(vec![("version", Arc::new(Int64Array::from(vec![1])))]);
+    parquet(&rows, good_properties().set_compression(Compression::UNCOMPRESSED))
+}
+
 fn types() -> Vec<(Rule, Table)> {
     let good = Table::good;
     let array = |element: Value| json!({"type": "array", "elementType": element, "containsNull": true});
@@ -200,6 +227,7 @@ fn types() -> Vec<(Rule, Table)> {
         (Rule::Nested, good().declared("deep", array(array("string".into())))),
         (Rule::ColumnName, good().declared("Amount2", "string")),
         (Rule::ColumnName, good().declared("user", "string")),
+        (Rule::ColumnName, good().declared("limit", "string")),
         (Rule::ColumnName, good().declared("CITY", "string")),
         (Rule::Protocol, good().with(|t| t.protocol = json!({"minReaderVersion": 1, "minWriterVersion": 4}))),
         (
@@ -233,6 +261,7 @@ fn files() -> Vec<(Rule, Table)> {
             .map(|(f, c)| (if f.name() == "city" { "City" } else { f.name().as_str() }, Arc::clone(c)))
             .collect::<Vec<_>>(),
     );
+    let backwards = replaced("id", &(Arc::new(Int64Array::from(vec![2, 1])) as ArrayRef));
     let delta = good_properties()
         .set_column_dictionary_enabled("id".into(), false)
         .set_column_encoding("id".into(), Encoding::DELTA_BINARY_PACKED);
@@ -247,6 +276,14 @@ fn files() -> Vec<(Rule, Table)> {
         (Rule::Encoding, good().written(good_properties().set_writer_version(WriterVersion::PARQUET_2_0))),
         (Rule::Encoding, good().written(delta)),
         (Rule::FileStatistics, good().written(good_properties().set_statistics_enabled(EnabledStatistics::None))),
+        (Rule::PageIndex, good().written(good_properties().set_statistics_enabled(EnabledStatistics::Chunk))),
+        (
+            Rule::RowOrder,
+            good()
+                .rows_written(&backwards, good_properties().set_max_row_group_row_count(Some(1)))
+                .property("lakeward.sortBy", "id, at"),
+        ),
+        (Rule::FilterColumn, (0..32).fold(good(), |t, n| t.first(&format!("c{n}"))).property("lakeward.sortBy", "id")),
         (Rule::LogStatistics, good().said(|add| add["stats"] = Value::Null)),
         (Rule::LogStatistics, good().said(|add| add["stats"] = r#"{"numRecords":2}"#.into())),
         (
@@ -269,7 +306,7 @@ fn files() -> Vec<(Rule, Table)> {
 fn layouts() -> Vec<(Rule, Table)> {
     let good = Table::good;
     let bytes = || parquet(&good_rows(), good_properties());
-    let mut small = good().file("d=2026-01-02/part-0.parquet", bytes());
+    let mut small = good().file("d=2026-01-04/part-0.parquet", bytes());
     for file in 1..10 {
         small = small.file(&format!("{DAY}/part-{file}.parquet"), bytes());
     }
@@ -315,6 +352,13 @@ fn followers() -> Vec<(Rule, Table)> {
                 .object(last, r#"{"version":0,"size":1,"parts":1}"#)
                 .object("_delta_log/00000000000000000002.json", ""),
         ),
+        (
+            Rule::CheckpointCodec,
+            good()
+                .object("_delta_log/00000000000000000000.checkpoint.parquet", uncompressed())
+                .object("_delta_log/00000000000000000002.json", ""),
+        ),
+        (Rule::ManifestLag, good().manifest(DAY, &[]).standing(0, &[])),
         (Rule::Manifest, good().manifest(DAY, &[])),
         (Rule::Manifest, good().manifest(DAY, &[FILE, FILE])),
         (Rule::Manifest, good().manifest(DAY, &[FILE, "d=2026-01-01/gone.parquet"])),
@@ -355,9 +399,61 @@ async fn each_broken_table_is_named_by_its_rule() {
     assert_eq!(seen, Rule::ALL.iter().copied().collect(), "a rule without a table that breaks it");
 }
 
+/// Version 1 added the file; version 2 takes it out and adds another.
+fn replaced_file() -> Table {
+    let other = format!("{DAY}/part-1.parquet");
+    let bytes = parquet(&good_rows(), good_properties());
+    let commit = [json!({"remove": {"path": FILE, "dataChange": true}}), json!({"add": add(&other, bytes.len())})];
+    let text: String = commit.iter().map(|line| format!("{line}\n")).collect();
+    Table::good().object(&other, bytes).object("_delta_log/00000000000000000002.json", text)
+}
+
+#[tokio::test]
+async fn a_manifest_a_moment_behind_is_a_note_and_a_stale_one_an_error() {
+    const HOUR: Micros = 3_600_000_000;
+    let rules = |linted: Linted| linted.findings.iter().map(|finding| finding.rule).collect::<BTreeSet<_>>();
+    let both = |rule: Rule| BTreeSet::from([rule]);
+    let behind = || replaced_file().manifest(DAY, &[FILE]);
+    let linted = behind().standing(1, &[]).lint().await;
+    assert_eq!((linted.is_broken(), rules(linted)), (false, both(Rule::ManifestLag)));
+    assert_eq!(rules(behind().standing(0, &[]).lint().await), both(Rule::ManifestLag));
+    // Nobody has recorded that it is behind; it is older than what is recorded; nobody has brought it up since.
+    assert_eq!(rules(behind().lint().await), both(Rule::Manifest));
+    assert_eq!(rules(behind().standing(2, &[]).lint().await), both(Rule::Manifest));
+    assert_eq!(rules(behind().standing(1, &[]).lint_after(HOUR).await), both(Rule::Manifest));
+    // A manifest of no version at all.
+    let odd = replaced_file().manifest(DAY, &[FILE, "d=2026-01-01/part-1.parquet"]).standing(0, &[]);
+    assert_eq!(rules(odd.lint().await), both(Rule::Manifest));
+    // A new date has none yet; an emptied one has its own as long as a catalog leads there.
+    let none = replaced_file().manifest("d=2026-01-02", &[]).standing(0, &["d=2026-01-02"]);
+    assert_eq!(rules(none.lint().await), BTreeSet::from([Rule::Manifest, Rule::ManifestLag]));
+    let text = format!("{}\n", json!({"remove": {"path": FILE, "dataChange": true}}));
+    let emptied = || Table::good().manifest(DAY, &[FILE]).object("_delta_log/00000000000000000002.json", text.clone());
+    assert_eq!(rules(emptied().standing(2, &[DAY]).lint().await), both(Rule::ManifestLag));
+    assert_eq!(rules(emptied().standing(2, &[]).lint().await), both(Rule::Manifest));
+    assert_eq!(
+        rules(replaced_file().manifest(DAY, &["d=2026-01-01/part-1.parquet"]).standing(0, &[]).lint().await),
+        BTreeSet::new()
+    );
+}
+
+/// A date whose windows may be open is in many small files, and nothing is wrong with that.
+#[tokio::test]
+async fn small_files_are_counted_where_nothing_is_written_any_more() {
+    for (newest, is_found) in [("2026-01-01", false), ("2026-01-03", false), ("2026-01-04", true)] {
+        let bytes = || parquet(&good_rows(), good_properties());
+        let day = |day: &str, table: Table| {
+            (0..10).fold(table, |table, file| table.file(&format!("d={day}/part-{file}.parquet"), bytes()))
+        };
+        let found = day("2026-01-01", day(newest, Table::good())).lint().await;
+        let rules: Vec<Rule> = found.findings.iter().map(|finding| finding.rule).collect();
+        assert_eq!(rules, if is_found { vec![Rule::SmallFiles] } else { Vec::new() }, "{newest}");
+    }
+}
+
 #[tokio::test]
 async fn a_folder_without_a_log_is_no_table() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let missing = lint(&store, "payments").await.unwrap_err();
+    let missing = lint(&store, "payments", 0).await.unwrap_err();
     assert!(missing.to_string().contains("no Delta table"), "{missing}");
 }

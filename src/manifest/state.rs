@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::FOLDER;
-use crate::error::{Context, Error, Result};
-use crate::lake::Table;
+use crate::error::Result;
+use crate::lake::{Bookmark, Table};
 
 /// The underscore hides it from whoever lists the folder.
 const STATE: &str = "_state.json";
@@ -41,22 +40,18 @@ pub(super) struct Recorded {
     pub e_tag: Option<String>,
 }
 
-fn path() -> Path {
-    Path::from_iter([FOLDER, STATE])
+fn bookmark(table: &Table) -> Bookmark {
+    let what = format!("the state of the manifests of table `{}`", table.name());
+    Bookmark::new(table.store(), Path::from_iter([FOLDER, STATE]), what)
 }
 
 /// The recorded state; `None` before the first, and for one of another format.
 ///
 /// # Errors
-/// [`Error::External`] when the store does not answer.
+/// [`crate::Error::External`] when the store does not answer.
 pub(super) async fn read(table: &Table) -> Result<Option<State>> {
-    let what = || format!("reading the state of the manifests of table `{}`", table.name());
-    let bytes = match table.store().get(&path()).await {
-        Ok(found) => found.bytes().await.context(what)?,
-        Err(StoreError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(Error::external(what(), error)),
-    };
-    Ok(serde_json::from_slice::<State>(&bytes).ok().filter(|state| state.format == FORMAT))
+    let found = bookmark(table).read_if_sound::<State>().await?;
+    Ok(found.filter(|state| state.format == FORMAT))
 }
 
 impl State {
@@ -67,10 +62,8 @@ impl State {
     /// Records it.
     ///
     /// # Errors
-    /// [`Error::External`] when the store does not answer; it may then be there or not.
+    /// As [`Bookmark::write`].
     pub(super) async fn write(&self, table: &Table) -> Result<()> {
-        let what = || format!("recording the state of the manifests of table `{}`", table.name());
-        let bytes = serde_json::to_vec(self).context(what)?;
-        table.store().put(&path(), PutPayload::from(bytes)).await.map(drop).context(what)
+        bookmark(table).write(self).await
     }
 }

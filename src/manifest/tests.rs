@@ -7,6 +7,7 @@ use std::sync::Arc;
 use deltalake::kernel::{Add, Remove};
 
 use super::*;
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::lake::testing;
 use crate::lint::{Finding, Rule, lint};
@@ -41,7 +42,7 @@ async fn bring_up(manifests: &mut Manifests) -> Result<Written> {
 
 /// What the linter finds of manifests and files.
 async fn found(table: &Table) -> Vec<Finding> {
-    let linted = lint(&table.store(), table.name()).await.unwrap();
+    let linted = lint(&table.store(), table.name(), Clock::System.now()).await.unwrap();
     let about = |finding: &Finding| matches!(finding.rule, Rule::Manifest | Rule::MissingFile | Rule::Log | Rule::Junk);
     linted.findings.into_iter().filter(about).collect()
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use super::state::{self, Recorded, State};
 use super::{FOLDER, path, render};
 use crate::error::{Context, Error, Result};
-use crate::lake::Table;
+use crate::lake::{Table, delete};
 
-/// Manifests written or deleted at once: enough to hide a store's latency, few enough not to be throttled.
+/// Manifests written at once: enough to hide a store's latency, few enough not to be throttled.
 const WRITES_AT_ONCE: usize = 8;
 
 /// Writes the manifests of one table.
@@ -129,9 +129,7 @@ impl Manifests {
     }
 
     async fn delete(&self, folders: &BTreeSet<String>) -> Result<()> {
-        let store = self.table.store();
-        let deletes: Vec<_> = folders.iter().map(|folder| delete(Arc::clone(&store), path(folder))).collect();
-        futures::stream::iter(deletes).buffer_unordered(WRITES_AT_ONCE).try_collect::<()>().await
+        delete(&self.table.store(), folders.iter().map(|folder| path(folder)).collect()).await
     }
 
     /// What is recorded, corrected by what is there: nobody knows what a manifest says that is not as it was recorded.
@@ -168,13 +166,6 @@ async fn put(store: Arc<dyn ObjectStore>, folder: String, text: Vec<u8>) -> Resu
     let path = path(&folder);
     let put = store.put(&path, PutPayload::from(text)).await.context(|| format!("writing `{path}`"))?;
     Ok((folder, put.e_tag))
-}
-
-async fn delete(store: Arc<dyn ObjectStore>, path: Path) -> Result<()> {
-    match store.delete(&path).await {
-        Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-        Err(error) => Err(Error::external(format!("deleting `{path}`"), error)),
-    }
 }
 
 /// The partition's folder of a manifest; `None` for other objects.

@@ -18,7 +18,7 @@ use arrow::json::LineDelimitedWriter;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::identity::Identity;
+use super::identity::{Identity, repeats};
 use super::origin::Places;
 use super::rejects::{Reason, Refusal, Rejects};
 use super::{MicroBatch, event_time_values};
@@ -142,7 +142,7 @@ impl Duplicates {
             let known = Known::of(identity);
             match self.known.entry(known.low, |k| k.is(&known), Known::hash) {
                 Entry::Occupied(entry) => {
-                    removed.push(Removed { row, is_duplicate: entry.get().content == identity.content });
+                    removed.push(Removed { row, is_duplicate: repeats(entry.get().content, identity.content) });
                 }
                 Entry::Vacant(entry) => {
                     entry.insert(known);
@@ -228,7 +228,7 @@ impl Duplicates {
         let mut removed = Vec::new();
         for (row, identity) in batch.identities.iter().enumerate() {
             let Some(content) = published.0.get(&identity.id) else { continue };
-            removed.push(Removed { row, is_duplicate: *content == identity.content });
+            removed.push(Removed { row, is_duplicate: repeats(*content, identity.content) });
             // From now on rows are compared with the one that stays, not with the one that goes.
             let known = Known::of(identity);
             if let Some(found) = self.known.find_mut(known.low, |k| k.is(&known)) {

@@ -26,8 +26,18 @@ const BLOCK_ROWS: usize = 256;
 pub struct Identity {
     /// Keyed hash of the identity column's value. Among 10^9 rows, two identities meet with a chance of about 10^-20.
     pub id: u128,
-    /// Keyed hash of all columns that come from the input; compared only between rows of one identity.
+    /// Keyed hash of all columns that come from the input; compared only between rows of one identity, by [`repeats`]. Its
+    /// lower half is that of columns which were added to the contract, 0 if all of them are NULL.
     pub content: u64,
+}
+
+/// The lower half of a content.
+const ADDED: u64 = 0xFFFF_FFFF;
+
+/// Whether a row says what an earlier one of its identity has said. What is NULL in a column that was added later may be from
+/// before that, when nobody looked at the field: it contradicts nothing.
+pub fn repeats(earlier: u64, content: u64) -> bool {
+    earlier == content || (earlier & ADDED == 0 && earlier & !ADDED == content & !ADDED)
 }
 
 /// Makes [`Identity`]s under keys of its own. Clones make equal ones.
@@ -66,8 +76,14 @@ impl IdentityHasher {
             .and_then(|s| contract.column(&s.identity))
             .ok_or_else(|| Error::broken(format!("table `{}` has no identity column", contract.name)))?;
         let id = Content::of(identity, rows)?;
-        let inputs = contract.columns.iter().filter(|c| matches!(c.origin, Origin::Field(_)));
-        let contents = inputs.map(|c| Content::of(c, rows)).collect::<Result<Vec<_>>>()?;
+        let is_engines = |column: &Column| column.origin == Origin::Engine;
+        // Columns are added behind those the engine fills.
+        let last = contract.columns.iter().rposition(is_engines).unwrap_or(contract.columns.len());
+        let inputs = contract.columns.iter().enumerate().filter(|(_, c)| matches!(c.origin, Origin::Field(_)));
+        let (added, first): (Vec<_>, Vec<_>) = inputs.partition(|(at, column)| *at > last && column.nullable);
+        let of = |columns: Vec<(usize, &Column)>| columns.into_iter().map(|(_, c)| Content::of(c, rows)).collect();
+        let (first, added): (Result<Vec<_>>, Result<Vec<_>>) = (of(first), of(added));
+        let (contents, added) = (first?, added?);
 
         let mut identities = Vec::with_capacity(rows.num_rows());
         let mut block = Block::default();
@@ -79,7 +95,11 @@ impl IdentityHasher {
             for content in &contents {
                 content.feed(start, &mut block.content)?;
             }
-            block.finish(&mut identities);
+            for content in &added {
+                content.feed(start, &mut block.added)?;
+            }
+            let says = |row: usize| added.iter().any(|content| content.array.is_valid(start + row));
+            block.finish((!added.is_empty()).then_some(&says), &mut identities);
         }
         Ok(identities)
     }
@@ -91,22 +111,29 @@ struct Block {
     low: Vec<AHasher>,
     high: Vec<AHasher>,
     content: Vec<AHasher>,
+    added: Vec<AHasher>,
 }
 
 impl Block {
     fn begin(&mut self, keys: &IdentityHasher, rows: usize) {
-        for (hashers, state) in
-            [(&mut self.low, &keys.low), (&mut self.high, &keys.high), (&mut self.content, &keys.content)]
-        {
+        let content = [(&mut self.content, &keys.content), (&mut self.added, &keys.content)];
+        let id = [(&mut self.low, &keys.low), (&mut self.high, &keys.high)];
+        for (hashers, state) in id.into_iter().chain(content) {
             hashers.clear();
             hashers.resize(rows, state.build_hasher());
         }
     }
 
-    fn finish(&self, out: &mut Vec<Identity>) {
-        out.extend(self.low.iter().zip(&self.high).zip(&self.content).map(|((low, high), content)| Identity {
+    /// `says` tells whether a row has a value in some added column; `None` if none was added.
+    fn finish(&self, says: Option<&impl Fn(usize) -> bool>, out: &mut Vec<Identity>) {
+        let hashers = self.low.iter().zip(&self.high).zip(&self.content).enumerate();
+        out.extend(hashers.map(|(row, ((low, high), content))| Identity {
             id: u128::from(high.finish()) << 64 | u128::from(low.finish()),
-            content: content.finish(),
+            content: match says {
+                None => content.finish(),
+                Some(says) if says(row) => content.finish() & !ADDED | (self.added[row].finish() & ADDED).max(1),
+                Some(_) => content.finish() & !ADDED,
+            },
         }));
     }
 }
@@ -287,6 +314,27 @@ mod tests {
         let contents: std::collections::HashSet<u64> = identities[1..].iter().map(|i| i.content).collect();
         assert_eq!(contents.len(), changes.len() + 1);
         assert!(identities.iter().all(|i| i.id == identities[0].id));
+    }
+
+    /// A record that is sent again after a column was added may have had the field all along.
+    #[test]
+    fn a_row_from_before_a_column_was_added_is_repeated_by_one_with_it() {
+        let mut contract = shipped("transactions").as_ref().clone();
+        let mut added = contract.column("street").unwrap().clone();
+        added.name = "channel".into();
+        contract.columns.push(added);
+        let rows = decoder().decode(&page(&[transaction(1), with("amt", "2.87")])).unwrap().rows;
+        let with_channel = |channel: Option<&str>| {
+            let mut fields = rows.schema().fields().to_vec();
+            fields.push(Arc::new(Field::new("channel", DataType::Utf8, true)));
+            let channels: ArrayRef = Arc::new(arrow::array::StringArray::from(vec![channel; rows.num_rows()]));
+            let columns = rows.columns().iter().cloned().chain([channels]).collect();
+            let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+            hasher().identities(&contract, &rows).unwrap().into_iter().map(|i| i.content).collect::<Vec<_>>()
+        };
+        let (before, web, shop) = (with_channel(None), with_channel(Some("web")), with_channel(Some("shop")));
+        assert!(repeats(before[0], before[0]) && repeats(before[0], web[0]) && repeats(web[0], web[0]));
+        assert!(!repeats(web[0], shop[0]) && !repeats(web[0], before[0]) && !repeats(before[0], web[1]));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::config::{Config, micros};
 use crate::contract::{TableContract, provenance};
 use crate::epoch::{Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
 use crate::error::{Context, Error, Result};
-use crate::lake::{Lake, LakeLock, Meter, Table};
+use crate::lake::{Following, Lake, LakeLock, Meter, Table};
 use crate::lookups::{Loaded, Loader};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
 use crate::plans::{ChangeKind, Plans, changes};
@@ -148,8 +148,8 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
     Ok(Taken { lake: state, base, writer, contracts, queries: plans.queries, facts })
 }
 
-/// Opens every table, creating those that never were; one that vanished stops the start. Tables of queries (`outputs`)
-/// take in added columns, all of them the comments and the order of their contracts.
+/// Opens every table, creating those that never were; one that vanished stops the start. Tables of the stream and of queries
+/// (`outputs`) take in added columns, all of them the comments and the order of their contracts.
 async fn open_tables(
     lake: &Lake,
     base: &Slot,
@@ -158,8 +158,12 @@ async fn open_tables(
     facts: &mut Facts,
 ) -> Result<Tables> {
     let mut tables = Tables::new();
-    let wanted = wanted.into_iter().map(|contract| (contract, false));
-    for (contract, evolves) in wanted.chain(outputs.into_iter().map(|contract| (contract, true))) {
+    let wanted = wanted.into_iter().map(|contract| match contract.stream {
+        Some(_) => (contract, Following::AddedColumns),
+        None => (contract, Following::Description),
+    });
+    let outputs = outputs.into_iter().map(|contract| (contract, Following::Query));
+    for (contract, following) in wanted.chain(outputs) {
         if base.dropping.contains(&contract.name) {
             return Err(Error::usage(format!(
                 "the table `{0}` was dropped, and some of its files are still there: end that with `lakeward lake drop {0}`, \
@@ -175,10 +179,7 @@ async fn open_tables(
                 lake.url()
             )));
         }
-        let (table, change) = match evolves {
-            false => Table::create_or_describe(lake, &contract).await?,
-            true => Table::create_or_evolve(lake, &contract).await?,
-        };
+        let (table, change) = Table::create_or_follow(lake, &contract, following).await?;
         facts.notes.extend(change.sentence(&contract.name));
         tables.insert(contract.name.clone(), Arc::new(table));
     }

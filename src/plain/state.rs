@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use crate::error::{Context, Error, Result};
-use crate::lake::Table;
+use crate::error::Result;
+use crate::lake::{Bookmark, Table};
 
 /// In the table's folder, where the underscore hides it, and where it goes with the table.
 const FILE: &str = "_plain.json";
@@ -40,18 +39,16 @@ pub(super) struct Recorded {
     pub live: String,
 }
 
+fn bookmark(table: &Table) -> Bookmark {
+    Bookmark::new(table.store(), Path::from(FILE), format!("what is exported of table `{}`", table.name()))
+}
+
 /// The record of this place's export; `None` before the first.
 ///
 /// # Errors
-/// [`Error::External`] when the store does not answer.
+/// [`crate::Error::External`] when the store does not answer.
 pub(super) async fn read(table: &Table, place: &Place) -> Result<Option<State>> {
-    let what = || format!("reading what is exported of table `{}`", table.name());
-    let bytes = match table.store().get(&Path::from(FILE)).await {
-        Ok(found) => found.bytes().await.context(what)?,
-        Err(StoreError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(Error::external(what(), error)),
-    };
-    let state = serde_json::from_slice::<State>(&bytes).ok();
+    let state = bookmark(table).read_if_sound::<State>().await?;
     Ok(state.filter(|state| state.format == FORMAT && state.url == place.url()))
 }
 
@@ -63,10 +60,8 @@ impl State {
     /// Records it.
     ///
     /// # Errors
-    /// [`Error::External`] when the store does not answer; it may then be there or not.
+    /// As [`Bookmark::write`].
     pub(super) async fn write(&self, table: &Table) -> Result<()> {
-        let what = || format!("recording what is exported of table `{}`", table.name());
-        let bytes = serde_json::to_vec(self).context(what)?;
-        table.store().put(&Path::from(FILE), PutPayload::from(bytes)).await.map(drop).context(what)
+        bookmark(table).write(self).await
     }
 }

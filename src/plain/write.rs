@@ -9,19 +9,16 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::state::{self, Recorded, State};
 use super::{Place, name};
 use crate::error::{Context, Error, Result};
-use crate::lake::{Changes, DataFile, Table};
+use crate::lake::{Changes, DataFile, Table, delete};
 
 /// Files copied at once: each holds some 24 MiB where the store does not copy by itself.
 const COPIES_AT_ONCE: usize = 2;
-/// Files deleted at once.
-const DELETIONS_AT_ONCE: usize = 8;
 /// Dates that may fail before the rest is left to the next look: a place that does not answer is not asked about each.
 const FAILURES_MAX: usize = 3;
 /// A date that has so many files more than the table's own has gathered too many little late ones since they were written
@@ -232,7 +229,7 @@ impl Export {
             Owed::Same => standing.names.iter().filter(|name| !wanted.contains_key(*name)).cloned().collect(),
             _ => Vec::new(),
         };
-        delete_all(&self.place, gone.iter().map(|name| self.path(date, name)).collect()).await?;
+        delete(&self.place.store(), gone.iter().map(|name| self.path(date, name)).collect()).await?;
         standing.names.retain(|name| !gone.contains(name));
         standing.live = live.map(|live| live.sha256.clone());
         if !(names.is_empty() && gone.is_empty()) {
@@ -312,25 +309,8 @@ pub async fn vacate(place: &Place, table: &str) -> Result<u64> {
     };
     let ours: Vec<Path> = listed.into_iter().map(|object| object.location).filter(is_ours).collect();
     let count = ours.len() as u64;
-    delete_all(place, ours).await?;
+    delete(&store, ours).await?;
     Ok(count)
-}
-
-async fn delete_all(place: &Place, files: Vec<Path>) -> Result<()> {
-    let store = place.store();
-    let deletes: Vec<_> = files
-        .into_iter()
-        .map(|at| {
-            let store = Arc::clone(&store);
-            async move {
-                match store.delete(&at).await {
-                    Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-                    Err(error) => Err(Error::external(format!("deleting `{at}` of the export"), error)),
-                }
-            }
-        })
-        .collect();
-    futures::stream::iter(deletes).buffer_unordered(DELETIONS_AT_ONCE).try_collect().await
 }
 
 /// Files by date, with the day of each date (since 1970-01-01).

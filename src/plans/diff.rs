@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::contract::TableContract;
 use crate::epoch::SlotLog;
 use crate::error::Result;
-use crate::lake::{Lake, SchemaChange, Table};
+use crate::lake::{Following, Lake, SchemaChange, Table};
 use crate::sql::{Driver, StandingQuery};
 
 /// Rows of the lake folded in a second: two thirds of what the end-to-end benchmark gives on two cores, since a rebuild
@@ -62,14 +62,15 @@ pub async fn diff(config: &Config) -> Result<Diff> {
     let head = SlotLog::new(lake.store()).head().await?;
     let mut diff = Diff { epoch: head.as_ref().map(|slot| slot.epoch), ..Diff::default() };
     for contract in [&plans.stream, &plans.rejects, &plans.epochs] {
-        let change = Table::description_change(&lake, contract).await?;
+        let following = if contract.stream.is_some() { Following::AddedColumns } else { Following::Description };
+        let change = Table::schema_change(&lake, contract, following).await?;
         diff.tables.push(TableDiff { table: Arc::clone(&contract.name), change });
     }
     let (known, watermark) = head.map(|slot| (slot.queries, slot.watermark)).unwrap_or_default();
     for change in changes(&plans.queries, &known, watermark) {
         let query = plans.queries.iter().find(|query| *query.name() == change.query);
         let table = match query {
-            Some(query) => Some(Table::schema_change(&lake, query.output()).await?),
+            Some(query) => Some(Table::schema_change(&lake, query.output(), Following::Query).await?),
             None => None,
         };
         let (all, rebuild) = match query {

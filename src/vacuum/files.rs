@@ -5,14 +5,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::log::LogFolder;
 use super::{Retention, Unpublished, Vacuumed};
 use crate::error::{Context, Error, Result};
-use crate::lake::Table;
+use crate::lake::{Table, delete};
 use crate::manifest;
 
 /// Files deleted in one call: what S3's DeleteObjects takes.
@@ -151,19 +151,4 @@ async fn names(store: &Arc<dyn ObjectStore>, folder: &str) -> Result<HashSet<Str
     };
     let text = String::from_utf8_lossy(&text).into_owned();
     Ok(text.lines().filter_map(|line| line.rsplit('/').next()).map(str::to_owned).collect())
-}
-
-/// Deletes objects; what is gone already is fine.
-///
-/// # Errors
-/// [`Error::External`] when the store does not answer.
-pub(super) async fn delete(store: &Arc<dyn ObjectStore>, paths: Vec<Path>) -> Result<()> {
-    let mut deleted = store.delete_stream(futures::stream::iter(paths).map(Ok).boxed());
-    while let Some(one) = deleted.next().await {
-        match one {
-            Ok(_) | Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(Error::external("deleting objects out of use", error)),
-        }
-    }
-    Ok(())
 }

@@ -10,6 +10,7 @@ use object_store::path::Path as Key;
 
 use super::*;
 use crate::clock::Clock;
+use crate::error::Error;
 use crate::lake::dying::DyingStore;
 use crate::lake::{Lake, testing};
 use crate::lint::{Finding, Rule, lint};
@@ -39,7 +40,7 @@ async fn bring_up(manifests: &mut Manifests) -> Result<()> {
 
 /// What the linter finds of manifests and files.
 async fn found(table: &Table) -> Vec<Finding> {
-    let linted = lint(&table.store(), table.name()).await.unwrap();
+    let linted = lint(&table.store(), table.name(), Clock::System.now()).await.unwrap();
     let about = |finding: &Finding| matches!(finding.rule, Rule::Manifest | Rule::MissingFile | Rule::Log | Rule::Junk);
     linted.findings.into_iter().filter(about).collect()
 }

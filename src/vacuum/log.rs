@@ -12,11 +12,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
 
-use super::files::delete;
 use super::{Retention, Vacuumed};
 use crate::clock::Micros;
 use crate::error::{Context, Error, Result};
-use crate::lake::Table;
+use crate::lake::{Table, delete};
 
 /// Folder of a table's log.
 const LOG: &str = "_delta_log";

@@ -22,14 +22,13 @@ mod tests;
 mod unpublished;
 
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use log::LogFolder;
 
 use crate::clock::Micros;
-use crate::error::{Context, Error, Result};
-use crate::lake::Table;
+use crate::error::Result;
+use crate::lake::{Bookmark, Table};
 use crate::manifest;
 
 pub use rounds::Rounds;
@@ -89,7 +88,7 @@ struct Record {
 /// Deletes what is out of use in one table.
 ///
 /// # Errors
-/// [`Error::External`] when the store does not answer; what was deleted until then was out of use.
+/// [`crate::Error::External`] when the store does not answer; what was deleted until then was out of use.
 pub async fn vacuum(table: &Table, unpublished: &Unpublished, retention: &Retention) -> Result<Vacuumed> {
     let mut done = Vacuumed::default();
     let log = LogFolder::list(table).await?;
@@ -129,25 +128,22 @@ pub async fn vacuum(table: &Table, unpublished: &Unpublished, retention: &Retent
 /// The first version of a table all of whose files are still there, as far as vacuum knows.
 ///
 /// # Errors
-/// [`Error::External`] when the store does not answer.
+/// [`crate::Error::External`] when the store does not answer.
 pub async fn readable_from(table: &Table) -> Result<u64> {
     Ok(read(table).await?.readable_from)
 }
 
+fn bookmark(table: &Table) -> Bookmark {
+    Bookmark::new(table.store(), Path::from(VACUUMED), format!("`{VACUUMED}` of table `{}`", table.name()))
+}
+
 async fn read(table: &Table) -> Result<Record> {
-    let what = || format!("reading `{VACUUMED}` of table `{}`", table.name());
-    match table.store().get(&Path::from(VACUUMED)).await {
-        Ok(found) => serde_json::from_slice(&found.bytes().await.context(what)?).context(what),
-        Err(StoreError::NotFound { .. }) => Ok(Record::default()),
-        Err(error) => Err(Error::external(what(), error)),
-    }
+    Ok(bookmark(table).read().await?.unwrap_or_default())
 }
 
 async fn write(table: &Table, record: Record, retention: &Retention) -> Result<()> {
     if retention.dry_run || record == read(table).await? {
         return Ok(());
     }
-    let what = || format!("recording `{VACUUMED}` of table `{}`", table.name());
-    let bytes = serde_json::to_vec(&record).context(what)?;
-    table.store().put(&Path::from(VACUUMED), PutPayload::from(bytes)).await.map(drop).context(what)
+    bookmark(table).write(&record).await
 }

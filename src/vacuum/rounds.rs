@@ -4,14 +4,13 @@
 //! and one that is started every minute not sixty a day. A lake without a record counts as vacuumed just now.
 
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
 use crate::clock::Micros;
 use crate::config::{self, micros};
-use crate::error::{Context, Error, Result};
-use crate::lake::Lake;
+use crate::error::Result;
+use crate::lake::{Bookmark, Lake};
 
 /// Where a lake says when it was vacuumed.
 const ROUNDS: &str = "_vacuumed.json";
@@ -27,14 +26,9 @@ impl Rounds {
     /// What the lake says; a lake that says nothing is new, and told so.
     ///
     /// # Errors
-    /// [`Error::External`] when the store does not answer.
+    /// [`crate::Error::External`] when the store does not answer.
     pub async fn read(lake: &Lake, now: Micros) -> Result<Self> {
-        let what = || format!("reading `{ROUNDS}`");
-        let mut rounds = match lake.store().get(&Path::from(ROUNDS)).await {
-            Ok(found) => serde_json::from_slice(&found.bytes().await.context(what)?).unwrap_or_default(),
-            Err(StoreError::NotFound { .. }) => Self::default(),
-            Err(error) => return Err(Error::external(what(), error)),
-        };
+        let mut rounds: Self = bookmark(lake).read_if_sound().await?.unwrap_or_default();
         if rounds == Self::default() {
             rounds.done(lake, Scope::Full, now).await?;
         }
@@ -57,16 +51,18 @@ impl Rounds {
     /// Records that a round has ended.
     ///
     /// # Errors
-    /// [`Error::External`] when the store does not answer.
+    /// [`crate::Error::External`] when the store does not answer.
     pub async fn done(&mut self, lake: &Lake, scope: Scope, now: Micros) -> Result<()> {
         self.lite = Some(now);
         if scope == Scope::Full {
             self.full = Some(now);
         }
-        let what = || format!("recording `{ROUNDS}`");
-        let bytes = serde_json::to_vec(self).context(what)?;
-        lake.store().put(&Path::from(ROUNDS), PutPayload::from(bytes)).await.map(drop).context(what)
+        bookmark(lake).write(self).await
     }
+}
+
+fn bookmark(lake: &Lake) -> Bookmark {
+    Bookmark::new(lake.store(), Path::from(ROUNDS), format!("`{ROUNDS}` of the lake"))
 }
 
 #[cfg(test)]

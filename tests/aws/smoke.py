@@ -2,21 +2,26 @@
 """Asks a real AWS account what nothing on a laptop can answer: do Athena, Redshift Spectrum and a Glue crawler read the lake
 as Lakeward does?
 
-    pip install boto3==1.44.5
-    tests/aws/smoke.py --lake s3://BUCKET/lakeward-smoke --results s3://BUCKET/athena-results \
+    pip install boto3==1.44.5 pyarrow==26.0.1
+    tests/aws/smoke.py --lake s3://BUCKET/lakeward-smoke [--results s3://BUCKET/athena-results] \
         [--crawler-role ARN] [--redshift WORKGROUP --redshift-database dev --redshift-role ARN] [--keep]
 
-It creates a stream, a database of the Glue catalog and tables below the given prefix, all with names of its own, sends some
-thousand simulated transactions through them with the very binary that is released, asks each reader for counts, sums and
-bounds after the first commits, after checkpoints and after a compaction, and takes away everything it created (but for
-`--keep`). It costs a few cents and about ten minutes. Credentials and region come from the usual chain. Exit code 1 when an
-answer differs.
+It creates a stream, two databases of the Glue catalog and tables below the given prefix, all with names of its own, sends
+some thousand simulated transactions through them with the very binary that is released, asks each reader that is named for
+counts, sums and bounds after the first commits, after checkpoints and after a compaction, and takes away everything it
+created (but for `--keep`). One of the two databases the job keeps itself (`catalog.glue`), and what it has registered there
+is held against the lake. With Redshift it also asks what Lakeward avoids by design: does Spectrum read a DECIMAL of 18
+digits that is stored as INT64, and does it read zstd? It costs a few cents and about ten minutes. Credentials and region come
+from the usual chain. Exit code 1 when an answer differs, or when something is left behind.
 """
 import argparse
+import decimal
+import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from urllib.parse import urlparse
@@ -35,6 +40,8 @@ QUESTIONS = {
     "fraud_alerts": "count(*), sum(amount), min({t:event_time}), max({t:event_time})",
     "epochs": "count(*), sum(read), sum(written)",
 }
+# The partition column of each.
+BY = {table: "event_date" for table in QUESTIONS} | {"epochs": "commit_date"}
 
 
 class Seconds:
@@ -45,6 +52,14 @@ class Seconds:
 
     def __format__(self, column):
         return self.pattern.format(column)
+
+
+# Files that no Lakeward writes: (name, what is asked, codec, whether decimals are integers), of these amounts.
+PROBES = [
+    ("int64_decimal", "a DECIMAL(18,2) stored as INT64", "snappy", True),
+    ("zstd", "zstd", "zstd", False),
+]
+AMOUNTS = ["0.01", "123456789.99", "-5.50"]
 
 
 DIALECTS = {
@@ -63,26 +78,33 @@ class Smoke:
         self.args = args
         self.id = "lakeward_smoke_" + uuid.uuid4().hex[:8]
         self.url = f"{args.lake.rstrip('/')}/{self.id}"
-        self.session = boto3.Session(region_name=args.region)
+        # boto3 itself does not look at AWS_REGION.
+        self.session = boto3.Session(region_name=args.region or os.environ.get("AWS_REGION"))
         self.region = self.session.region_name or sys.exit("no region: give --region or set AWS_REGION")
+        # Another server of AWS's APIs, for a rehearsal of this program itself.
+        self.endpoint = os.environ.get("AWS_ENDPOINT_URL")
         self.environment = os.environ | {"LAKEWARD_TOKEN_KEY": os.environ.get("LAKEWARD_TOKEN_KEY", "5a" * 32)}
+        # Of the catalog that the job keeps, and of Redshift's external schema.
+        self.kept = self.id + "_kept"
+        self.schema = self.id + "_spectrum"
         self.differences = 0
+        self.left_behind = 0
         self.undo = []
 
     # Lakeward
 
-    def lakeward(self, *arguments):
+    def lakeward(self, *arguments, **more):
         settings = {
             "lake.url": self.url,
-            "stream.endpoint": os.environ.get("AWS_ENDPOINT_URL", "aws"),
+            "stream.endpoint": self.endpoint or "aws",
             "stream.name": self.id,
             "stream.region": self.region,
             "commit.interval": "5s",
             "commit.checkpoint_every": "2",
-        }
+        } | more
         settings["s3.region"] = self.region
-        if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
-            settings |= {"s3.endpoint": endpoint, "s3.allow_http": str(endpoint.startswith("http:")).lower()}
+        if self.endpoint:
+            settings |= {"s3.endpoint": self.endpoint, "s3.allow_http": str(self.endpoint.startswith("http:")).lower()}
         command = [self.args.lakeward, *arguments]
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
@@ -92,8 +114,11 @@ class Smoke:
         return done.stdout
 
     def expected(self, table):
-        rows = json.loads(self.lakeward("sql", "--format", "json", question("lakeward", table, table)))
-        return [plain(value) for value in rows[0].values()]
+        return [plain(value) for value in self.rows(question("lakeward", table, table))[0].values()]
+
+    def rows(self, statement):
+        """A JSON object a row."""
+        return [json.loads(line) for line in self.lakeward("sql", "--format", "json", statement).splitlines()]
 
     def statements(self, dialect, *arguments):
         script = self.lakeward("lake", "ddl", dialect, "--database", self.id, *arguments)
@@ -122,8 +147,11 @@ class Smoke:
     def ask_athena(self, when):
         for statement in self.statements("athena"):
             self.athena(statement)
-        for table in QUESTIONS:
-            self.compare(f"Athena, {when}", table, lambda: self.athena(question("athena", table, f'"{self.id}"."{table}"')))
+        # The tables of its own DDL, and those the job has made by Glue's CreateTable.
+        for database, whose in ((self.id, "by DDL"), (self.kept, "by the job")):
+            for table in QUESTIONS:
+                asked = question("athena", table, f'"{database}"."{table}"')
+                self.compare(f"Athena, {whose}, {when}", table, lambda asked=asked: self.athena(asked))
 
     # Redshift Spectrum
 
@@ -145,6 +173,8 @@ class Smoke:
 
     def ask_spectrum(self, when):
         for statement in self.statements("spectrum", "--iam-role", self.args.redshift_role):
+            # The script's schema is `spectrum`; that of this run leads to this run's database and no other's.
+            statement = statement.replace('"spectrum"', f'"{self.schema}"')
             try:
                 self.redshift(statement)
             except RuntimeError as error:
@@ -153,10 +183,61 @@ class Smoke:
                     print(f"DIFFERS  Spectrum, {when}: {statement.splitlines()[0]}: {error}")
                     self.differences += 1
         for table in QUESTIONS:
-            name = f'"spectrum"."{table}_spectrum"'
-            self.compare(f"Spectrum, {when}", table, lambda: self.redshift(question("spectrum", table, name)))
+            asked = question("spectrum", table, f'"{self.schema}"."{table}_spectrum"')
+            self.compare(f"Spectrum, {when}", table, lambda asked=asked: self.redshift(asked))
+
+    def ask_what_is_avoided(self):
+        """What Spectrum makes of files as Lakeward does not write them: an answer, whichever, and no difference."""
+        place = urlparse(self.url)
+        for name, what, codec, as_integers in PROBES:
+            folder = f"{place.path.lstrip('/')}_probes/{name}/"
+            body = probe(codec, as_integers)
+            self.session.client("s3").put_object(
+                Bucket=place.netloc, Key=folder + "part-0.parquet", Body=body
+            )
+            table = f'"{self.schema}"."probe_{name}"'
+            try:
+                self.redshift(
+                    f"CREATE EXTERNAL TABLE {table} (amount decimal(18,2)) STORED AS PARQUET "
+                    f"LOCATION 's3://{place.netloc}/{folder}'"
+                )
+                found = self.redshift(f"SELECT count(*), sum(amount) FROM {table}")
+            except (RuntimeError, ClientError) as error:
+                found = f"{type(error).__name__}: {error}"
+            wanted = [plain(len(AMOUNTS)), plain(sum(map(decimal.Decimal, AMOUNTS)))]
+            print(f"answer   Spectrum {'reads' if found == wanted else 'does not read'} {what}: {found}")
+
+    def drop_schemas(self):
+        # The external one, and that of the views.
+        for schema in (self.schema, self.id):
+            self.redshift(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
 
     # Glue
+
+    def ask_catalog(self, when):
+        """What the job registers by itself is what the lake holds."""
+        self.lakeward("lake", "manifest", **self.catalog())
+        client = self.session.client("glue")
+        for table in QUESTIONS:
+            dates = self.rows(f"SELECT DISTINCT {BY[table]} AS d FROM {table}")
+            wanted = sorted(str(row["d"]) for row in dates)
+            try:
+                client.get_table(DatabaseName=self.kept, Name=table)
+                pages = client.get_paginator("get_partitions").paginate(
+                    DatabaseName=self.kept, TableName=f"{table}_spectrum"
+                )
+                found = sorted(partition["Values"][0] for page in pages for partition in page["Partitions"])
+            except ClientError as error:
+                found = f"{type(error).__name__}: {error}"
+            self.judge(f"Glue, {when}", table, found, wanted)
+
+    def catalog(self):
+        return {
+            "catalog.glue": "true",
+            "catalog.database": self.kept,
+            "catalog.region": self.region,
+            "catalog.endpoint": self.endpoint or "aws",
+        }
 
     def ask_crawler(self):
         client = self.session.client("glue")
@@ -185,12 +266,17 @@ class Smoke:
             found = ask()
         except (RuntimeError, ClientError) as error:
             found = f"{type(error).__name__}: {error}"
+        self.judge(reader, table, found, wanted)
+
+    def judge(self, reader, table, found, wanted):
         same = found == wanted
         self.differences += not same
         print(f"{'equal   ' if same else 'DIFFERS '} {reader}: {table} {found}" + ("" if same else f", expected {wanted}"))
 
     def ask_all(self, when):
-        self.ask_athena(when)
+        self.ask_catalog(when)
+        if self.args.results:
+            self.ask_athena(when)
         if self.args.redshift:
             self.ask_spectrum(when)
 
@@ -203,30 +289,32 @@ class Smoke:
             lambda status: status == "ACTIVE",
             "the stream",
         )
-        self.undo.append(self.drop_database)
+        self.undo.append(self.drop_databases)
         self.undo.append(self.delete_objects)
+        if self.args.redshift:
+            self.undo.append(self.drop_schemas)
 
-    def drop_database(self):
-        try:
-            self.session.client("glue").delete_database(Name=self.id)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "EntityNotFoundException":
-                raise
+    def drop_databases(self):
+        for database in (self.id, self.kept):
+            try:
+                self.session.client("glue").delete_database(Name=database)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "EntityNotFoundException":
+                    raise
 
     def delete_objects(self):
         place = urlparse(self.url)
         bucket = self.session.resource("s3").Bucket(place.netloc)
-        bucket.objects.filter(Prefix=place.path.lstrip("/") + "/").delete()
+        # The lake, and the probes beside it.
+        bucket.objects.filter(Prefix=place.path.lstrip("/")).delete()
 
     def feed(self, rows):
-        file = f"{self.id}.csv"
-        try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "purchases.csv")
             self.lakeward("simulate", "--rows", str(rows), "--out", file)
             self.lakeward("replay", file)
-        finally:
-            if os.path.exists(file):
-                os.remove(file)
-        print(self.lakeward("run", "--until-caught-up", "--json").strip())
+        summary = json.loads(self.lakeward("run", "--until-caught-up", "--json", **self.catalog()))
+        self.judge("stream", "records", [summary["read"], summary["written"]], [rows, rows])
 
     def run(self):
         print(f"lake     {self.url}\nstream   {self.id} in {self.region}")
@@ -236,6 +324,8 @@ class Smoke:
             self.ask_all("after the first commits and checkpoints")
             self.lakeward("lake", "compact")
             self.ask_all("after a compaction")
+            if self.args.redshift:
+                self.ask_what_is_avoided()
             if self.args.crawler_role:
                 self.ask_crawler()
             self.lakeward("audit")
@@ -244,10 +334,23 @@ class Smoke:
                 step = self.undo.pop()
                 try:
                     step()
-                except ClientError as error:
+                except (RuntimeError, ClientError) as error:
                     print(f"left behind: {error}", file=sys.stderr)
+                    self.left_behind += 1
         print("all answers are equal" if not self.differences else f"{self.differences} answers differ")
-        return 1 if self.differences else 0
+        return 1 if self.differences or self.left_behind else 0
+
+
+def probe(codec, as_integers):
+    """A Parquet file of the amounts, in memory."""
+    import pyarrow
+    import pyarrow.parquet
+
+    amounts = pyarrow.array([decimal.Decimal(amount) for amount in AMOUNTS], pyarrow.decimal128(18, 2))
+    file = io.BytesIO()
+    table = pyarrow.table({"amount": amounts})
+    pyarrow.parquet.write_table(table, file, compression=codec, store_decimal_as_integer=as_integers)
+    return file.getvalue()
 
 
 def plain(value):
@@ -272,7 +375,7 @@ def waited(look, is_over, what):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lake", required=True, help="s3:// prefix the run may write below")
-    parser.add_argument("--results", required=True, help="s3:// prefix for Athena's results")
+    parser.add_argument("--results", help="s3:// prefix for Athena's results; without it Athena is not asked")
     parser.add_argument("--region", help="by default that of the usual chain")
     parser.add_argument("--workgroup", default="primary", help="Athena's workgroup, engine version 3")
     parser.add_argument("--crawler-role", help="ARN of a role Glue's crawler may take on")

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
 mod access;
+mod added_column;
 mod aggregates;
 mod cards;
 mod catalog;
 mod corrections;
 mod damage;
+mod day;
 mod ddl;
 mod demo;
 mod docs;
@@ -37,6 +39,7 @@ mod plain;
 mod query_tests;
 mod readers;
 mod removal;
+mod rename;
 mod resharding;
 mod restate;
 mod rivals;

@@ -54,12 +54,11 @@ fn by(table: &str) -> &'static str {
     }
 }
 
-/// Findings about manifests and files, and errors of any kind.
+/// Whatever is found in any table.
 fn findings(scratch: &Scratch) -> Vec<Value> {
     let output = scratch.run(&["lake", "check", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
-    let all = report.as_object().unwrap().values().flat_map(|linted| linted["findings"].as_array().unwrap().clone());
-    all.filter(|finding| !["small-files", "checkpoint-due"].contains(&finding["rule"].as_str().unwrap())).collect()
+    report.as_object().unwrap().values().flat_map(|linted| linted["findings"].as_array().unwrap().clone()).collect()
 }
 
 fn manifests(scratch: &Scratch, table: &str) -> Vec<PathBuf> {

@@ -94,7 +94,7 @@ fn is_near(data_type: &Value, left: &Value, right: &Value) -> bool {
 }
 
 /// Asks every reader at once and holds the answers against each other; returns them, all being equal.
-fn agreed(lake: &Path, when: &str, tables: &[(String, Option<u64>)]) -> Answers {
+pub fn agreed(lake: &Path, when: &str, tables: &[(String, Option<u64>)]) -> Answers {
     let started = Instant::now();
     let all: Vec<(&str, Answers)> = std::thread::scope(|scope| {
         let asked: Vec<_> = asked_readers()
@@ -139,7 +139,7 @@ fn newest(lake: &Path) -> Vec<(String, u64)> {
 }
 
 /// Simulated purchases, some of them hours late, with lines no decoder takes between them.
-fn input(scratch: &Scratch, rows: u32) -> PathBuf {
+pub fn input(scratch: &Scratch, rows: u32) -> PathBuf {
     let text = fs::read_to_string(scratch.simulated("all.csv", rows)).unwrap();
     let (header, lines) = text.split_once("\r\n").unwrap();
     let mut lines: Vec<String> = lines.lines().map(str::to_owned).collect();

@@ -6,6 +6,8 @@ mod beside;
 mod bucket;
 mod live;
 mod proxy;
+mod smoke;
+mod upkeep;
 mod within;
 
 use std::collections::BTreeSet;

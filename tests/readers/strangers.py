@@ -134,8 +134,11 @@ def z_ordered(path):
 
 
 def many_small_files(path):
+    """Of a date that is long over; the newest dates may still be written."""
+    old = rows().set_column(4, "day", pyarrow.array([DAY - datetime.timedelta(9)] * 4))
     for _ in range(12):
-        write(path, rows(), mode="append")
+        write(path, old, mode="append")
+    write(path, rows(), mode="append")
 
 
 def generate(path):

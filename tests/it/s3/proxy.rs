@@ -25,6 +25,8 @@ const BODY_BYTES_MAX: usize = 128 << 20;
 pub struct Asked<'a> {
     pub method: &'a Method,
     pub path: &'a str,
+    /// Without its question mark.
+    pub query: &'a str,
     pub headers: &'a HeaderMap,
 }
 
@@ -168,6 +170,7 @@ fn kind(method: &Method, uri: &Uri) -> String {
     let (path, query) = (uri.path(), uri.query().unwrap_or_default());
     let about = match path {
         _ if query.contains("list-type") => "listing",
+        _ if query.trim_end_matches('=') == "delete" => "deletion",
         _ if query.contains("uploads") => "upload",
         _ if query.contains("uploadId") && method == Method::POST => "completion",
         _ if query.contains("uploadId") => "part",
@@ -185,7 +188,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let (parts, body) = request.into_parts();
     let kind = kind(&parts.method, &parts.uri);
     shared.order.lock().unwrap().push(kind.clone());
-    let asked = Asked { method: &parts.method, path: parts.uri.path(), headers: &parts.headers };
+    let query = parts.uri.query().unwrap_or_default();
+    let asked = Asked { method: &parts.method, path: parts.uri.path(), query, headers: &parts.headers };
     let canned = shared.rule.lock().unwrap().as_mut().and_then(|rule| rule(&asked));
     if let Some(canned) = canned {
         let mut answer = Response::builder().status(canned.status);

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BinaryArray, Date32Array, RecordBatch, TimestampMicrosecondArray};
 use datafusion::prelude::SessionContext;
 use futures::future::join_all;
+use lakeward::clock::Clock;
 use lakeward::config::Config;
 use lakeward::contract::TableContract;
 use lakeward::epoch::{Decided, Slot, SlotLog, TokenKeyName, Writer};
 use lakeward::lake::{Lake, Table};
+use lakeward::vacuum::{Retention, Scope, Vacuumed, unpublished, vacuum};
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt, PutMode};
 use uuid::Uuid;
@@ -17,12 +19,18 @@ use uuid::Uuid;
 use super::bucket::Bucket;
 use crate::support::text;
 
+const DAY_US: i64 = 86_400_000_000;
 const WRITERS: usize = 64;
 /// Each on a name of its own.
 const ROUNDS: usize = 8;
 
 /// Runs one of the tasks below in a process of its own.
 pub fn run(bucket: &Bucket, task: &str) {
+    run_with(bucket, task, &[]);
+}
+
+/// As [`run`], with more in its environment.
+pub fn run_with(bucket: &Bucket, task: &str, environment: &[(&str, &str)]) {
     let settings = [
         ("LAKEWARD__LAKE__URL", bucket.url()),
         ("LAKEWARD__S3__ENDPOINT", bucket.proxy.url.clone()),
@@ -35,6 +43,7 @@ pub fn run(bucket: &Bucket, task: &str) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("s3::within::task_{task}"), "--ignored", "--nocapture"])
         .envs(settings)
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     let said = text(&output.stdout);
@@ -93,6 +102,26 @@ async fn task_slots() {
             assert_eq!(slot.nonce, owners[0]);
         }
     }
+}
+
+/// A month later, files out of use go, and commits behind checkpoints.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run with credentials by another test"]
+async fn task_vacuum() {
+    let (lake, slots) = (lake(), SlotLog::new(lake().store()));
+    let decided = unpublished(&slots).await.unwrap();
+    let now = Clock::System.now() + 30 * DAY_US;
+    let mut all = Vacuumed::default();
+    for name in lake.tables().await.unwrap() {
+        let table = Table::open_existing(&lake, &name).await.unwrap().unwrap();
+        table.checkpoint().await.unwrap();
+        let retention = Retention { scope: Scope::Full, keep: 7 * DAY_US, now, dry_run: false };
+        let done = vacuum(&table, &decided, &retention).await.unwrap();
+        assert_eq!((done.refused, done.named), (None, 0), "{name}");
+        all.removed += done.removed;
+        all.log_objects += done.log_objects;
+    }
+    assert!(all.removed > 0 && all.log_objects > 10, "{all:?}");
 }
 
 /// Forty megabytes that do not compress, in one file.

@@ -1,0 +1,85 @@
+//! A table is renamed as the documentation says: its very lines are run, for a query with windows and for one without, one of
+//! them with a contract; afterwards the new table holds what the old one held, and nothing of the old one is left.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::plain::{first_and_late, site, write};
+use crate::support::{Scratch, duckdb, text};
+
+/// The shell lines below a heading of a page.
+fn documented(page: &str, heading: &str) -> String {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page)).unwrap();
+    let (_, section) = text.split_once(&format!("\n## {heading}\n")).expect("the heading is there");
+    let (_, block) = section.split_once("```sh\n").expect("a block of shell lines");
+    block.split("```").next().unwrap().to_owned()
+}
+
+/// A folder to stand in as the documentation does, and a `lakeward` that reads this scratch's lake and file.
+fn at_work(scratch: &Scratch, file: &Path) -> std::path::PathBuf {
+    let work = scratch.path("work");
+    fs::create_dir_all(work.join("bin")).unwrap();
+    symlink(scratch.path("queries"), work.join("queries")).unwrap();
+    symlink(scratch.path("contracts"), work.join("lake")).unwrap();
+    let command = scratch.command(&[]);
+    let settings: Vec<String> = command.get_args().map(|arg| format!("'{}'", arg.to_str().unwrap())).collect();
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = run ] && {{ shift; set -- run --source '{}' \"$@\"; }}\nexec '{}' \"$@\" {}\n",
+        file.display(),
+        env!("CARGO_BIN_EXE_lakeward"),
+        settings.join(" ")
+    );
+    let binary = work.join("bin/lakeward");
+    fs::write(&binary, script).unwrap();
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+    work
+}
+
+fn rows(scratch: &Scratch, table: &str) -> Vec<Vec<Value>> {
+    duckdb(&format!("SELECT * FROM {} ORDER BY ALL", scratch.delta(table)))
+}
+
+#[test]
+fn a_table_is_renamed_as_the_documentation_says() {
+    let scratch = site(Scratch::new(), &[]);
+    let (first, _) = first_and_late(21, 600);
+    let file = write(&scratch, "first.ndjson", &first);
+    scratch.summary(&["--source", file.to_str().unwrap(), "--pace", "4000"]);
+    scratch.must(&["lake", "ddl", "--write", "--table", "dear"]);
+    let work = at_work(&scratch, &file);
+    for (old, new) in [("minutes", "by_minute"), ("dear", "costly")] {
+        let before = rows(&scratch, old);
+        assert!(before.len() > 20, "{old}");
+        let lines = documented("lake.md", "Rename a table").replace("OLD", old).replace("NEW", new);
+        assert!(lines.contains(&format!("lakeward lake drop {old}")), "{lines}");
+        let path = format!("{}:{}", work.join("bin").display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        for (name, value) in scratch.command(&[]).get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let output = shell.args(["-e", "-c", &lines]).current_dir(&work).env("PATH", path).output().unwrap();
+        assert!(output.status.success(), "{lines}\n{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(rows(&scratch, new), before, "{new}");
+        assert!(!scratch.lake().join(old).exists());
+        assert_eq!(
+            fs::read_dir(scratch.path("plain").join(old))
+                .unwrap()
+                .map(|date| date.unwrap().path().read_dir().unwrap().count())
+                .sum::<usize>(),
+            0
+        );
+        assert!(scratch.path("plain").join(new).read_dir().unwrap().count() > 0, "{new} is not exported");
+        assert_eq!(scratch.path("contracts").join(format!("{new}.sql")).exists(), old == "dear");
+    }
+    let linted: Value = serde_json::from_str(&scratch.must(&["lake", "check", "--json"])).unwrap();
+    for table in ["by_minute", "costly"] {
+        assert_eq!(linted[table]["findings"], serde_json::json!([]), "{table}");
+    }
+}
