@@ -61,6 +61,7 @@ impl Site {
             until_caught_up: true,
             allow_late: true,
             accept_new_stream: false,
+            demo: false,
             backfill: None,
             accept_gap: false,
             clock: Clock::Fixed(Arc::clone(&clock)),
