@@ -83,7 +83,7 @@ impl Ground<'_> {
             self.register_stream(&session, life, &seen).await?;
         }
         for (driver, parent) in &life.parents {
-            if let Some(why) = Self::behind(life, driver, parent) {
+            if let Some(why) = Self::behind(life, parent) {
                 report.note(format!("`{name}`: its table was not compared: {why}"));
                 return Ok(());
             }
@@ -137,7 +137,7 @@ impl Ground<'_> {
             session.register_udf(seen.by_end(query, self.history, self.published));
             pairs.columns.extend(joins_rows(query).then_some(JOINED_AT));
         }
-        let mut why = seen.untold(query);
+        let mut why = seen.untold();
         if why.is_none() {
             why = seen.register(query, self.scans.lake(), session).await?;
         }
@@ -151,7 +151,7 @@ impl Ground<'_> {
     }
 
     /// Why the table of a view on a view may differ from what its parent's table says now, if it may.
-    fn behind(life: &Life, driver: &ViewDriver, parent: &Life) -> Option<&'static str> {
+    fn behind(life: &Life, parent: &Life) -> Option<&'static str> {
         let owes = life
             .owes
             .then_some("what the view it reads says was corrected since; `lakeward lake reconcile` corrects it, too");
@@ -159,10 +159,6 @@ impl Ground<'_> {
             return Some(
                 "what the view it reads says was corrected, and its rows do not tell which: select `window_start`",
             );
-        }
-        let came_later = life.window.is_none() && life.closed_before.is_some();
-        if came_later && life.passed(driver, parent).is_none() {
-            return Some("it came after the view it reads, whose rows do not tell which: let that select `window_end`");
         }
         owes
     }
@@ -185,7 +181,7 @@ impl Ground<'_> {
         }
         let rows = self.scans.table(parent).ok_or_else(|| Error::broken(format!("`{parent}` cannot be read")))?;
         let passed = life.passed(driver, above).filter(|_| life.window.is_none());
-        let closing = driver.closing().filter(|_| seen.tells_rows());
+        let closing = seen.tells_rows().then(|| driver.closing());
         if passed.is_none() && closing.is_none() {
             return session.register_table(parent.as_ref(), rows).context(what).map(drop);
         }
@@ -261,7 +257,7 @@ impl Life {
     }
 
     /// Of a query without windows that came later: which rows of the view it reads have passed it, as SQL over that view's
-    /// table; `None` where they do not tell, or all have.
+    /// table; `None` where all have.
     fn passed(&self, driver: &ViewDriver, parent: &Self) -> Option<String> {
         let before = self.closed_before?;
         let bigint = |column: &Arc<str>| format!("CAST({} AS BIGINT)", quoted(column));

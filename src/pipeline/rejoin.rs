@@ -153,7 +153,7 @@ impl Rejoin<'_> {
     /// view those of its column [`ViewDriver::closing`]; of a query's own windows over a view those of the column they go by.
     ///
     /// # Errors
-    /// [`Error::External`] when the lake does not answer; [`Error::Usage`] for a view whose rows do not tell their time.
+    /// [`Error::External`] when the lake does not answer.
     pub(super) async fn parts(&self, query: &Query, driver: &Driver, times: TimeRange) -> Result<Vec<Part>> {
         match driver {
             Driver::Stream => self.stream_parts(query, times).await,
@@ -186,19 +186,11 @@ impl Rejoin<'_> {
     /// The rows of a view, by what the epochs that closed them were joined with: an epoch closes what lies between the
     /// parent's progress before it and after it.
     async fn view_parts(&self, query: &Query, parent: &ViewDriver, times: TimeRange) -> Result<Vec<Part>> {
-        let untold = || {
-            let (view, name) = (&parent.name, query.name());
-            Error::usage(format!(
-                "rows of `{view}` do not tell their window, so those of `{name}` cannot be computed again"
-            ))
-        };
         let closing = parent.closing();
-        let time = parent.time().or(closing).ok_or_else(untold)?;
-        let all = within(time, times);
+        let all = within(parent.time().unwrap_or(closing), times);
         if !query.joins_rows() {
             return Ok(vec![Part { versions: None, wanted: all }]);
         }
-        let closing = closing.ok_or_else(untold)?;
         let reached = |slot: &Slot| {
             let until = slot.queries.get(&parent.name).and_then(|progress| progress.closed_until);
             until.map_or(Micros::MIN, |until| parent.closed_before(until))
