@@ -141,13 +141,11 @@ impl Ground<'_> {
         if why.is_none() {
             why = seen.register(query, self.scans.lake(), session).await?;
         }
-        if let (None, Some(statement)) = (&why, query.select_over_lookups(range, &pairs, seen.is_several())?) {
-            return Ok(Some(statement));
+        if let Some(why) = why {
+            report.note(format!("`{}`: its table was not compared: {why}", query.name()));
+            return Ok(None);
         }
-        let why = why
-            .unwrap_or_else(|| "its windows saw several versions of their lookups, and are joined by USING".to_owned());
-        report.note(format!("`{}`: its table was not compared: {why}", query.name()));
-        Ok(None)
+        query.select_over_lookups(range, &pairs, seen.is_several()).map(Some)
     }
 
     /// Why the table of a view on a view may differ from what its parent's table says now, if it may.

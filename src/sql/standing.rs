@@ -102,8 +102,8 @@ impl StandingQuery {
 
     /// The query as a batch statement over the stream's table and tables named as its lookups. With `by_versions` these
     /// hold several versions: the column [`LOOKED_UP_AT`](super::LOOKED_UP_AT) says which a row is of, and
-    /// [`JOINED_AT`](super::JOINED_AT) of the stream's table which of them a row meets; `None` where the text cannot say
-    /// that, because joined windows meet a lookup by USING.
+    /// [`JOINED_AT`](super::JOINED_AT) of the stream's table which of them a row meets; windows that are joined meet those of
+    /// their end, by the function [`JOINED_BY_END`](super::JOINED_BY_END).
     ///
     /// # Errors
     /// None that planning the query would not have met.
@@ -112,7 +112,7 @@ impl StandingQuery {
         range: Option<TimeRange>,
         pairs: &Pairs,
         by_versions: bool,
-    ) -> Result<Option<BatchStatement>> {
+    ) -> Result<BatchStatement> {
         self.definition().select_over_lookups(range, pairs, by_versions)
     }
 
