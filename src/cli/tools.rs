@@ -28,6 +28,12 @@ pub(super) async fn check(config: &Config) -> Result<ExitCode> {
     Decoder::new(plans.stream.clone(), plans.rejects.clone(), no_key, micros(config.event_time.max_ahead), hasher)?;
     for query in &plans.queries {
         answer(&format!("{}: ok", query.name()))?;
+        if query.is_beyond_correction() {
+            let name = query.name();
+            answer(&format!(
+                "{name}: warning: what comes late is never brought into its windows, nor history answered: select `window_start`"
+            ))?;
+        }
     }
     answer(&format!("{} contracts, {} standing queries: ok", plans.contracts.len(), plans.queries.len()))?;
     Ok(ExitCode::SUCCESS)

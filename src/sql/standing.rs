@@ -77,6 +77,18 @@ impl StandingQuery {
         self.definition().drivers()
     }
 
+    /// The column of its table that is the start of a window: its own, or, of a query without one, that of the window of the
+    /// view that its row came from.
+    pub fn start_column(&self) -> Option<&Arc<str>> {
+        self.definition().start_column()
+    }
+
+    /// Whether rows are of windows that they do not tell: then nothing corrects them, neither late rows nor a parent.
+    pub fn is_beyond_correction(&self) -> bool {
+        let is_by_row = matches!(self, Self::Stateless(_)) && *self.driver() == Driver::Stream;
+        !is_by_row && self.start_column().is_none()
+    }
+
     /// The query as the source of others.
     pub(super) fn as_source(&self) -> ViewSource {
         let definition = self.definition();
