@@ -77,6 +77,11 @@ impl Ground<'_> {
         let session = self.scans.session_with(ROWS, rows)?;
         session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
         session.register_udf(life.restated.function());
+        if query.is_beyond_correction() {
+            report.note(format!(
+                "`{name}`: what comes late is never brought into its windows, which its rows do not tell: select `window_start`"
+            ));
+        }
         let mut range = life.range();
         let seen = Seen::of(query, self.history, self.published);
         if life.parents.is_empty() {
@@ -153,9 +158,10 @@ impl Ground<'_> {
         let owes = life
             .owes
             .then_some("what the view it reads says was corrected since; `lakeward lake reconcile` corrects it, too");
-        if life.start.is_none() && !parent.restated.is_empty() {
+        if life.start.is_none() && (life.was_away || !parent.restated.is_empty()) {
             return Some(
-                "what the view it reads says was corrected, and its rows do not tell which: select `window_start`",
+                "what the view it reads says was corrected, or closed without it, and its rows do not tell which: select \
+                 `window_start`",
             );
         }
         owes
@@ -201,7 +207,7 @@ impl Ground<'_> {
     async fn register_stream(&self, session: &SessionContext, life: &Life, seen: &Seen) -> Result<()> {
         let what = || format!("picking out the rows that count for `{}`", life.name);
         let wanted =
-            |epoch: u64, step: &Step| !step.reads.is_empty() && (life.window.is_some() || life.ran_in(epoch, step));
+            |epoch: u64, step: &Step| !step.reads.is_empty() && (life.window.is_some() || life.answers(epoch, step));
         let until = |life: &Life, epoch: u64, _: &Step| life.closed_before_epoch(self.history, epoch);
         let list = bounds(self.history, self.published, &[life], wanted, until)?;
         let list = MemTable::try_new(list.schema(), vec![vec![list]]).context(what)?;

@@ -156,19 +156,23 @@ impl Rejoin<'_> {
     /// [`Error::External`] when the lake does not answer.
     pub(super) async fn parts(&self, query: &Query, driver: &Driver, times: TimeRange) -> Result<Vec<Part>> {
         match driver {
-            Driver::Stream => self.stream_parts(query, times).await,
+            Driver::Stream => {
+                let event_time = self.stream.stream.as_ref().map_or("", |s| s.event_time.as_ref());
+                self.stream_parts(query, within(event_time, times)).await
+            }
             Driver::View(parent) => self.view_parts(query, parent, times).await,
         }
     }
 
-    /// The stream's rows, by what their epochs were joined with.
-    async fn stream_parts(&self, query: &Query, times: TimeRange) -> Result<Vec<Part>> {
-        let event_time = self.stream.stream.as_ref().map_or("", |s| s.event_time.as_ref());
-        let recent = within(event_time, times);
+    /// The stream's rows for which `wanted` is true, by what their epochs were joined with.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the lake does not answer.
+    pub(super) async fn stream_parts(&self, query: &Query, wanted: Expr) -> Result<Vec<Part>> {
         if !query.joins_rows() {
-            return Ok(vec![Part { versions: None, wanted: recent }]);
+            return Ok(vec![Part { versions: None, wanted }]);
         }
-        let epochs = self.epochs_where(recent.clone()).await?;
+        let epochs = self.epochs_where(wanted.clone()).await?;
         let Some(first) = epochs.first().copied() else { return Ok(Vec::new()) };
         let mut by_versions: BTreeMap<Option<Versions>, Vec<Expr>> = BTreeMap::new();
         for (epoch, versions) in self.joined_with(query, first).await? {
@@ -178,7 +182,7 @@ impl Rejoin<'_> {
         }
         let part = |(versions, epochs)| Part {
             versions,
-            wanted: recent.clone().and(col(provenance::EPOCH).in_list(epochs, false)),
+            wanted: wanted.clone().and(col(provenance::EPOCH).in_list(epochs, false)),
         };
         Ok(by_versions.into_iter().map(part).collect())
     }
