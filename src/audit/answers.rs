@@ -73,13 +73,18 @@ impl Ground<'_> {
         let session = self.scans.session_with(ROWS, rows)?;
         session.register_table(ANSWERS, answers).context(|| format!("opening the table `{name}`"))?;
         session.register_udf(life.restated.function());
+        if query.is_beyond_correction() {
+            report.note(format!(
+                "`{name}`: what comes late is never brought into its windows, which its rows do not tell: select `window_start`"
+            ));
+        }
         let mut range = life.range();
         let seen = Seen::of(query, self.history, self.published);
         if life.parents.is_empty() {
             self.register_stream(&session, life, &seen).await?;
         }
         for (driver, parent) in &life.parents {
-            if let Some(why) = Self::behind(life, driver, parent) {
+            if let Some(why) = Self::behind(life, parent) {
                 report.note(format!("`{name}`: its table was not compared: {why}"));
                 return Ok(());
             }
@@ -132,32 +137,27 @@ impl Ground<'_> {
             session.register_udf(seen.by_end(query, self.history, self.published));
             pairs.columns.extend(joins_rows(query).then_some(JOINED_AT));
         }
-        let mut why = seen.untold(query);
+        let mut why = seen.untold();
         if why.is_none() {
             why = seen.register(query, self.scans.lake(), session).await?;
         }
-        if let (None, Some(statement)) = (&why, query.select_over_lookups(range, &pairs, seen.is_several())?) {
-            return Ok(Some(statement));
+        if let Some(why) = why {
+            report.note(format!("`{}`: its table was not compared: {why}", query.name()));
+            return Ok(None);
         }
-        let why = why
-            .unwrap_or_else(|| "its windows saw several versions of their lookups, and are joined by USING".to_owned());
-        report.note(format!("`{}`: its table was not compared: {why}", query.name()));
-        Ok(None)
+        query.select_over_lookups(range, &pairs, seen.is_several()).map(Some)
     }
 
     /// Why the table of a view on a view may differ from what its parent's table says now, if it may.
-    fn behind(life: &Life, driver: &ViewDriver, parent: &Life) -> Option<&'static str> {
+    fn behind(life: &Life, parent: &Life) -> Option<&'static str> {
         let owes = life
             .owes
             .then_some("what the view it reads says was corrected since; `lakeward lake reconcile` corrects it, too");
-        if life.start.is_none() && !parent.restated.is_empty() {
+        if life.start.is_none() && (life.was_away || !parent.restated.is_empty()) {
             return Some(
-                "what the view it reads says was corrected, and its rows do not tell which: select `window_start`",
+                "what the view it reads says was corrected, or closed without it, and its rows do not tell which: select \
+                 `window_start`",
             );
-        }
-        let came_later = life.window.is_none() && life.closed_before.is_some();
-        if came_later && life.passed(driver, parent).is_none() {
-            return Some("it came after the view it reads, whose rows do not tell which: let that select `window_end`");
         }
         owes
     }
@@ -180,7 +180,7 @@ impl Ground<'_> {
         }
         let rows = self.scans.table(parent).ok_or_else(|| Error::broken(format!("`{parent}` cannot be read")))?;
         let passed = life.passed(driver, above).filter(|_| life.window.is_none());
-        let closing = driver.closing().filter(|_| seen.tells_rows());
+        let closing = seen.tells_rows().then(|| driver.closing());
         if passed.is_none() && closing.is_none() {
             return session.register_table(parent.as_ref(), rows).context(what).map(drop);
         }
@@ -202,7 +202,7 @@ impl Ground<'_> {
     async fn register_stream(&self, session: &SessionContext, life: &Life, seen: &Seen) -> Result<()> {
         let what = || format!("picking out the rows that count for `{}`", life.name);
         let wanted =
-            |epoch: u64, step: &Step| !step.reads.is_empty() && (life.window.is_some() || life.ran_in(epoch, step));
+            |epoch: u64, step: &Step| !step.reads.is_empty() && (life.window.is_some() || life.answers(epoch, step));
         let until = |life: &Life, epoch: u64, _: &Step| life.closed_before_epoch(self.history, epoch);
         let list = bounds(self.history, self.published, &[life], wanted, until)?;
         let list = MemTable::try_new(list.schema(), vec![vec![list]]).context(what)?;
@@ -256,7 +256,7 @@ impl Life {
     }
 
     /// Of a query without windows that came later: which rows of the view it reads have passed it, as SQL over that view's
-    /// table; `None` where they do not tell, or all have.
+    /// table; `None` where all have.
     fn passed(&self, driver: &ViewDriver, parent: &Self) -> Option<String> {
         let before = self.closed_before?;
         let bigint = |column: &Arc<str>| format!("CAST({} AS BIGINT)", quoted(column));

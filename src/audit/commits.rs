@@ -226,6 +226,7 @@ mod tests {
             tables: BTreeMap::from([("t".into(), vec![file(&format!("f{epoch}"))])]),
             removes: BTreeMap::new(),
             restated: BTreeMap::new(),
+            answered: BTreeMap::new(),
             compacted: BTreeMap::new(),
             expired: BTreeMap::new(),
             erased: BTreeMap::new(),

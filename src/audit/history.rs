@@ -17,7 +17,7 @@ use super::report::Report;
 use super::succession;
 use crate::clock::Micros;
 use crate::epoch::{
-    Compacted, Erased, Expired, Gone, Kind, QueryProgress, Restated, ShardSlot, Slot, SlotLog, TableAdds,
+    Compacted, Epochs, Erased, Expired, Gone, Kind, QueryProgress, Restated, ShardSlot, Slot, SlotLog, TableAdds,
 };
 use crate::error::{Context, Error, Result};
 use crate::stream::ShardKey;
@@ -53,6 +53,8 @@ pub(super) struct Step {
     pub removes: BTreeMap<Arc<str>, Vec<String>>,
     /// Windows it restates, by query.
     pub restated: BTreeMap<Arc<str>, Restated>,
+    /// Earlier epochs whose rows it answers, by query without windows.
+    pub answered: BTreeMap<Arc<str>, Epochs>,
     /// What it writes together, by table.
     pub compacted: BTreeMap<Arc<str>, CompactedStep>,
     /// Dates it takes out for good, and rows it erases, by table; and what is gone by it and all slots before it.
@@ -200,6 +202,7 @@ impl Step {
                 .map(|(name, files)| (Arc::clone(name), files.removes.iter().map(|r| r.path.clone()).collect()))
                 .collect(),
             restated: slot.restated.clone(),
+            answered: slot.answered.clone(),
             compacted: slot
                 .compacted
                 .iter()
@@ -227,6 +230,7 @@ impl History {
                 step.tables.remove(table);
                 step.removes.remove(table);
                 step.restated.remove(table);
+                step.answered.remove(table);
                 step.compacted.remove(table);
                 step.expired.remove(table);
                 step.erased.remove(table);

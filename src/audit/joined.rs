@@ -85,22 +85,9 @@ impl Seen {
     }
 
     /// Why the answers cannot be recomputed, if so.
-    pub(super) fn untold(&self, query: &StandingQuery) -> Option<String> {
-        let several = self.versions.len();
-        let untold = query.drivers().into_iter().find_map(|driver| match driver {
-            Driver::View(parent) if self.tells_rows() && parent.closing().is_none() => Some(&parent.name),
-            _ => None,
-        });
-        match untold {
-            Some(parent) => Some(format!(
-                "its rows, of the view `{parent}`, were joined with {several} versions of its lookups, and do not tell which: \
-                 let the view select `window_end`"
-            )),
-            None if self.versions.iter().any(Versions::is_empty) => {
-                Some("some of its slots do not say what it was joined with".to_owned())
-            }
-            None => None,
-        }
+    pub(super) fn untold(&self) -> Option<String> {
+        let is_untold = self.versions.iter().any(Versions::is_empty);
+        is_untold.then(|| "some of its slots do not say what it was joined with".to_owned())
     }
 
     /// Registers the lookups under their names. Answers why it could not, if so.

@@ -15,7 +15,7 @@ use super::history::{History, place};
 use super::report::{Report, show_time};
 use super::standing::Life;
 use crate::clock::Micros;
-use crate::epoch::Restated;
+use crate::epoch::{Epochs, Restated};
 
 /// What the audit's statements call [`Restatements::function`].
 pub(super) const RESTATED: &str = "__restated";
@@ -24,8 +24,21 @@ pub(super) const RESTATED: &str = "__restated";
 pub(super) const WAITS: &str = "__waits";
 
 /// Only windows that have closed are restated: of every range the last start, and of its windows the one that ends first.
+/// And no row of the stream is answered twice.
 pub(super) fn check(history: &History, published: Option<u64>, lives: &[Life], report: &mut Report) {
+    let mut answered: BTreeMap<&Arc<str>, Epochs> = BTreeMap::new();
     for (epoch, step) in history.through(published) {
+        for (name, more) in &step.answered {
+            let Some(life) = lives.iter().find(|life| life.name == *name && life.ran_in(epoch, step)) else { continue };
+            let before = answered.entry(name).or_default();
+            let ran = |epoch: &u64| history.steps.get(epoch).is_some_and(|step| life.ran_in(*epoch, step));
+            let stretches = more.stretches().iter().flat_map(|(first, last)| *first..=(*last).min(epoch));
+            if let Some(twice) = stretches.into_iter().find(|epoch| before.holds(*epoch) || ran(epoch)) {
+                let what = format!("it answers rows of epoch {twice} again");
+                report.find(Found::WrongRestatement, format!("{}, query `{name}`", place(epoch)), what);
+            }
+            *before = std::mem::take(before).and(more);
+        }
         for (name, restated) in &step.restated {
             let Some(life) = lives.iter().find(|life| life.name == *name && life.ran_in(epoch, step)) else { continue };
             // A query without windows has those of the view its rows come from.

@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use super::history::{History, Step};
 use super::restated::Restatements;
 use crate::clock::Micros;
-use crate::epoch::{Owed, QueryProgress};
+use crate::epoch::{Epochs, Owed, QueryProgress};
 use crate::error::{Context, Result};
 use crate::sql::{Driver, Grid, Place, StandingQuery, ViewDriver, WindowShape, WindowedQuery};
 
@@ -164,6 +164,10 @@ pub(super) struct Life {
     pub reconciled: Option<(u64, BTreeSet<(i64, Micros)>)>,
     /// Whether windows that have closed lack what its parent's table says.
     pub owes: bool,
+    /// There were slots in which it did not run, under its present text.
+    pub was_away: bool,
+    /// Of a query without windows: earlier epochs that were answered under the present text.
+    answered: Epochs,
 }
 
 /// Why a query's table is not compared.
@@ -200,10 +204,7 @@ impl Life {
             name: Arc::clone(query.name()),
             fingerprint: query.fingerprint().to_owned(),
             window,
-            start: match query {
-                StandingQuery::Windowed(query) => query.start_column().cloned(),
-                StandingQuery::Stateless(query) => query.start_column().cloned(),
-            },
+            start: query.start_column().cloned(),
             lateness,
             first_epoch: 0,
             closed_before: None,
@@ -212,6 +213,8 @@ impl Life {
             restated: Restatements::default(),
             reconciled: None,
             owes: false,
+            was_away: false,
+            answered: Epochs::default(),
         };
         let (mut named, mut present) = (false, false);
         for (epoch, step) in history.through(published) {
@@ -230,6 +233,10 @@ impl Life {
             if let Some(restated) = step.restated.get(&life.name).filter(|_| same) {
                 life.restated.add(restated);
             }
+            if let Some(answered) = step.answered.get(&life.name).filter(|_| same) {
+                life.answered = std::mem::take(&mut life.answered).and(answered);
+            }
+            life.was_away |= same && !progress.running;
             life.closed_until = progress.closed_until;
             life.reconciled = progress.reconciled_through.map(|through| (through, waiting(progress)));
             let until = life.closed_until;
@@ -250,6 +257,11 @@ impl Life {
     pub(super) fn ran_in(&self, epoch: u64, step: &Step) -> bool {
         epoch >= self.first_epoch
             && step.queries.get(&self.name).is_some_and(|q| q.running && q.fingerprint == self.fingerprint)
+    }
+
+    /// Of a query without windows: whether its table has the answer to the rows of an epoch.
+    pub(super) fn answers(&self, epoch: u64, step: &Step) -> bool {
+        self.ran_in(epoch, step) || self.answered.holds(epoch)
     }
 
     /// Its windows and whose they are: of a query without any those of the view it reads.
@@ -352,6 +364,7 @@ mod tests {
             tables: BTreeMap::new(),
             removes: BTreeMap::new(),
             restated: BTreeMap::new(),
+            answered: BTreeMap::new(),
             compacted: BTreeMap::new(),
             expired: BTreeMap::new(),
             erased: BTreeMap::new(),

@@ -64,6 +64,20 @@ pub(super) fn check_slot(slot: &Slot, stream_table: &str, report: &mut Report) {
     compacted::check_slot(slot, report);
     removed::check_slot(slot, report);
     check_restated(slot, report);
+    check_answered(slot, report);
+}
+
+/// Only epochs before are answered later, and a query cannot have missed what it has answered.
+fn check_answered(slot: &Slot, report: &mut Report) {
+    for (name, answered) in &slot.answered {
+        let lacks = slot.queries.get(name).and_then(|query| query.missed.clone()).unwrap_or_default();
+        let is_unknown = answered.last() >= Some(slot.epoch);
+        if is_unknown || lacks.clone().without(answered) != lacks {
+            let why = if is_unknown { "which it cannot know" } else { "and says that it misses some of them" };
+            let what = format!("it answers rows of the epochs {answered}, {why}");
+            report.find(Found::WrongRestatement, query_place(slot.epoch, name), what);
+        }
+    }
 }
 
 /// Files are taken out only where windows are restated or rows go for good, and only closed windows are restated, by rows of epochs before. Ranges are

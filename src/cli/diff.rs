@@ -18,13 +18,13 @@ pub(super) async fn diff(config: &Config, args: &DiffArgs) -> Result<ExitCode> {
     if args.json {
         answer(&serde_json::to_string(&diff).map_err(|e| Error::external("writing the comparison", e))?)?;
     } else {
-        let heads = ["query", "change", "open windows from", "history from", "table"].map(str::to_owned);
-        let rows: Vec<[String; 5]> = std::iter::once(heads).chain(diff.queries.iter().map(row)).collect();
+        let heads = ["query", "change", "joined with", "open windows from", "history from", "table"].map(str::to_owned);
+        let rows: Vec<[String; 6]> = std::iter::once(heads).chain(diff.queries.iter().map(row)).collect();
         let widths: Vec<usize> =
-            (0..4).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+            (0..5).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
         for row in &rows {
             let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            answer(format!("{}  {}", cells.join("  "), row[4]).trim_end())?;
+            answer(format!("{}  {}", cells.join("  "), row[5]).trim_end())?;
         }
         for changed in diff.tables.iter().filter(|table| is_news(&table.change)) {
             answer(&format!("the table {} {}", changed.table, shown(&changed.change)))?;
@@ -37,11 +37,12 @@ pub(super) async fn diff(config: &Config, args: &DiffArgs) -> Result<ExitCode> {
     Ok(if refused { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }
 
-fn row(query: &QueryDiff) -> [String; 5] {
+fn row(query: &QueryDiff) -> [String; 6] {
     let change = match query.change {
         ChangeKind::Kept => "kept",
         ChangeKind::New => "new",
         ChangeKind::Changed => "changed",
+        ChangeKind::Returned => "back",
         ChangeKind::Removed => "removed",
     };
     let table = query.table.as_ref().map_or_else(|| "stays".to_owned(), shown);
@@ -49,13 +50,16 @@ fn row(query: &QueryDiff) -> [String; 5] {
         0 => "-".to_owned(),
         _ => format!("{} rows, about {} s", thousands(rows), thousands(seconds)),
     };
-    let history = match (query.change, query.history_rows) {
-        (ChangeKind::New | ChangeKind::Changed, rows) if rows > 0 => {
-            format!("{} by --backfill", cost(rows, query.history_seconds))
-        }
-        _ => "-".to_owned(),
+    let joined = match query.lookup_rows {
+        0 => "-".to_owned(),
+        rows => format!("{} rows", thousands(rows)),
     };
-    [query.query.to_string(), change.to_owned(), cost(query.rebuild_rows, query.rebuild_seconds), history, table]
+    let history = match query.history_rows {
+        0 => "-".to_owned(),
+        rows => format!("{} by --backfill", cost(rows, query.history_seconds)),
+    };
+    let rebuilt = cost(query.rebuild_rows, query.rebuild_seconds);
+    [query.query.to_string(), change.to_owned(), joined, rebuilt, history, table]
 }
 
 fn shown(change: &SchemaChange) -> String {

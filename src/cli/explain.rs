@@ -61,12 +61,12 @@ async fn count(config: &Config, query: &StandingQuery) -> Option<Counted> {
     let StandingQuery::Windowed(windowed) = query else { return None };
     let view = LakeView::open(config).await.ok().filter(|view| view.has(query.name()))?;
     let (table, day) = (query.name(), &windowed.output().partition_by);
-    let has_windows = windowed.output().column("window_start").is_some();
+    let start = query.start_column()?;
     let sql = format!(
         "SELECT max(n) AS n, count(*) AS windows FROM (SELECT count(*) AS n FROM {table} \
-         WHERE {day} = (SELECT max({day}) FROM {table}) GROUP BY window_start)"
+         WHERE {day} = (SELECT max({day}) FROM {table}) GROUP BY {start})"
     );
-    let rows = if has_windows { view.sql(&sql, Params::new()).await.ok()? } else { return None };
+    let rows = view.sql(&sql, Params::new()).await.ok()?;
     let batch = rows.iter().find(|batch| batch.num_rows() == 1)?;
     let number = |column: usize| {
         batch.column(column).as_primitive_opt::<Int64Type>().and_then(|numbers| numbers.iter().next().flatten())
@@ -91,7 +91,8 @@ fn draw(
     let mut sources: Vec<String> = query.drivers().into_iter().map(source).collect();
     sources.push(format!("reads {}", list(&plan.columns)));
     drawing.step("source", &sources);
-    let joined: Vec<String> = query.lookups().iter().map(joined_with).collect();
+    let files = plan.files.iter().map(|file| format!("the file {file}: as it is when the job starts"));
+    let joined: Vec<String> = query.lookups().iter().map(joined_with).chain(files).collect();
     if !joined.is_empty() {
         drawing.step("joins", &joined);
     }
@@ -110,7 +111,7 @@ fn draw(
     }
     drawing.step("select", &[list(&plan.select)]);
     drawing.step("table", &table(&plan));
-    drawing.step("then", &follow_ups(&plan, stream, readers));
+    drawing.step("then", &follow_ups(query, stream, readers));
     drawing.last("plan", &[format!("fingerprint {}", &plan.fingerprint[..16.min(plan.fingerprint.len())])]);
     drawing.0
 }
@@ -172,17 +173,28 @@ fn table(plan: &StreamingPlan) -> Vec<String> {
     lines
 }
 
-fn follow_ups(plan: &StreamingPlan, stream: &str, readers: &[&str]) -> Vec<String> {
+fn follow_ups(query: &StandingQuery, stream: &str, readers: &[&str]) -> Vec<String> {
     let read = match readers {
         [] => "no other query reads it".to_owned(),
         some => format!("read by {}", some.join(", ")),
     };
-    match plan.window {
-        Some(_) => {
-            vec![read, format!("late rows stay in `{stream}` with `_late = true`; reconcile restates their windows")]
+    let corrected = match (query, query.driver()) {
+        _ if query.is_beyond_correction() => {
+            "what comes late never reaches it: its rows do not tell their windows; select `window_start`".to_owned()
         }
-        None => vec![read, "no row is late: each is answered by itself".into()],
-    }
+        (StandingQuery::Stateless(_), Driver::Stream) => "no row is late: each is answered by itself".to_owned(),
+        (StandingQuery::Windowed(_), Driver::Stream) => {
+            format!("late rows stay in `{stream}` with `_late = true`; reconcile restates their windows")
+        }
+        (_, Driver::View(_)) => {
+            let parents = query.drivers().into_iter().filter_map(|driver| match driver {
+                Driver::View(parent) => Some(parent.name.as_ref()),
+                Driver::Stream => None,
+            });
+            format!("reconcile restates it after {}", parents.collect::<Vec<_>>().join(", "))
+        }
+    };
+    vec![read, corrected]
 }
 
 /// A length of time as people say it.

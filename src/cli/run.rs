@@ -112,10 +112,11 @@ fn key_line(config: &Config, origin: &KeyOrigin) -> String {
 }
 
 /// How a start names what becomes of queries.
-const CHANGES: [(ChangeKind, &str); 4] = [
+const CHANGES: [(ChangeKind, &str); 5] = [
     (ChangeKind::Kept, "kept: "),
     (ChangeKind::New, "new: "),
     (ChangeKind::Changed, "changed: "),
+    (ChangeKind::Returned, "back: "),
     (ChangeKind::Removed, "removed: "),
 ];
 

@@ -30,6 +30,13 @@ pub(super) async fn check(config: &Config, args: &CheckArgs) -> Result<ExitCode>
     if !args.json {
         for query in &plans.queries {
             answer(&format!("{}: ok", query.name()))?;
+            if query.is_beyond_correction() {
+                let name = query.name();
+                answer(&format!(
+                    "{name}: warning: what comes late is never brought into its windows, nor history answered: select \
+                     `window_start`"
+                ))?;
+            }
         }
         answer(&format!("{} contracts, {} standing queries: ok", plans.contracts.len(), plans.queries.len()))?;
     }

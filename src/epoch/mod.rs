@@ -14,6 +14,7 @@ mod guard;
 mod published;
 mod slot;
 mod slots;
+mod stretches;
 
 pub use books::{ShardBooks, books_batch};
 pub use fence::{check_token_key, take_over};
@@ -25,3 +26,4 @@ pub use slot::{
     TokenKeyName, Writer,
 };
 pub use slots::{Decided, SlotLog};
+pub use stretches::Epochs;

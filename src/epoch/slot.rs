@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Erased, Expired, Gone};
+use super::{Epochs, Erased, Expired, Gone};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::lake::{Add, Remove, Staged};
@@ -20,8 +20,9 @@ use crate::stream::{Position, ShardId, ShardKey, ShardProgress, SourceId};
 /// lakeward that does not know that would publish the new files beside the old ones, so it must refuse the slot. Version 3
 /// may also write files together: an audit that does not know that would count their rows twice and call for a restore.
 /// Version 4 may take rows out for good and drop tables: a lakeward that does not know that would compute closed windows anew
-/// over what is left, and make a table anew amid the files of the old one.
-pub const SLOT_VERSION: u32 = 4;
+/// over what is left, and make a table anew amid the files of the old one. Version 5 may answer rows of earlier epochs for a
+/// query without windows: a lakeward that does not know that would answer them twice.
+pub const SLOT_VERSION: u32 = 5;
 
 /// One decided step of the pipeline. Serialised as JSON under `_epochs/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,9 @@ pub struct Slot {
     /// Windows restated by this epoch, by query.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restated: BTreeMap<Arc<str>, Restated>,
+    /// Earlier epochs whose rows of the stream this epoch answers, by query without windows: that had missed them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answered: BTreeMap<Arc<str>, Epochs>,
     /// Partitions of which this epoch writes files together, by table.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub compacted: BTreeMap<Arc<str>, Compacted>,
@@ -194,6 +198,14 @@ pub struct QueryProgress {
     /// The versions of the tables its rows were joined with in this epoch, all of them: a rebuild joins them as of these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lookups: BTreeMap<Arc<str>, u64>,
+    /// Epochs of whose rows of the stream its table lacks what its text says, because it did not run. Of a query without
+    /// windows all of these rows, until a backfill answers them; of one over windows those that were late for it, until they
+    /// were looked at. `None`: written before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Epochs>,
+    /// Of a query that does not run: the last epoch in which it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran_through: Option<u64>,
 }
 
 impl QueryProgress {
@@ -210,6 +222,8 @@ impl QueryProgress {
             owed: Vec::new(),
             waiting: Vec::new(),
             lookups: BTreeMap::new(),
+            missed: None,
+            ran_through: None,
         }
     }
 }
@@ -334,6 +348,7 @@ impl Slot {
             token_key,
             tables: BTreeMap::new(),
             restated: BTreeMap::new(),
+            answered: BTreeMap::new(),
             compacted: BTreeMap::new(),
             expired: BTreeMap::new(),
             erased: BTreeMap::new(),
@@ -362,6 +377,7 @@ impl Slot {
         next.follow(self)?;
         next.tables.clear();
         next.restated.clear();
+        next.answered.clear();
         next.compacted.clear();
         next.expired.clear();
         next.erased.clear();
@@ -516,6 +532,7 @@ mod tests {
         let old = Slot::from_json(value.to_string().as_bytes(), 0).unwrap();
         assert!(old.tables["t"].removes.is_empty() && old.restated.is_empty());
         assert_eq!((old.queries["q"].answers_after, old.queries["q"].reconciled_through), (None, None));
+        assert_eq!((&old.queries["q"].missed, old.queries["q"].ran_through), (&None, None));
         assert_eq!(old.next(&writer(), Kind::Epoch, 1).unwrap().version, SLOT_VERSION);
     }
 
@@ -527,12 +544,14 @@ mod tests {
         slot.restated.insert("t".into(), Restated { ranges: vec![(0, 60)], through: 0 });
         let compacted = Compacted { partitions: ["1970-01-01".into()].into(), through: 0, rows: 3, bytes: 7 };
         slot.compacted.insert("u".into(), compacted);
+        slot.answered.insert("v".into(), Epochs::of(3, 5));
         let back = Slot::from_json(&slot.to_json().unwrap(), 0).unwrap();
         assert_eq!((&back.tables, &back.restated), (&slot.tables, &slot.restated));
-        assert_eq!(back.compacted, slot.compacted);
+        assert_eq!((&back.compacted, &back.answered), (&slot.compacted, &slot.answered));
         assert_eq!(back.tables["t"].removes[0].size, Some(7));
         let next = slot.next(&writer(), Kind::Epoch, 1).unwrap();
         assert!(next.tables.is_empty() && next.restated.is_empty() && next.compacted.is_empty());
+        assert!(next.answered.is_empty());
     }
 
     #[test]

@@ -181,6 +181,20 @@ impl Table {
         Ok(self.live_files().await?.iter().filter(|file| reaches(file)).filter_map(|file| file.rows).sum())
     }
 
+    /// Rows of the files that hold, or may hold, a value of a column of whole numbers, or of a time, in these stretches, first
+    /// and last value of each. From the log alone.
+    ///
+    /// # Errors
+    /// As [`Table::version`].
+    pub async fn rows_within(&self, column: &str, stretches: &[(i64, i64)]) -> Result<u64> {
+        let Ok(index) = self.schema().index_of(column) else { return Ok(0) };
+        let may_hold = |file: &DataFile| match file.ranges.iter().find(|(at, _)| *at == index) {
+            Some((_, (min, max))) => stretches.iter().any(|(first, last)| first <= max && min <= last),
+            None => !stretches.is_empty(),
+        };
+        Ok(self.live_files().await?.iter().filter(|file| may_hold(file)).filter_map(|file| file.rows).sum())
+    }
+
     /// The oldest version whose commit the log still holds.
     ///
     /// # Errors

@@ -355,7 +355,7 @@ impl Drive {
         let Some(draft) = self.engine.draft(self.job.clock.now(), end_of_input).await? else { return Ok(()) };
         self.nothing_drafted = false;
         self.drafted = draft.slot.epoch;
-        if !draft.slot.restated.is_empty() {
+        if !draft.slot.restated.is_empty() || !draft.slot.answered.is_empty() {
             self.restated_in = Some(draft.slot.epoch);
         }
         if !draft.slot.compacted.is_empty() || !draft.slot.expired.is_empty() {

@@ -293,7 +293,7 @@ impl Engine {
         let mut slot = self.base.next(&self.writer, Kind::Epoch, now)?;
         slot.watermark = watermark.max(self.base.watermark);
         slot.event_time_max = self.event_time_max;
-        slot.queries = self.queries.progress(&self.base.queries)?;
+        slot.queries = self.queries.progress(self.base.epoch, &self.base.queries)?;
         self.queries.next_epoch(self.lookups_next.take())?;
         let mut notes = BTreeMap::new();
         for (key, shard) in &mut self.shards {
@@ -310,9 +310,9 @@ impl Engine {
         let (mut staged, mut windows_restated) = (BTreeMap::<_, TableAdds>::new(), 0);
         for restatement in std::mem::take(&mut self.restated) {
             slot.tables_known.insert(restatement.query.clone());
-            slot.restated.insert(restatement.query.clone(), restatement.restated);
             windows_restated += restatement.windows;
-            staged.insert(restatement.query, TableAdds::of(restatement.replaced.staged));
+            let (query, files) = restatement.tell(&mut slot);
+            staged.insert(query, files);
         }
         let files_compacted = self.compacted.as_ref().map_or(0, |compacted| compacted.staged.removes.len() as u64);
         if let Some(CompactedFiles { table, compacted, staged: files }) = self.compacted.take() {
@@ -372,7 +372,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Broken`] for state without window times.
     pub(super) fn progress(&self) -> Result<BTreeMap<Arc<str>, QueryProgress>> {
-        self.queries.progress(&self.base.queries)
+        self.queries.progress(self.base.epoch, &self.base.queries)
     }
 
     /// Whether an idle shard was at its tip so long after this was last said, if ever, that an epoch must say it.

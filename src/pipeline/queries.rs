@@ -194,16 +194,19 @@ impl Queries {
         self.windowed.iter().filter(|w| *w.query.driver() == Driver::Stream)
     }
 
-    /// What the slot says of each query; queries that no longer run keep what was said before.
+    /// What the slot says of each query; queries that no longer run keep what was said before, by the slot of `epoch`.
     ///
     /// # Errors
     /// [`Error::Broken`] for state without window times.
     pub(super) fn progress(
         &self,
+        epoch: u64,
         before: &BTreeMap<Arc<str>, QueryProgress>,
     ) -> Result<BTreeMap<Arc<str>, QueryProgress>> {
         let mut progress = before.clone();
-        progress.values_mut().for_each(|gone| gone.running = false);
+        for gone in progress.values_mut().filter(|gone| gone.running) {
+            (gone.running, gone.ran_through) = (false, Some(epoch));
+        }
         for windowed in &self.windowed {
             let mut now = QueryProgress {
                 closed_until: windowed.closed_until,

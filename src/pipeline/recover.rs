@@ -18,17 +18,17 @@ use super::commit::{Tables, publish_slot};
 use super::engine::{Contracts, Engine};
 use super::queries::{Queries, Stateless, Windowed, event_times};
 use super::rejoin::rebuild_joined;
-use super::restate::{Missing, Reach};
+use super::restate::{Missing, Query, Reach, owed_since};
 use super::{Facts, Feed, Input, Job, input, sessions};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::config::{Config, micros};
 use crate::contract::{TableContract, provenance};
-use crate::epoch::{Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
+use crate::epoch::{Epochs, Kind, Slot, SlotLog, TokenKeyName, Writer, take_over};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Following, Lake, LakeLock, Meter, Table};
 use crate::lookups::{Loaded, Loader};
 use crate::micro_batch::{Decoder, Duplicates, IdentityHasher};
-use crate::plans::{ChangeKind, Plans, changes};
+use crate::plans::{Change, ChangeKind, Plans, changes, missed};
 use crate::sql::{Driver, StandingQuery, WindowShape, session};
 use crate::token::{TokenKey, Tokenizer};
 use crate::window::{Idleness, OpenWindows, Watermarks};
@@ -89,7 +89,13 @@ pub(super) async fn recover(job: &Job) -> Result<Recovered> {
     let taken = take(config, &job.token_key, &job.host, &job.clock).await?;
     let Taken { lake, base, writer, contracts, queries: planned, mut facts } = taken;
     let mut duplicates = Duplicates::new(&contracts.stream, &contracts.rejects, lake.tokenizer.clone())?;
-    let mut queries = resume_queries(planned, &base, &mut facts);
+    facts.changes = changes(&planned, &base.queries, base.watermark);
+    let mut unseen = BTreeMap::new();
+    for (query, change) in planned.iter().zip(&facts.changes) {
+        unseen.insert(Arc::clone(query.name()), missed(&lake.slots, query, change.kind, &base).await?);
+    }
+    let mut queries = resume_queries(planned, &base, unseen, &mut facts);
+    owe_since(&lake, &base, &mut queries, &facts.changes).await?;
     let joined_with = Arc::new(lake.lookups.newest().await?);
     queries.join_with(Arc::clone(&joined_with))?;
     rebuild(&lake, &base, &mut queries, &mut duplicates, &mut facts).await?;
@@ -210,14 +216,19 @@ async fn roll_forward(slots: &SlotLog, base: &Slot, tables: &Tables, app_id: &st
     Ok(())
 }
 
-/// Joins each query with what the slot says of it: kept, edited, or new.
-fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -> Queries {
-    facts.changes = changes(&planned, &base.queries, base.watermark);
+/// Joins each query with what the slot says of it: kept, back, edited, or new; and with the epochs whose rows it has missed.
+fn resume_queries(
+    planned: Vec<StandingQuery>,
+    base: &Slot,
+    mut unseen: BTreeMap<Arc<str>, Epochs>,
+    facts: &mut Facts,
+) -> Queries {
     let mut queries = Queries::default();
     // Of each planned query one, in the same order; then those that are gone.
     for (query, change) in planned.into_iter().zip(&facts.changes) {
         let before = base.queries.get(query.name());
-        if change.kind == ChangeKind::Kept && before.is_some_and(|before| before.end_of_input) {
+        let missed = unseen.remove(query.name()).unwrap_or_default();
+        if change.kind.is_same_text() && before.is_some_and(|before| before.end_of_input) {
             facts.notes.push(format!(
                 "`{}` closed its windows at the end of a bounded input: older rows will count as late there",
                 query.name()
@@ -230,11 +241,11 @@ fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -
                     // Rows of windows that were closed before have not passed it.
                     None => Reach { answers_after: change.closed_until, ..Reach::default() },
                 };
-                queries.stateless.push(Stateless { query: Arc::new(query), reach });
+                queries.stateless.push(Stateless { query: Arc::new(query), reach: Reach { missed, ..reach } });
             }
             StandingQuery::Windowed(query) => {
                 // What was closed before this text came is not its answer.
-                let kept = before.filter(|_| change.kind == ChangeKind::Kept);
+                let kept = before.filter(|_| change.kind.is_same_text());
                 let is_session = matches!(query.window().shape(), WindowShape::Session { .. });
                 let query = Arc::new(query);
                 queries.windowed.push(Windowed {
@@ -243,7 +254,7 @@ fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -
                     closed_until: change.closed_until,
                     end_of_input: before.is_some_and(|before| before.end_of_input),
                     reach: match kept {
-                        Some(before) => Reach::of(before),
+                        Some(before) => Reach { missed, ..Reach::of(before) },
                         None => Reach {
                             answers_after: change.closed_until,
                             // Which late rows count in sessions is asked anew; of other windows the closed ones are not
@@ -257,6 +268,22 @@ fn resume_queries(planned: Vec<StandingQuery>, base: &Slot, facts: &mut Facts) -
         }
     }
     queries
+}
+
+/// Views on views that are back owe what their parents closed, or restated, without them.
+async fn owe_since(lake: &LakeState, base: &Slot, queries: &mut Queries, changes: &[Change]) -> Result<()> {
+    let is_back = |name: &Arc<str>| {
+        let change = changes.iter().find(|change| change.query == *name);
+        change.is_some_and(|change| change.kind == ChangeKind::Returned)
+    };
+    let windowed = queries.windowed.iter_mut().map(|w| (Query::Windowed(Arc::clone(&w.query)), &mut w.reach));
+    let stateless = queries.stateless.iter_mut().map(|s| (Query::Stateless(Arc::clone(&s.query)), &mut s.reach));
+    for (query, reach) in windowed.chain(stateless).filter(|(query, _)| is_back(query.name())) {
+        if let Some(before) = base.queries.get(query.name()) {
+            reach.owe(owed_since(&lake.slots, base, &query, before).await?);
+        }
+    }
+    Ok(())
 }
 
 /// Folds the lake's rows that stand in open windows, and remembers the identities the stream may repeat.

@@ -153,22 +153,26 @@ impl Rejoin<'_> {
     /// view those of its column [`ViewDriver::closing`]; of a query's own windows over a view those of the column they go by.
     ///
     /// # Errors
-    /// [`Error::External`] when the lake does not answer; [`Error::Usage`] for a view whose rows do not tell their time.
+    /// [`Error::External`] when the lake does not answer.
     pub(super) async fn parts(&self, query: &Query, driver: &Driver, times: TimeRange) -> Result<Vec<Part>> {
         match driver {
-            Driver::Stream => self.stream_parts(query, times).await,
+            Driver::Stream => {
+                let event_time = self.stream.stream.as_ref().map_or("", |s| s.event_time.as_ref());
+                self.stream_parts(query, within(event_time, times)).await
+            }
             Driver::View(parent) => self.view_parts(query, parent, times).await,
         }
     }
 
-    /// The stream's rows, by what their epochs were joined with.
-    async fn stream_parts(&self, query: &Query, times: TimeRange) -> Result<Vec<Part>> {
-        let event_time = self.stream.stream.as_ref().map_or("", |s| s.event_time.as_ref());
-        let recent = within(event_time, times);
+    /// The stream's rows for which `wanted` is true, by what their epochs were joined with.
+    ///
+    /// # Errors
+    /// [`Error::External`] when the lake does not answer.
+    pub(super) async fn stream_parts(&self, query: &Query, wanted: Expr) -> Result<Vec<Part>> {
         if !query.joins_rows() {
-            return Ok(vec![Part { versions: None, wanted: recent }]);
+            return Ok(vec![Part { versions: None, wanted }]);
         }
-        let epochs = self.epochs_where(recent.clone()).await?;
+        let epochs = self.epochs_where(wanted.clone()).await?;
         let Some(first) = epochs.first().copied() else { return Ok(Vec::new()) };
         let mut by_versions: BTreeMap<Option<Versions>, Vec<Expr>> = BTreeMap::new();
         for (epoch, versions) in self.joined_with(query, first).await? {
@@ -178,7 +182,7 @@ impl Rejoin<'_> {
         }
         let part = |(versions, epochs)| Part {
             versions,
-            wanted: recent.clone().and(col(provenance::EPOCH).in_list(epochs, false)),
+            wanted: wanted.clone().and(col(provenance::EPOCH).in_list(epochs, false)),
         };
         Ok(by_versions.into_iter().map(part).collect())
     }
@@ -186,19 +190,11 @@ impl Rejoin<'_> {
     /// The rows of a view, by what the epochs that closed them were joined with: an epoch closes what lies between the
     /// parent's progress before it and after it.
     async fn view_parts(&self, query: &Query, parent: &ViewDriver, times: TimeRange) -> Result<Vec<Part>> {
-        let untold = || {
-            let (view, name) = (&parent.name, query.name());
-            Error::usage(format!(
-                "rows of `{view}` do not tell their window, so those of `{name}` cannot be computed again"
-            ))
-        };
         let closing = parent.closing();
-        let time = parent.time().or(closing).ok_or_else(untold)?;
-        let all = within(time, times);
+        let all = within(parent.time().unwrap_or(closing), times);
         if !query.joins_rows() {
             return Ok(vec![Part { versions: None, wanted: all }]);
         }
-        let closing = closing.ok_or_else(untold)?;
         let reached = |slot: &Slot| {
             let until = slot.queries.get(&parent.name).and_then(|progress| progress.closed_until);
             until.map_or(Micros::MIN, |until| parent.closed_before(until))

@@ -1,12 +1,14 @@
 //! What a start does to each standing query: go on, begin, rebuild, or leave its table alone.
 //!
 //! The one law: a query is known by the fingerprint of its plan. The same fingerprint goes on where the newest slot left
-//! it; another one is a query that was edited, whose open windows are rebuilt from the lake's rows by the new text while
-//! closed rows stay; and one no slot names begins with the first window that the stream has not passed yet.
+//! it, or where it was when its file was removed; another one is a query that was edited, whose open windows are rebuilt from
+//! the lake's rows by the new text while closed rows stay; and one no slot names begins with the first window that the stream
+//! has not passed yet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::missed::is_by_row;
 use crate::clock::{Micros, show_time};
 use crate::epoch::QueryProgress;
 use crate::sql::{Driver, StandingQuery};
@@ -21,6 +23,9 @@ pub struct Change {
     pub closed_until: Option<Micros>,
     /// The least time of rows that its open windows are rebuilt from; `None` for a query without windows.
     pub reads_from: Option<Micros>,
+    /// Whether it answers the stream's rows one by one, and some were read before: of these the table of a query that was not
+    /// there has none.
+    pub lacks_rows: bool,
 }
 
 /// How a query differs from what the newest slot says.
@@ -30,7 +35,16 @@ pub enum ChangeKind {
     Kept,
     New,
     Changed,
+    /// Its file was removed, and is there again with the same text.
+    Returned,
     Removed,
+}
+
+impl ChangeKind {
+    /// Whether the text that ran last is the present one.
+    pub fn is_same_text(self) -> bool {
+        matches!(self, Self::Kept | Self::Returned)
+    }
 }
 
 /// What a start does to each of `queries` (parents before children), and to those that are gone. `known` and `watermark` are
@@ -47,7 +61,10 @@ pub fn changes(
         let before = known.get(name);
         let kind = match before {
             None => ChangeKind::New,
-            Some(before) if before.fingerprint == query.fingerprint() => ChangeKind::Kept,
+            Some(before) if before.fingerprint == query.fingerprint() => match before.running {
+                true => ChangeKind::Kept,
+                false => ChangeKind::Returned,
+            },
             Some(_) => ChangeKind::Changed,
         };
         let (closed_until, reads_from) = match (query, before) {
@@ -66,7 +83,8 @@ pub fn changes(
             }
         };
         until.insert(Arc::clone(name), closed_until);
-        found.push(Change { query: Arc::clone(name), kind, closed_until, reads_from });
+        let lacks_rows = kind != ChangeKind::Kept && is_by_row(query) && watermark.is_some();
+        found.push(Change { query: Arc::clone(name), kind, closed_until, reads_from, lacks_rows });
     }
     let gone = known.iter().filter(|(name, progress)| progress.running && !until.contains_key(*name));
     found.extend(gone.map(|(name, progress)| Change {
@@ -74,6 +92,7 @@ pub fn changes(
         kind: ChangeKind::Removed,
         closed_until: progress.closed_until,
         reads_from: None,
+        lacks_rows: false,
     }));
     found
 }
@@ -83,6 +102,20 @@ impl Change {
     pub fn sentence(&self) -> Option<String> {
         let name = &self.query;
         match (self.kind, self.closed_until) {
+            (ChangeKind::New, _) if self.lacks_rows => Some(format!(
+                "`{name}` is new: it answers the rows that are read from now on (`--backfill` answers older ones)"
+            )),
+            (ChangeKind::Changed, _) if self.lacks_rows => Some(format!(
+                "`{name}` was edited: the new text answers the rows that are read from now on, and what is in its table stays; \
+                 under another name `--backfill` answers all of them"
+            )),
+            (ChangeKind::Returned, _) if self.lacks_rows => Some(format!(
+                "`{name}` is back: its table lacks the rows that were read without it (`--backfill` answers them)"
+            )),
+            (ChangeKind::Returned, _) => Some(format!(
+                "`{name}` is back: its open windows are rebuilt, and what came late without it is brought in by the next \
+                 reconcile"
+            )),
             (ChangeKind::Kept, _) | (ChangeKind::New, None) => None,
             (ChangeKind::New, Some(until)) => Some(format!(
                 "`{name}` is new: it begins with the windows that end after {} (`--backfill` answers older ones)",

@@ -3,21 +3,23 @@
 //! The one law: it is told by the same code that starts ([`changes()`]), from the newest slot and the tables' own file
 //! lists; no row is read and nothing is written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{ChangeKind, Plans, changes};
+use super::missed::is_by_row;
+use super::{ChangeKind, Plans, changes, missed};
 use crate::clock::Micros;
 use crate::config::Config;
-use crate::contract::TableContract;
-use crate::epoch::SlotLog;
+use crate::contract::{TableContract, provenance};
+use crate::epoch::{Epochs, QueryProgress, SlotLog};
 use crate::error::Result;
 use crate::lake::{Following, Lake, SchemaChange, Table};
 use crate::sql::{Driver, StandingQuery};
 
-/// Rows of the lake folded in a second: two thirds of what the end-to-end benchmark gives on two cores, since a rebuild
-/// reads Parquet and writes little.
+/// Rows of the lake folded in a second, or read to be joined with: half of what the end-to-end benchmark gives on two cores
+/// (README), since a start reads Parquet beside everything else it does.
 const ROWS_PER_SECOND: u64 = 200_000;
 
 /// Every query, in the order they are planned; those that are gone last.
@@ -44,10 +46,12 @@ pub struct QueryDiff {
     pub change: ChangeKind,
     /// What becomes of its table's columns; `None` for a query that is gone.
     pub table: Option<SchemaChange>,
+    /// Rows of the tables it is joined with, which a start reads once.
+    pub lookup_rows: u64,
     /// Rows its open windows are rebuilt from: those of files that reach into them.
     pub rebuild_rows: u64,
     pub rebuild_seconds: u64,
-    /// Rows a backfill of its whole history would read; none where its table has it already.
+    /// Rows a backfill of its whole history would read; none where its table has it already, or cannot get it.
     pub history_rows: u64,
     pub history_seconds: u64,
 }
@@ -59,54 +63,126 @@ pub struct QueryDiff {
 pub async fn diff(config: &Config) -> Result<Diff> {
     let plans = Plans::read(config).await?;
     let lake = Lake::open(&config.lake.url, &config.s3)?;
-    let head = SlotLog::new(lake.store()).head().await?;
+    let slots = SlotLog::new(lake.store());
+    let head = slots.head().await?;
     let mut diff = Diff { epoch: head.as_ref().map(|slot| slot.epoch), ..Diff::default() };
     for contract in [&plans.stream, &plans.rejects, &plans.epochs] {
         let following = if contract.stream.is_some() { Following::AddedColumns } else { Following::Description };
         let change = Table::schema_change(&lake, contract, following).await?;
         diff.tables.push(TableDiff { table: Arc::clone(&contract.name), change });
     }
-    let (known, watermark) = head.map(|slot| (slot.queries, slot.watermark)).unwrap_or_default();
+    let (known, watermark) = head.as_ref().map(|slot| (slot.queries.clone(), slot.watermark)).unwrap_or_default();
     for change in changes(&plans.queries, &known, watermark) {
         let query = plans.queries.iter().find(|query| *query.name() == change.query);
+        let cost = match query {
+            Some(query) => {
+                let missed = match &head {
+                    Some(head) => missed(&slots, query, change.kind, head).await?,
+                    None => Epochs::default(),
+                };
+                let before = known.get(query.name()).filter(|_| change.kind.is_same_text());
+                let from = change.reads_from;
+                Rows { lake: &lake, query, stream: &plans.stream, before, missed, from }.count().await?
+            }
+            None => Cost::default(),
+        };
         let table = match query {
             Some(query) => Some(Table::schema_change(&lake, query.output(), Following::Query).await?),
             None => None,
         };
-        let (all, rebuild) = match query {
-            Some(query) => rows(&lake, query, &plans.stream, change.reads_from).await?,
-            None => (0, 0),
-        };
-        let is_known = matches!(change.kind, ChangeKind::Kept | ChangeKind::Removed);
-        let history = if is_known { 0 } else { all };
         diff.queries.push(QueryDiff {
             query: change.query,
             change: change.kind,
             table,
-            rebuild_rows: rebuild,
-            rebuild_seconds: rebuild.div_ceil(ROWS_PER_SECOND),
-            history_rows: history,
-            history_seconds: history.div_ceil(ROWS_PER_SECOND),
+            lookup_rows: cost.lookups,
+            rebuild_rows: cost.rebuild,
+            rebuild_seconds: seconds(cost.rebuild, cost.lookups),
+            history_rows: cost.history,
+            history_seconds: seconds(cost.history, cost.lookups),
         });
     }
     Ok(diff)
 }
 
-/// Rows of what drives a query: all of them, and those a rebuild reads.
-async fn rows(lake: &Lake, query: &StandingQuery, stream: &TableContract, from: Option<Micros>) -> Result<(u64, u64)> {
-    let event_time = stream.stream.as_ref().map(|declared| Arc::clone(&declared.event_time));
-    let (mut all, mut rebuild) = (0, 0);
-    for driver in query.drivers() {
-        let (name, time) = match driver {
-            Driver::Stream => (&stream.name, event_time.clone()),
-            Driver::View(driver) => (&driver.name, driver.time().cloned()),
-        };
-        let Some(table) = Table::open_existing(lake, name).await? else { continue };
-        all += table.rows_reaching(None).await?;
-        rebuild += match (from, time) {
-            (Some(from), Some(time)) => table.rows_reaching(Some((&time, from))).await?,
-            _ => 0,
-        };
+/// How long so many rows take, with all that they are joined with; a start without rows waits for nothing.
+fn seconds(rows: u64, lookups: u64) -> u64 {
+    if rows > 0 { (rows + lookups).div_ceil(ROWS_PER_SECOND) } else { 0 }
+}
+
+/// Rows that a start reads for one query.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    lookups: u64,
+    rebuild: u64,
+    history: u64,
+}
+
+/// What one query's rows are counted by.
+struct Rows<'a> {
+    lake: &'a Lake,
+    query: &'a StandingQuery,
+    stream: &'a TableContract,
+    /// What the newest slot says of it, if its text is the one that ran.
+    before: Option<&'a QueryProgress>,
+    /// Epochs it has not seen.
+    missed: Epochs,
+    /// The least time its open windows are rebuilt from.
+    from: Option<Micros>,
+}
+
+impl Rows<'_> {
+    async fn count(&self) -> Result<Cost> {
+        let mut cost = Cost::default();
+        let tables: BTreeSet<&Arc<str>> = self.query.lookups().iter().flat_map(|lookup| &lookup.tables).collect();
+        for name in tables {
+            if let Some(table) = Table::open_existing(self.lake, name).await? {
+                cost.lookups += table.rows_reaching(None).await?;
+            }
+        }
+        let event_time = self.stream.stream.as_ref().map(|declared| Arc::clone(&declared.event_time));
+        for driver in self.query.drivers() {
+            let (name, time) = match driver {
+                Driver::Stream => (&self.stream.name, event_time.clone()),
+                Driver::View(driver) => {
+                    (&driver.name, Some(Arc::clone(driver.time().unwrap_or_else(|| driver.closing()))))
+                }
+            };
+            let Some(table) = Table::open_existing(self.lake, name).await? else { continue };
+            if let (Some(from), Some(time)) = (self.from, &time) {
+                cost.rebuild += table.rows_reaching(Some((time, from))).await?;
+            }
+            cost.history += self.history(&table, time.as_ref()).await?;
+        }
+        Ok(cost)
     }
-    Ok((all, rebuild))
+
+    /// Rows of one of those that drive the query that a backfill of all its history reads: none where its table has it, or
+    /// never will.
+    async fn history(&self, table: &Table, time: Option<&Arc<str>>) -> Result<u64> {
+        if is_by_row(self.query) {
+            let signed = |epoch: u64| i64::try_from(epoch).unwrap_or(i64::MAX);
+            let stretches = self.missed.stretches().iter().map(|(first, last)| (signed(*first), signed(*last)));
+            return table.rows_within(provenance::EPOCH, &stretches.collect::<Vec<_>>()).await;
+        }
+        if self.query.is_beyond_correction() {
+            return Ok(0);
+        }
+        match (self.before.map(|before| before.answers_after), time) {
+            (None, _) => table.rows_reaching(None).await,
+            (Some(Some(after)), Some(time)) => table.rows_within(time, &[(Micros::MIN, after)]).await,
+            (Some(_), _) => Ok(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_rows_and_lookups_by_the_rate_and_rounded_up() {
+        assert_eq!(seconds(0, 7 * ROWS_PER_SECOND), 0);
+        assert_eq!([seconds(1, 0), seconds(ROWS_PER_SECOND, 0), seconds(ROWS_PER_SECOND, 1)], [1, 1, 2]);
+        assert_eq!(seconds(2 * ROWS_PER_SECOND, 3 * ROWS_PER_SECOND), 5);
+    }
 }

@@ -5,6 +5,7 @@
 
 mod changes;
 mod diff;
+mod missed;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,6 +18,7 @@ use crate::sql::{Catalog, QueryFile, StandingQuery, plan_all, read_queries, with
 
 pub use changes::{Change, ChangeKind, changes};
 pub use diff::{Diff, QueryDiff, TableDiff, diff};
+pub use missed::missed;
 
 /// The tables every lake has besides its stream's.
 const REJECTS: &str = "rejects";

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::file::{Job, QueryFile, normal, tables_read};
 use super::lookup::Lookup;
 use super::place::{Refusal, Refusals};
-use super::spec::WindowSpec;
+use super::spec::{WindowShape, WindowSpec};
 use super::standing::StandingQuery;
 use super::static_file::StaticFile;
 use super::windows::TimeRange;
@@ -51,6 +51,8 @@ pub struct ViewDriver {
     time: Option<(Arc<str>, Time)>,
     /// What of the parent's table tells its windows.
     told: Vec<(Arc<str>, Time)>,
+    /// What of that tells when a row was closed: the end of its window, or else its start.
+    closing: (Arc<str>, Time),
 }
 
 /// What a column says of time.
@@ -135,13 +137,19 @@ impl Catalog {
 }
 
 impl ViewDriver {
+    /// `None` for a view whose rows do not tell when they were closed. Where windows grow, several to a start, their start
+    /// does not: it only is a time that windows of the child may go by.
     pub(super) fn new(
         name: Arc<str>,
         window: WindowSpec,
         time: Option<(Arc<str>, Time)>,
         told: Vec<(Arc<str>, Time)>,
-    ) -> Self {
-        Self { name, window, time, told }
+    ) -> Option<Self> {
+        let column = |wanted: Time| told.iter().find(|(_, time)| *time == wanted).cloned();
+        let grows = matches!(window.shape(), WindowShape::Cumulate { .. });
+        let start = || column(Time::WindowStart).filter(|_| !grows || time.is_some());
+        let closing = column(Time::WindowEnd).or_else(start)?;
+        Some(Self { name, window, time, told, closing })
     }
 
     /// The same parent, read by windows over another column: the parent's own, whatever a view between calls it.
@@ -161,10 +169,9 @@ impl ViewDriver {
     }
 
     /// The column of the parent's table by which its rows tell when they were closed: the end of their window, or else its
-    /// start. None where they do not tell.
-    pub fn closing(&self) -> Option<&Arc<str>> {
-        let column = |wanted: Time| self.told.iter().find(|(_, time)| *time == wanted).map(|(column, _)| column);
-        column(Time::WindowEnd).or_else(|| column(Time::WindowStart))
+    /// start.
+    pub fn closing(&self) -> &Arc<str> {
+        &self.closing.0
     }
 
     /// The column of the parent's table that is the start of a row's window, and that which is its end; where it has them.
@@ -176,9 +183,9 @@ impl ViewDriver {
 
     /// The rows closed once the parent has come this far are those whose [`ViewDriver::closing`] is before this.
     pub fn closed_before(&self, closed_until: Micros) -> Micros {
-        match self.told.iter().any(|(_, time)| *time == Time::WindowEnd) {
-            true => closed_until.saturating_add(1),
-            false => self.window.counted_from(Some(closed_until)),
+        match self.closing.1 {
+            Time::WindowEnd => closed_until.saturating_add(1),
+            _ => self.window.counted_from(Some(closed_until)),
         }
     }
 

@@ -176,13 +176,12 @@ impl Definition {
         range: Option<TimeRange>,
         pairs: &Pairs,
         by_versions: bool,
-    ) -> Result<Option<BatchStatement>> {
-        let query = self.select_over(&self.streamed, |view| &view.streamed, range, pairs);
-        let mut query = query.map_err(|refusal| refusal.in_text(&self.text))?;
-        if by_versions && !by_version(&mut query, self.is_buffered()) {
-            return Ok(None);
+    ) -> Result<BatchStatement> {
+        let mut query = self.select_over(&self.streamed, |view| &view.streamed, range, pairs);
+        if by_versions {
+            query = query.and_then(|mut query| by_version(&mut query, self.is_buffered()).map(|()| query));
         }
-        self.statement(Ok(query)).map(Some)
+        self.statement(query)
     }
 
     fn statement(&self, query: Result<Box<Query>, Refusal>) -> Result<BatchStatement> {

@@ -31,6 +31,8 @@ const ROW_BYTES: usize = 16;
 pub struct StreamingPlan {
     /// FROM, as written.
     pub source: String,
+    /// Files it is joined with, as written.
+    pub files: Vec<String>,
     /// Columns of the stream that the plan asks for.
     pub columns: Vec<String>,
     /// WHERE, as written.
@@ -78,6 +80,7 @@ impl StandingQuery {
         let from = select.map(|select| select.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
         StreamingPlan {
             source: from.unwrap_or_default(),
+            files: definition.files.iter().map(|file| file.written.clone()).collect(),
             columns,
             filter: select.and_then(|select| select.selection.as_ref()).map(ToString::to_string),
             window,

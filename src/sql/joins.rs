@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, SetExpr, Spanned,
-    TableFactor, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr,
+    Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -25,6 +25,10 @@ use crate::error::Result;
 
 /// How the names of lookups begin.
 const LOOKUP_PREFIX: &str = "__lookup_";
+
+/// In an audit's statements: which version of its lookups a joined window met when it closed, as a column of the side that
+/// stands first.
+const MET_AT: &str = "__met_at";
 
 /// A join as written, its relation replaced by a name.
 #[derive(Debug)]
@@ -74,6 +78,7 @@ pub(super) fn take_joins(
     if let (Some((name, at)), Some(join)) = (&driver, from.joins.first()) {
         first_is_driver(name, *at, join, catalog)?;
     }
+    let may_lack_first = alias_in(&from.relation).is_some_and(|first| joins.aliases.contains(&first));
     let others = joins.windows.iter().skip(1).filter_map(|call| single(&call.table)).map(normal);
     let drivers: Vec<String> = driver.map(|(name, _)| name).into_iter().chain(others).collect();
     for join in from.joins.iter_mut().filter(|join| !is_rows(&join.relation)) {
@@ -81,6 +86,14 @@ pub(super) fn take_joins(
         joins.at.get_or_insert(at);
         let constraint = constraint(join)?;
         has_equality(constraint, at)?;
+        if let (true, JoinConstraint::Using(columns)) = (may_lack_first, constraint) {
+            let columns = columns.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let refusal = Refusal::new(at, "USING takes the first side's columns, which a FULL JOIN leaves NULL");
+            let equal = |column: &String| format!("b.{column} = coalesce(a.{column}, …)");
+            return Err(
+                refusal.help(format!("write `ON {}`", columns.iter().map(equal).collect::<Vec<_>>().join(" AND ")))
+            );
+        }
         let alias = take_one(join, &mut joins.written, view, &drivers, catalog, files)?;
         joins.aliases.insert(alias);
     }
@@ -267,82 +280,115 @@ fn relation_name(factor: &TableFactor) -> Option<(String, Span)> {
     }
 }
 
-/// Lets each row, and each window of joined windows (`of_windows`), meet only the version of a lookup that it saw. `false`
-/// where that cannot be said: lookups that joined windows meet by USING.
-pub(super) fn by_version(query: &mut Query, of_windows: bool) -> bool {
-    let mut said = true;
-    let _: ControlFlow<()> = query.visit(&mut ByVersion { said: &mut said, of_windows });
-    said
+/// Lets each row, and each window of joined windows (`of_windows`), meet only the version of a lookup that it saw.
+///
+/// # Errors
+/// None that planning the query would not have met.
+pub(super) fn by_version(query: &mut Query, of_windows: bool) -> Result<(), Refusal> {
+    match query.visit(&mut ByVersion { of_windows }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(refusal) => Err(refusal),
+    }
 }
 
-struct ByVersion<'a> {
-    said: &'a mut bool,
+struct ByVersion {
     /// The next SELECT, which is the outermost one, joins windows.
     of_windows: bool,
 }
 
-impl VisitorMut for ByVersion<'_> {
-    type Break = ();
+impl VisitorMut for ByVersion {
+    type Break = Refusal;
 
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Refusal> {
         let of_windows = std::mem::take(&mut self.of_windows);
-        let Some(from) = select.from.first_mut() else { return ControlFlow::Continue(()) };
-        // The sides so far: the end of a window is that of whichever is not NULL.
-        let mut ends: Vec<String> = window_of(&from.relation).into_iter().collect();
-        for join in &mut from.joins {
-            let TableFactor::Table { name, alias: Some(alias), .. } = &join.relation else {
-                ends.extend(window_of(&join.relation));
-                continue;
-            };
-            if !single(name).is_some_and(|ident| ident.value.starts_with(LOOKUP_PREFIX)) {
-                continue;
-            }
-            if let (false, Some(columns)) = (of_windows, using(&mut join.join_operator)) {
-                // Both sides have one more column of one name.
-                let numbered = format!("(SELECT *, {LOOKED_UP_AT} AS {JOINED_AT} FROM {name})");
-                if let Ok(Expr::Subquery(subquery)) = parse_expression(&numbered) {
-                    columns.push(ObjectName::from(vec![Ident::new(JOINED_AT)]));
-                    let alias = Some(alias.clone());
-                    join.relation = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
-                    continue;
-                }
-            }
-            let met = match of_windows {
-                true => parse_expression(&format!("{JOINED_BY_END}(CAST(coalesce({}) AS BIGINT))", ends.join(", "))),
-                false => Ok(Expr::Identifier(Ident::new(JOINED_AT))),
-            };
-            let looked_up = Expr::CompoundIdentifier(vec![alias.name.clone(), Ident::new(LOOKED_UP_AT)]);
-            match (&mut join.join_operator, met) {
-                (
-                    JoinOperator::Join(JoinConstraint::On(condition))
-                    | JoinOperator::Inner(JoinConstraint::On(condition))
-                    | JoinOperator::Left(JoinConstraint::On(condition))
-                    | JoinOperator::LeftOuter(JoinConstraint::On(condition)),
-                    Ok(met),
-                ) => {
-                    let written = Expr::Nested(Box::new(condition.clone()));
-                    *condition = binary(written, BinaryOperator::And, binary(met, BinaryOperator::Eq, looked_up));
-                }
-                _ => *self.said = false,
-            }
+        match select.from.first_mut().map_or(Ok(()), |from| meet_versions(from, of_windows)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(refusal) => ControlFlow::Break(refusal),
         }
-        ControlFlow::Continue(())
     }
 }
 
-/// The columns of a join by USING.
-fn using(join: &mut JoinOperator) -> Option<&mut Vec<ObjectName>> {
+/// Writes into each join with a lookup which version is met: the row's own, or that of the end of a window.
+fn meet_versions(from: &mut TableWithJoins, of_windows: bool) -> Result<(), Refusal> {
+    // The sides so far: the end of a window is that of whichever is not NULL.
+    let mut ends: Vec<String> = window_of(&from.relation).into_iter().collect();
+    // By USING both sides have one more column of one name, of windows the first side: no row lacks it.
+    let (mut is_used, used) = (false, if of_windows { MET_AT } else { JOINED_AT });
+    for join in &mut from.joins {
+        let TableFactor::Table { name, alias: Some(alias), .. } = &join.relation else {
+            ends.extend(window_of(&join.relation));
+            continue;
+        };
+        if !single(name).is_some_and(|ident| ident.value.starts_with(LOOKUP_PREFIX)) {
+            continue;
+        }
+        match constraint_mut(&mut join.join_operator) {
+            Some(JoinConstraint::Using(columns)) => {
+                columns.push(ObjectName::from(vec![Ident::new(used)]));
+                let looked_up = Expr::Identifier(Ident::new(LOOKED_UP_AT));
+                join.relation = numbered(join.relation.clone(), looked_up, used, alias.clone())?;
+                is_used = true;
+            }
+            Some(JoinConstraint::On(condition)) => {
+                let met = match of_windows {
+                    true => met_by_end(&format!("coalesce({})", ends.join(", ")))?,
+                    false => Expr::Identifier(Ident::new(JOINED_AT)),
+                };
+                let looked_up = Expr::CompoundIdentifier(vec![alias.name.clone(), Ident::new(LOOKED_UP_AT)]);
+                let written = Expr::Nested(Box::new(condition.clone()));
+                *condition = binary(written, BinaryOperator::And, binary(met, BinaryOperator::Eq, looked_up));
+            }
+            _ => {}
+        }
+    }
+    if let (true, true, TableFactor::Derived { alias: Some(alias), .. }) = (of_windows, is_used, &from.relation) {
+        from.relation = numbered(from.relation.clone(), met_by_end(WINDOW_END)?, used, alias.clone())?;
+    }
+    Ok(())
+}
+
+/// Which version windows that end then have met.
+fn met_by_end(end: &str) -> Result<Expr, Refusal> {
+    parse_expression(&format!("{JOINED_BY_END}(CAST({end} AS BIGINT))"))
+}
+
+/// A relation with one more column.
+fn numbered(relation: TableFactor, number: Expr, name: &str, alias: TableAlias) -> Result<TableFactor, Refusal> {
+    let mut numbered = parse_expression(&format!("(SELECT *, NULL AS {name} FROM __relation)"))?;
+    if let Expr::Subquery(subquery) = &mut numbered
+        && let SetExpr::Select(select) = subquery.body.as_mut()
+        && let (Some(SelectItem::ExprWithAlias { expr, .. }), Some(from)) =
+            (select.projection.last_mut(), select.from.first_mut())
+    {
+        (*expr, from.relation) = (number, relation);
+    }
+    match numbered {
+        Expr::Subquery(subquery) => {
+            Ok(TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None })
+        }
+        other => Err(Refusal::new(other.span(), format!("`{other}` is no subquery"))),
+    }
+}
+
+/// What a join that may have a lookup demands.
+fn constraint_mut(join: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     match join {
-        JoinOperator::Join(JoinConstraint::Using(columns))
-        | JoinOperator::Inner(JoinConstraint::Using(columns))
-        | JoinOperator::Left(JoinConstraint::Using(columns))
-        | JoinOperator::LeftOuter(JoinConstraint::Using(columns)) => Some(columns),
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint) => Some(constraint),
         _ => None,
     }
 }
 
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+/// What the query calls the windows that stand first.
+fn alias_in(factor: &TableFactor) -> Option<String> {
+    let call = window_call(factor).ok()??;
+    call.alias.map(|alias| normal(&alias.name))
 }
 
 /// The end of the windows a side was written out as.

@@ -3,11 +3,16 @@
 //! The one law: every message about SQL text has a place, one sentence, and the nearest right word where there is one.
 //! Nothing here decides what is wrong.
 
+use arrow::datatypes::DataType;
 use datafusion::common::{Column, Diagnostic, Location as DataFusionLocation, SchemaError, Span as DataFusionSpan};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
+use crate::contract::type_name;
 pub(super) use crate::error::{Refusal, Refusals, nearest};
+
+/// How the planner says that a condition is neither true nor false.
+const NO_CONDITION: &str = "Cannot create filter with non-boolean predicate '";
 
 impl Refusal {
     /// What DataFusion's parser or planner found, with the place it knows, or that of the call it speaks of.
@@ -20,6 +25,9 @@ impl Refusal {
             _ => {}
         }
         let text = error.strip_backtrace();
+        if let Some(refusal) = Self::no_condition(&text) {
+            return refusal;
+        }
         let Some(diagnostic) = error.diagnostic() else {
             let is_of = |name: &str| text.contains(&format!("'{name}'")) || text.contains(&format!("'{name}("));
             let at = calls.iter().find(|(name, _)| is_of(name)).map_or_else(Span::empty, |(_, at)| *at);
@@ -41,6 +49,11 @@ impl Refusal {
                 Some(meant) => refusal.near(name, [meant]),
                 None => refusal,
             };
+        }
+        let types = diagnostic.notes.iter().filter_map(|note| note.message.strip_prefix("has type "));
+        if let [one, other] = types.map(shown_type).collect::<Vec<_>>().as_slice() {
+            return Self::new(at, format!("a value of {one} and one of {other} do not go together"))
+                .help("CAST one of them");
         }
         let mut refusal = Self::new(at, lower_first(&diagnostic.message));
         for note in &diagnostic.notes {
@@ -84,6 +97,16 @@ impl Refusal {
         Self::new(Span::new(at, at), lower_first(message))
     }
 
+    /// A WHERE or HAVING that is neither true nor false; the planner keeps no place of it.
+    fn no_condition(text: &str) -> Option<Self> {
+        let condition = between(text, NO_CONDITION, "'")?;
+        let found = text.split_once("' returning ").map_or("", |(_, rest)| rest.lines().next().unwrap_or_default());
+        let name = condition.rsplit('.').next().filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_'));
+        let name = name.unwrap_or(condition);
+        let message = format!("`{name}` is {}, and not true or false", shown_type(found));
+        Some(Self::new(Span::empty(), message).help(format!("compare it with something: `{name} > …`")))
+    }
+
     /// A call whose arguments have the wrong types, in place of the planner's list of every signature.
     fn wrong_arguments(at: Span, text: &str) -> Option<Self> {
         let call = between(text, "No function matches the given name and argument types '", "'. You might need")?;
@@ -98,6 +121,16 @@ pub(super) fn is_unknown_name(error: &DataFusionError) -> bool {
         DataFusionError::SchemaError(schema_error, _) => matches!(**schema_error, SchemaError::FieldNotFound { .. }),
         root => root.strip_backtrace().contains("Invalid function '"),
     }
+}
+
+/// Whether the planner was given a condition that is none.
+pub(super) fn is_no_condition(error: &DataFusionError) -> bool {
+    error.strip_backtrace().contains(NO_CONDITION)
+}
+
+/// A type as the planner writes it, as contracts do.
+fn shown_type(text: &str) -> String {
+    text.trim().parse::<DataType>().map_or_else(|_| text.to_owned(), |known| type_name(&known))
 }
 
 fn ours(span: DataFusionSpan) -> Span {

@@ -10,10 +10,12 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{Expr, ObjectNamePart, Spanned, Value, VisitMut, visit_expressions_mut};
-use datafusion::sql::sqlparser::tokenizer::Location;
+use datafusion::sql::sqlparser::ast::{
+    Expr, ObjectNamePart, SetExpr, Spanned, Statement as SqlStatement, Value, VisitMut, visit_expressions_mut,
+};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
-use super::place::{Refusal, Refusals, is_unknown_name};
+use super::place::{Refusal, Refusals, is_no_condition, is_unknown_name};
 
 /// Unknown names told of one statement. Each costs one more planning; who has this many has the wrong table.
 const UNKNOWN_NAMES_MAX: usize = 20;
@@ -33,7 +35,8 @@ pub(super) async fn plan(
             Err(error) => error,
         };
         let is_unknown = is_unknown_name(&error);
-        let refusal = refuse(error);
+        let place = if is_no_condition(&error) { condition(&statement) } else { Span::empty() };
+        let refusal = refuse(error).or_at(place);
         let at = refusal.at();
         let is_told = refused.iter().any(|other| other.at() == at);
         // A guess that is refused too is not worth another.
@@ -46,6 +49,14 @@ pub(super) async fn plan(
         }
     }
     None
+}
+
+/// Where the condition of the outermost SELECT stands.
+fn condition(statement: &Statement) -> Span {
+    let Statement::Statement(statement) = statement else { return Span::empty() };
+    let SqlStatement::Query(query) = statement.as_ref() else { return Span::empty() };
+    let SetExpr::Select(select) = query.body.as_ref() else { return Span::empty() };
+    select.selection.as_ref().or(select.having.as_ref()).map_or_else(Span::empty, Spanned::span)
 }
 
 /// Puts the guess, or NULL, in the place of the name or call that begins at `at`; answers whether there was one.

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Select, SelectItem, Spanned, TableAlias,
     TableFactor,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::catalog::{Catalog, Driver, Inlined, Time, ViewDriver, ViewKind, ViewSource, single};
 use super::file::normal;
@@ -68,7 +69,7 @@ pub(super) fn source(select: &Select, catalog: &Catalog) -> Result<Source, Refus
             let relation = relation(name, catalog)?;
             let time = relation.times.iter().find(|(_, time)| *time == Time::Event);
             Ok(Source {
-                driver: relation.driver(None),
+                driver: relation.driver(None, name.span())?,
                 time: time.map(|(name, _)| Arc::clone(name)),
                 inlined: relation.inlined(),
                 times: relation.times,
@@ -99,7 +100,7 @@ pub(super) fn windows(mut call: WindowCall, catalog: &Catalog) -> Result<Source,
     check_keys(&call.keys, relation.contract)?;
     let time = check_time(&call.time, &relation)?;
     Ok(Source {
-        driver: relation.driver(Some(&time)),
+        driver: relation.driver(Some(&time), call.table.span())?,
         times: [(WINDOW_START, Time::WindowStart), (WINDOW_END, Time::WindowEnd)]
             .map(|(name, time)| (name.into(), time))
             .to_vec(),
@@ -230,17 +231,21 @@ fn unknown(name: &ObjectName, known: &str, catalog: &Catalog) -> Refusal {
 }
 
 impl Relation<'_> {
-    /// Whose rows whoever reads this folds; `time` is the column its windows go by.
-    fn driver(&self, time: Option<&(Arc<str>, Time)>) -> Driver {
+    /// Whose rows whoever reads this, where it stands `at`, folds; `time` is the column its windows go by.
+    fn driver(&self, time: Option<&(Arc<str>, Time)>, at: Span) -> Result<Driver, Refusal> {
         match self.view.map(|view| &view.kind) {
-            None => Driver::Stream,
+            None => Ok(Driver::Stream),
             Some(ViewKind::Windowed(window)) => {
-                let name = Arc::clone(&self.contract.name);
-                Driver::View(ViewDriver::new(name, *window, time.cloned(), self.times.clone()))
+                let name = &self.contract.name;
+                let driver = ViewDriver::new(Arc::clone(name), *window, time.cloned(), self.times.clone());
+                driver.map(Driver::View).ok_or_else(|| {
+                    let refusal = Refusal::new(at, format!("rows of `{name}` do not tell their window"));
+                    refusal.help(format!("let `{name}` select `{WINDOW_START}` and `{WINDOW_END}`"))
+                })
             }
             Some(ViewKind::Stateless { driver, .. }) => match driver {
-                Driver::Stream => Driver::Stream,
-                Driver::View(parent) => Driver::View(parent.timed(time.cloned())),
+                Driver::Stream => Ok(Driver::Stream),
+                Driver::View(parent) => Ok(Driver::View(parent.timed(time.cloned()))),
             },
         }
     }

@@ -77,6 +77,18 @@ impl StandingQuery {
         self.definition().drivers()
     }
 
+    /// The column of its table that is the start of a window: its own, or, of a query without one, that of the window of the
+    /// view that its row came from.
+    pub fn start_column(&self) -> Option<&Arc<str>> {
+        self.definition().start_column()
+    }
+
+    /// Whether rows are of windows that they do not tell: then nothing corrects them, neither late rows nor a parent.
+    pub fn is_beyond_correction(&self) -> bool {
+        let is_by_row = matches!(self, Self::Stateless(_)) && *self.driver() == Driver::Stream;
+        !is_by_row && self.start_column().is_none()
+    }
+
     /// The query as the source of others.
     pub(super) fn as_source(&self) -> ViewSource {
         let definition = self.definition();
@@ -102,8 +114,8 @@ impl StandingQuery {
 
     /// The query as a batch statement over the stream's table and tables named as its lookups. With `by_versions` these
     /// hold several versions: the column [`LOOKED_UP_AT`](super::LOOKED_UP_AT) says which a row is of, and
-    /// [`JOINED_AT`](super::JOINED_AT) of the stream's table which of them a row meets; `None` where the text cannot say
-    /// that, because joined windows meet a lookup by USING.
+    /// [`JOINED_AT`](super::JOINED_AT) of the stream's table which of them a row meets; windows that are joined meet those of
+    /// their end, by the function [`JOINED_BY_END`](super::JOINED_BY_END).
     ///
     /// # Errors
     /// None that planning the query would not have met.
@@ -112,7 +124,7 @@ impl StandingQuery {
         range: Option<TimeRange>,
         pairs: &Pairs,
         by_versions: bool,
-    ) -> Result<Option<BatchStatement>> {
+    ) -> Result<BatchStatement> {
         self.definition().select_over_lookups(range, pairs, by_versions)
     }
 

@@ -38,6 +38,8 @@ const DECIMAL_DIGITS_MAX: usize = 38;
 #[derive(Debug)]
 pub(super) struct StaticFile {
     pub(super) name: Arc<str>,
+    /// What the statement calls it.
+    pub(super) written: String,
     pub(super) schema: SchemaRef,
     pub(super) rows: Vec<RecordBatch>,
 }
@@ -66,7 +68,7 @@ impl VisitorMut for Take<'_> {
         };
         // The parser keeps no position of a quoted name; the next best is that of its alias.
         let at = alias.as_ref().map_or(quoted.span, |alias| alias.name.span);
-        match StaticFile::read(&self.folder.join(&quoted.value)) {
+        match StaticFile::read(self.folder, &quoted.value) {
             Ok(file) => {
                 *name = ObjectName::from(vec![Ident::with_span(at, file.name.as_ref())]);
                 let stem =
@@ -86,15 +88,22 @@ impl VisitorMut for Take<'_> {
 }
 
 impl StaticFile {
-    /// Reads a file; an error is how a sentence about it ends.
-    fn read(path: &Path) -> Result<Self, String> {
-        let size = fs::metadata(path).map_err(|e| format!("cannot be read beside the queries: {e}"))?.len();
+    /// Reads a file below a folder, wherever links lead; an error is how a sentence about it ends.
+    fn read(folder: &Path, written: &str) -> Result<Self, String> {
+        let unread = |error: std::io::Error| format!("cannot be read beside the queries: {error}");
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let (folder, path) = (folder.canonicalize().map_err(unread)?, folder.join(written));
+        let path = path.canonicalize().map_err(unread)?;
+        if !path.starts_with(&folder) {
+            return Err("is not below the folder of the query: move it there, or make it a table of the lake".into());
+        }
+        let size = fs::metadata(&path).map_err(unread)?.len();
         if size > FILE_BYTES_MAX {
             return Err(format!(
                 "has {size} bytes, a static file at most {FILE_BYTES_MAX}: make it a table of the lake"
             ));
         }
-        let bytes = fs::read(path).map_err(|e| format!("cannot be read beside the queries: {e}"))?;
+        let bytes = fs::read(&path).map_err(unread)?;
         let hash = hex::encode(Sha256::digest(&bytes));
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         let (schema, rows) = match extension.as_str() {
@@ -105,7 +114,7 @@ impl StaticFile {
         };
         let name = format!("{FILE_PREFIX}{}", &hash[..HASH_DIGITS]).into();
         let rows = rows.iter().map(|batch| in_lake_types(batch, &schema)).collect::<Result<_, _>>()?;
-        Ok(Self { name, schema: lake_schema(&schema), rows })
+        Ok(Self { name, written: written.to_owned(), schema: lake_schema(&schema), rows })
     }
 }
 
@@ -267,7 +276,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             fs::write(folder.path().join(name), text).unwrap();
-            StaticFile::read(&folder.path().join(name))
+            StaticFile::read(folder.path(), name)
         };
         let (one, other) = (write("a.csv", "x\n1\n").unwrap(), write("b.csv", "x\n2\n").unwrap());
         assert_ne!(one.name, other.name);
@@ -278,6 +287,28 @@ mod tests {
         assert!(write("a.csv", "x,y\n1\n").unwrap_err().starts_with("is no CSV"));
         assert!(write("a.txt", "x").unwrap_err().contains("name it by what it is"));
         assert!(write("a.parquet", "x").unwrap_err().starts_with("is no Parquet"));
-        assert!(StaticFile::read(&folder.path().join("none.csv")).unwrap_err().starts_with("cannot be read beside"));
+        assert!(StaticFile::read(folder.path(), "none.csv").unwrap_err().starts_with("cannot be read beside"));
+    }
+
+    #[test]
+    fn a_file_stays_below_the_folder_of_its_query() {
+        let outside = tempfile::tempdir().unwrap();
+        let folder = outside.path().join("queries");
+        fs::create_dir_all(folder.join("lookups")).unwrap();
+        for path in [outside.path().join("secret.csv"), folder.join("lookups/own.csv")] {
+            fs::write(path, "x\n1\n").unwrap();
+        }
+        let absolute = |path: &Path| path.to_str().unwrap().to_owned();
+        for written in ["lookups/own.csv", "lookups/../lookups/own.csv", &absolute(&folder.join("lookups/own.csv"))] {
+            assert!(StaticFile::read(&folder, written).is_ok(), "{written}");
+        }
+        let link = folder.join("link.csv");
+        std::os::unix::fs::symlink(outside.path().join("secret.csv"), &link).unwrap();
+        let escapes =
+            ["../secret.csv", "lookups/../../secret.csv", &absolute(&outside.path().join("secret.csv")), "link.csv"];
+        for written in escapes {
+            let why = StaticFile::read(&folder, written).unwrap_err();
+            assert!(why.starts_with("is not below the folder of the query"), "{written}: {why}");
+        }
     }
 }

@@ -23,6 +23,7 @@ mod fraud;
 mod fuzz;
 mod gap;
 mod golden;
+mod history;
 mod house;
 mod kill;
 mod lake_check;

@@ -7,7 +7,7 @@ use crate::oracle::differences;
 use crate::support::{Scratch, interrupt, seed, slots, wait_for};
 
 /// Views over windows, the joins of them, and what is joined beside windows.
-const QUERIES: [(&str, &str); 7] = [
+const QUERIES: [(&str, &str); 8] = [
     (
         "spend_minute",
         "WITH (allowed_lateness = '5 seconds') AS SELECT window_start, window_end, CAST(window_start AS DATE) AS event_date, \
@@ -52,6 +52,15 @@ const QUERIES: [(&str, &str); 7] = [
          a.window_end = b.window_end AND a.card_token = b.card_token AND a.transaction_id < b.transaction_id \
          LEFT JOIN (SELECT card_token, count(*) AS n FROM large GROUP BY card_token) h ON h.card_token = a.card_token \
          LEFT JOIN 'lookups/risk.csv' r ON r.state = b.state AND r.weight > 1",
+    ),
+    (
+        // Each side has the columns of the others by name.
+        "known_using",
+        "AS SELECT a.window_start, a.window_end, CAST(a.window_start AS DATE) AS event_date, a.transaction_id AS one, \
+         b.transaction_id AS two, h.n AS known FROM TUMBLE(transactions, event_time, INTERVAL '1 minute') a \
+         JOIN TUMBLE(transactions, event_time, INTERVAL '1 minute') b USING (window_start, window_end, card_token) \
+         LEFT JOIN (SELECT card_token, count(*) AS n FROM large GROUP BY card_token) h USING (card_token) \
+         WHERE a.transaction_id < b.transaction_id",
     ),
 ];
 
@@ -121,6 +130,9 @@ fn assert_all(scratch: &Scratch) {
     );
     let found = format!("SELECT one, two FROM {}", scratch.delta("known_pairs"));
     assert_eq!(differences(&pairs, &found), 0, "known_pairs");
+    let both = ["known_pairs", "known_using"]
+        .map(|table| format!("SELECT DISTINCT one, two, coalesce(known, 0) FROM {}", scratch.delta(table)));
+    assert_eq!(differences(&both[0], &both[1]), 0, "by ON and by USING");
 }
 
 fn sorted(csv: &str) -> Vec<&str> {
@@ -175,7 +187,8 @@ fn late_rows_correct_joined_windows_after_both_parents() {
     scratch.summary(&["--source", second.to_str().unwrap(), "--allow-late"]);
     scratch.must(&["audit"]);
     let said = scratch.must(&["lake", "reconcile"]);
-    let views = ["spend_minute", "fraud_minute", "fraud_share", "share_five", "share_ten", "known_pairs"];
+    let views =
+        ["spend_minute", "fraud_minute", "fraud_share", "share_five", "share_ten", "known_pairs", "known_using"];
     assert!(views.iter().all(|view| said.contains(view)), "{said}");
     let audit = scratch.must(&["audit"]);
     assert!(!audit.contains("not compared"), "{audit}");

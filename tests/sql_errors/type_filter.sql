@@ -1,4 +1,4 @@
--- error: 2:1: cannot create filter with non-boolean predicate 'transactions.amount' returning Decimal128(20, 2)
+-- error: 5:7: `amount` is DECIMAL(20,2), and not true or false; compare it with something: `amount > …`
 CREATE MATERIALIZED VIEW q AS
 SELECT event_date, amount
 FROM transactions

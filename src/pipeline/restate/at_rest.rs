@@ -11,7 +11,7 @@ use super::rounds::Round;
 use super::{Ground, Mark, Query, Reach, Restatement, Subject, decided};
 use crate::clock::{Clock, show_time};
 use crate::config::Config;
-use crate::epoch::{Kind, QueryProgress, Slot, TableAdds};
+use crate::epoch::{Kind, QueryProgress, Slot};
 use crate::error::{Error, Result};
 use crate::pipeline::commit::publish_slot;
 use crate::pipeline::export::{Exporter, Patience, Source};
@@ -74,7 +74,7 @@ pub async fn write_windows(at: &AtRest, file: &Path, range: TimeRange) -> Result
     if matches!(planned, StandingQuery::Stateless(_)) {
         return Err(Error::usage(format!(
             "`{name}` has no windows: its rows follow those of the stream, or of the view it reads, and there is nothing \
-             to replace"
+             to replace; what it has missed `lakeward run --backfill` answers"
         )));
     }
     let query = Query::of(planned);
@@ -224,9 +224,7 @@ async fn decide(at: &AtRest, taken: &mut Taken, queries: &[Query], restatements:
         }
     }
     for restatement in restatements.into_iter().filter(|restatement| !restatement.is_empty()) {
-        let Restatement { query, restated, replaced, .. } = restatement;
-        slot.restated.insert(query.clone(), restated);
-        let files = TableAdds::of(replaced.staged);
+        let (query, files) = restatement.tell(&mut slot);
         if !files.is_empty() {
             slot.tables_known.insert(query.clone());
             slot.tables.insert(query, files);

@@ -12,12 +12,15 @@
 //! ```
 //! Why an epoch P is enough: a window that P's slot calls closed gets no rows by the live path any more, so all its rows
 //! are in the files live at P, and rows read after P are late for it. They wait for the next look. Where rows are gone for
-//! good (`missing`) that is not so: such windows stay as they are, and late rows stay beside them.
+//! good (`missing`) that is not so: such windows stay as they are, and late rows stay beside them. Rows of the stream that a
+//! query without windows has missed (`missed`) are added in the same way, and nothing gives way to them.
 
 mod at_rest;
+mod away;
 mod background;
 mod cut;
 mod late;
+mod missed;
 mod missing;
 mod reach;
 mod rounds;
@@ -45,7 +48,7 @@ use super::recover::LakeState;
 use super::rejoin::{Rejoin, is_gone, shown};
 use crate::clock::Micros;
 use crate::contract::TableContract;
-use crate::epoch::{Gone, Owed, Restated, SlotLog};
+use crate::epoch::{Epochs, Gone, Owed, Restated, Slot, SlotLog, TableAdds};
 use crate::error::{Context, Error, Result};
 use crate::lake::{Lake, Replaced, Replacement, within};
 use crate::lookups::{Loaded, Loader, Versions};
@@ -54,6 +57,7 @@ use crate::window::{OpenWindows, WindowShape, WindowSpec, times_of};
 
 pub use at_rest::{AtRest, RestatedTable, reconcile, write_windows};
 pub(super) use at_rest::{decide_at_rest, follow_up};
+pub(super) use away::owed_since;
 pub(super) use background::{Restater, Step};
 pub(super) use cut::few;
 pub(super) use missing::Missing;
@@ -94,12 +98,14 @@ pub(super) enum Mark {
     Paid { through: u64, times: Vec<TimeRange>, again: Vec<Owed> },
 }
 
-/// Windows restated, staged and not decided yet.
+/// Windows restated, or rows answered that a query had missed; staged and not decided yet.
 #[derive(Clone, Debug)]
 pub(super) struct Restatement {
     pub query: Arc<str>,
-    /// Without ranges nothing was to be restated, and only the marks count.
+    /// Without ranges no window was to be restated, and only the marks and what was answered count.
     pub restated: Restated,
+    /// Epochs whose rows a query without windows had missed.
+    pub answered: Epochs,
     pub replaced: Replaced,
     /// Windows that have rows now.
     pub windows: u64,
@@ -115,12 +121,23 @@ pub(super) struct Restatement {
 impl Restatement {
     fn of_marks(query: &Arc<str>, through: u64, marks: Vec<Mark>) -> Self {
         let restated = Restated { ranges: Vec::new(), through };
-        let (query, replaced) = (Arc::clone(query), Replaced::default());
-        Self { query, restated, replaced, windows: 0, closed_until: None, until: None, left: 0, marks }
+        let (query, replaced, answered) = (Arc::clone(query), Replaced::default(), Epochs::default());
+        Self { query, restated, answered, replaced, windows: 0, closed_until: None, until: None, left: 0, marks }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.restated.ranges.is_empty()
+        self.restated.ranges.is_empty() && self.answered.is_empty()
+    }
+
+    /// Lets a slot decide it. Returns the files that come and go in the query's table.
+    pub(super) fn tell(self, slot: &mut Slot) -> (Arc<str>, TableAdds) {
+        if !self.restated.ranges.is_empty() {
+            slot.restated.insert(Arc::clone(&self.query), self.restated);
+        }
+        if !self.answered.is_empty() {
+            slot.answered.insert(Arc::clone(&self.query), self.answered);
+        }
+        (self.query, TableAdds::of(self.replaced.staged))
     }
 }
 
@@ -153,11 +170,17 @@ impl Ground {
                 let rows = self.answers(subject, spans, ranges, starts.clone()).await?;
                 let (restated, replaced) = self.replace(subject, ranges, rows).await?;
                 let windows = starts.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
-                let (query, closed_until) = (subject.name().clone(), subject.closed_until);
-                Restatement { query, restated, replaced, windows, closed_until, until: None, left: 0, marks }
+                let closed_until = subject.closed_until;
+                let nothing = Restatement::of_marks(subject.name(), self.through, marks);
+                Restatement { restated, replaced, windows, closed_until, ..nothing }
             }
             Work::Sessions { around, starts, gone } => {
                 self.restate_sessions(subject, (around, starts), gone, marks).await?
+            }
+            Work::Missed(epochs) => {
+                let answered = epochs.clone();
+                let replaced = self.answer_missed(subject, epochs).await?;
+                Restatement { answered, replaced, ..Restatement::of_marks(subject.name(), self.through, marks) }
             }
         };
         restatement.left += round.left;

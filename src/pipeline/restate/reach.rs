@@ -6,7 +6,7 @@
 use super::subject::Query;
 use super::{Mark, Restatement};
 use crate::clock::Micros;
-use crate::epoch::{Owed, QueryProgress, Restated};
+use crate::epoch::{Epochs, Owed, QueryProgress, Restated};
 use crate::sql::{TimeRange, WindowedQuery};
 use crate::window::joined;
 
@@ -32,6 +32,8 @@ pub(in crate::pipeline) struct Reach {
     pub owed: Vec<Owed>,
     /// Late rows of sessions that are still open.
     pub waiting: Vec<Owed>,
+    /// Epochs whose rows of the stream it has not seen.
+    pub missed: Epochs,
 }
 
 /// What a query over the stream had closed when it came, by the first slot that names it. A slot of before that was told
@@ -52,6 +54,7 @@ impl Reach {
             reconciled_through: progress.reconciled_through,
             owed: progress.owed.clone(),
             waiting: progress.waiting.clone(),
+            missed: progress.missed.clone().unwrap_or_default(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Reach {
         progress.reconciled_through = self.reconciled_through;
         progress.owed.clone_from(&self.owed);
         progress.waiting.clone_from(&self.waiting);
+        progress.missed = Some(self.missed.clone());
     }
 
     /// Notes what a look or a restatement found out.
@@ -68,6 +72,7 @@ impl Reach {
             Mark::Reconciled { through, waiting } => {
                 self.reconciled_through = Some(through);
                 self.waiting = waiting;
+                self.missed = std::mem::take(&mut self.missed).after(through);
             }
             Mark::AnswersAfter(after) => self.answers_after = after,
             Mark::Paid { through, times, again } => {
@@ -128,10 +133,11 @@ pub(in crate::pipeline) fn decided<'a>(
     epoch: u64,
     queries: impl Iterator<Item = (Query, &'a mut Reach)>,
 ) {
-    let Restatement { query: name, restated, closed_until, until, marks, .. } = restatement;
+    let Restatement { query: name, restated, answered, closed_until, until, marks, .. } = restatement;
     for (query, reach) in queries {
         if query.name() == name {
             reach.settle(restated, closed_until.and_then(|until| query.growing(until)));
+            reach.missed = std::mem::take(&mut reach.missed).without(answered);
             marks.iter().cloned().for_each(|mark| reach.note(mark));
             continue;
         }
@@ -193,9 +199,10 @@ mod tests {
 
     #[test]
     fn a_look_tells_which_late_rows_wait() {
-        let mut reach = Reach { waiting: vec![owed(1, 5, 6)], ..Reach::default() };
+        let mut reach = Reach { waiting: vec![owed(1, 5, 6)], missed: Epochs::of(4, 12), ..Reach::default() };
         reach.note(Mark::Reconciled { through: 9, waiting: vec![owed(8, 7, 8)] });
         assert_eq!((reach.reconciled_through, reach.waiting.as_slice()), (Some(9), [owed(8, 7, 8)].as_slice()));
+        assert_eq!(reach.missed, Epochs::of(10, 12), "looked at, too");
         reach.note(Mark::AnswersAfter(Some(3)));
         assert_eq!(reach.answers_after, Some(3));
     }

@@ -14,10 +14,12 @@ use datafusion::prelude::{col, lit};
 use futures::TryStreamExt;
 
 use super::cut::{Part, cut, few};
+use super::missed::of_epochs;
 use super::missing::{Missing, minus, overlaps};
-use super::{Ground, Mark, Query, Subject};
+use super::{Ground, Mark, Query, Reach, Subject};
 use crate::clock::Micros;
 use crate::contract::provenance;
+use crate::epoch::Epochs;
 use crate::error::{Context, Error, Result};
 use crate::sql::{TimeRange, ViewDriver, WindowShape};
 use crate::window::{closed_windows_of, end_before, first_start_from, first_start_of, joined, starts_through};
@@ -52,6 +54,8 @@ pub(in crate::pipeline) enum Work {
         ranges: Vec<TimeRange>,
         spans: Vec<TimeRange>,
     },
+    /// Rows of the stream of these epochs, which a query without windows has missed: they are added.
+    Missed(Epochs),
     /// Sessions: of the stream those that late rows belong to; those that have, or had, rows at the times `around`; and all
     /// that begin in `starts`. What that is in ranges is found when it is done. Those with rows at the times `gone`, which
     /// lack some, stay as they are.
@@ -148,6 +152,10 @@ impl Ground {
         let (days, expired) = (self.rows_by_day().await?, self.expired().await?);
         let mut rounds = VecDeque::new();
         for subject in subjects {
+            if subject.query.is_by_row() {
+                rounds.extend(self.missed_rounds(subject, backfill).await?);
+                continue;
+            }
             let (Some(window), Some(before)) = (subject.query.window(), subject.reach.answers_after) else {
                 continue;
             };
@@ -254,16 +262,20 @@ impl Ground {
         let session = self.session().await?;
         let rows = session.table(self.stream.name.as_ref()).await.context(what)?;
         let new = col(provenance::EPOCH).gt(lit(since)).and(col(provenance::LATE));
-        let rows = rows.filter(new).context(what)?;
-        let rows = rows.select(vec![col(event_time), col(provenance::EPOCH)]).context(what)?;
+        // Nobody marked a row for a query that did not run.
+        let missed = subjects.iter().fold(Epochs::default(), |all, subject| all.and(&subject.reach.missed));
+        let rows = rows.filter(new.or(of_epochs(&missed))).context(what)?;
+        let rows = rows.select([event_time, provenance::LATE, provenance::EPOCH].map(col).to_vec()).context(what)?;
         let mut rows = rows.execute_stream().await.context(what)?;
         while let Some(batch) = rows.try_next().await.context(what)? {
             let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-            let epochs = batch.column(1).as_primitive::<Int64Type>();
+            let (late, epochs) = (batch.column(1).as_boolean(), batch.column(2).as_primitive::<Int64Type>());
             for (subject, touched) in subjects.iter().zip(&mut touched) {
-                let looked = subject.reach.reconciled_through.map_or(-1, signed);
-                for (&time, &epoch) in times.values().iter().zip(epochs.values()) {
-                    if epoch > looked {
+                let Reach { reconciled_through, missed, .. } = &subject.reach;
+                let looked = reconciled_through.map_or(-1, signed);
+                for ((&time, late), &epoch) in times.values().iter().zip(late).zip(epochs.values()) {
+                    let is_marked = late == Some(true) && epoch > looked;
+                    if is_marked || missed.holds(epoch.unsigned_abs()) {
                         touched.note(subject, TimeRange { from: time, to: time.saturating_add(1) });
                     }
                 }

@@ -161,16 +161,9 @@ impl Ground {
         let schema = self.table(query.name())?.schema();
         let rows = Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows.into_iter().map(Ok))));
         let (restated, replaced) = self.replace(subject, &ranges, rows).await?;
-        Ok(Restatement {
-            query: query.name().clone(),
-            restated,
-            replaced,
-            windows,
-            closed_until: Some(until),
-            until: last,
-            left,
-            marks,
-        })
+        let nothing = Restatement::of_marks(subject.name(), self.through, marks);
+        let closed_until = Some(until);
+        Ok(Restatement { restated, replaced, windows, closed_until, until: last, left, ..nothing })
     }
 }
 

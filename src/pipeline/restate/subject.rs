@@ -106,6 +106,11 @@ impl Query {
         }
     }
 
+    /// Whether it answers the stream's rows one by one: which it has answered, its slots say.
+    pub(super) fn is_by_row(&self) -> bool {
+        matches!(self, Self::Stateless(query) if *query.driver() == Driver::Stream)
+    }
+
     /// Whether its own windows are sessions.
     pub(super) fn is_session(&self) -> bool {
         matches!(self, Self::Windowed(query) if matches!(query.window().shape(), WindowShape::Session { .. }))

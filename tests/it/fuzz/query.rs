@@ -214,8 +214,10 @@ impl Query {
         ];
         let keys = if random.random_bool(0.5) { vec!["k0"] } else { Vec::new() };
         let having = random.random_bool(0.2).then(|| "sum(a0) > 2".to_owned());
-        let filter = random.random_bool(0.2).then(|| "a1 > 100.00".to_owned());
-        let (window, aggregates) = (Window::random(random, &KINDS[..4]), some(random, &texts));
+        let (window, aggregates) = (Window::random(random, KINDS), some(random, &texts));
+        // A session is made of all rows of its key.
+        let is_session = matches!(window, Window::Session { .. });
+        let filter = (!is_session && random.random_bool(0.2)).then(|| "a1 > 100.00".to_owned());
         let reads = Reads::View { parent, by_end: random.random_bool(0.4) };
         Self { name, reads, window, keys, aggregates, filter, having, lateness_s: lateness(random) }
     }
