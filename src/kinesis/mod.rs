@@ -24,6 +24,7 @@ pub mod reader;
 mod retention;
 mod shard_reader;
 mod shortcut;
+mod subscription;
 mod tail;
 #[cfg(test)]
 mod tests;
