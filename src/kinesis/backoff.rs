@@ -58,6 +58,10 @@ pub struct Failure {
 }
 
 impl Failure {
+    pub(super) fn new(trouble: Trouble, message: String) -> Self {
+        Self { trouble, message }
+    }
+
     /// The failure as an error naming the action that failed.
     pub fn into_error(self, what: impl Into<String>) -> Error {
         Error::external(what, self)
@@ -119,6 +123,11 @@ fn message<E: StdError + ProvideErrorMetadata + 'static>(error: &SdkError<E, Htt
             None => format!("{code} (HTTP {})", failure.raw().status().as_u16()),
         };
     }
+    words(error)
+}
+
+/// What an error and its causes say, outermost first.
+pub(super) fn words(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

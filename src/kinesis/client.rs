@@ -69,6 +69,11 @@ pub(super) fn connect_within(server: &EmbeddedKinesis, region: &str) -> Client {
     Client::from_conf(config.build())
 }
 
+/// The same client over connections of its own, to a server of `https`.
+pub(super) fn apart(client: &Client) -> Client {
+    Client::from_conf(client.config().to_builder().http_client(https()).build())
+}
+
 /// Settings for a server that wants a signature and checks none.
 fn unchecked(url: &str, region: &str) -> aws_sdk_kinesis::config::Builder {
     aws_sdk_kinesis::Config::builder()
@@ -128,7 +133,7 @@ pub async fn create_stream(client: &Client, stream: &str, shards: u32) -> Result
 }
 
 /// The stream's description, `None` when there is no such stream.
-async fn describe(client: &Client, stream: &str) -> Result<Option<StreamDescriptionSummary>> {
+pub(super) async fn describe(client: &Client, stream: &str) -> Result<Option<StreamDescriptionSummary>> {
     let what = format!("describing stream `{stream}`");
     let described = Backoff::new(stream)
         .retry(&what, ATTEMPTS_AT_START, || client.describe_stream_summary().stream_name(stream).send())

@@ -17,7 +17,9 @@ use crate::config::{Endpoint, micros};
 use crate::epoch::{Decided, Kind, Slot, SourceProgress};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader, stream_incarnation};
+use crate::kinesis::{
+    Client, EmbeddedKinesis, Producer, connect, create_stream, reader, registered, stream_incarnation,
+};
 use crate::simulate::{Ahead, FeedProgress, Plan, Replay, ReplayProgress, Simulator, feed, replay};
 use crate::stream::{OpenedShard, SequenceNumber, ShardId, SourceHandle, SourceId};
 use crate::token::Tokenizer;
@@ -115,6 +117,7 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
     meet_stream(job, recovered, &source, incarnation).await?;
     meet_gaps(job, recovered, &client, &options).await?;
     options.checked_at = Some(job.clock.now());
+    options.consumer = registered(&client, stream, job.config.consumer_name()).await?;
     let resume = recovered.base.resume(&source);
     let handle = reader::spawn(client.clone(), options, &resume);
     let url = match (&server, &stream.endpoint) {
