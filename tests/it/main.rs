@@ -13,6 +13,7 @@ mod drop;
 mod end_to_end;
 mod errors;
 mod events;
+mod fan_out;
 mod faults;
 mod fraud;
 mod fuzz;
