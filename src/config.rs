@@ -104,6 +104,9 @@ pub struct Stream {
     pub region: String,
     pub shards: u32,
     pub start: Start,
+    pub reader: Reader,
+    /// Empty: the lake's `app_id`.
+    pub consumer: String,
     pub listen: String,
     pub aggregate: bool,
     pub aggregate_keys: u32,
@@ -113,6 +116,9 @@ pub struct Stream {
 
 /// The most [`Stream::linger`]: the demo's card holders are never further behind than twice that.
 const LINGER_MAX: Duration = Duration::from_secs(5);
+
+/// Letters of a consumer's name: the service's limit.
+const CONSUMER_NAME_MAX: usize = 128;
 
 /// Which Kinesis is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -134,6 +140,18 @@ impl From<String> for Endpoint {
             _ => Self::Url(text),
         }
     }
+}
+
+/// How the stream's shards are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reader {
+    /// GetRecords.
+    Polling,
+    /// SubscribeToShard, by a registered consumer.
+    FanOut,
+    /// The latter where a consumer can be registered.
+    Auto,
 }
 
 /// Where a stream that no slot knows is read from.
@@ -309,6 +327,11 @@ impl Config {
         Ok(config)
     }
 
+    /// The name the stream's consumer is registered under.
+    pub fn consumer_name(&self) -> &str {
+        if self.stream.consumer.is_empty() { &self.lake.app_id } else { &self.stream.consumer }
+    }
+
     /// Refuses values that no job can run with.
     fn check(&self) -> Result<()> {
         let zero = [
@@ -340,6 +363,13 @@ impl Config {
         }
         if self.stream.linger > LINGER_MAX {
             return Err(Error::usage("configuration: `stream.linger` is at most `5s`: records wait for it unsent"));
+        }
+        if self.stream.reader != Reader::Polling && !is_consumer_name(self.consumer_name()) {
+            return Err(Error::usage(format!(
+                "configuration: `stream.consumer` (or `lake.app_id`, when it is empty) is `{}`; a consumer's name has letters, \
+                 digits, `_`, `.` and `-`, at most 128",
+                self.consumer_name()
+            )));
         }
         let (size, (least, most)) = (self.maintenance.file_size, FILE_SIZES);
         if size < least || size > most {
@@ -405,6 +435,12 @@ fn names<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<
     Ok(names.map(str::to_owned).collect())
 }
 
+/// What the service takes for a consumer's name.
+fn is_consumer_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=CONSUMER_NAME_MAX).contains(&name.len()) && name.bytes().all(is_allowed)
+}
+
 /// A configured duration in the engine's unit of time.
 pub fn micros(duration: Duration) -> Micros {
     Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX)
@@ -439,6 +475,21 @@ mod tests {
         ] {
             assert!(matches!(Config::load(None, &[key.into()]), Err(Error::Usage(_))), "{key}");
         }
+    }
+
+    #[test]
+    fn a_consumer_is_called_after_the_lake_unless_it_has_a_name_of_its_own() {
+        let load = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+            Config::load(None, &settings)
+        };
+        let config = load(&["stream.reader=auto", "lake.app_id=cards"]).unwrap();
+        assert_eq!((config.stream.reader, config.consumer_name()), (Reader::Auto, "cards"));
+        assert_eq!(load(&["stream.consumer=second"]).unwrap().consumer_name(), "second");
+        let refused = load(&["stream.reader=fan_out", "stream.consumer=a b"]).unwrap_err().to_string();
+        assert!(refused.contains("`a b`"), "{refused}");
+        load(&["lake.app_id=a b"]).unwrap();
+        assert!(load(&["stream.reader=pushed"]).unwrap_err().to_string().contains("pushed"));
     }
 
     #[test]

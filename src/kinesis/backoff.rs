@@ -75,7 +75,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn of<E>(error: &SdkError<E, HttpResponse>, site: &Site) -> Self
+    pub(super) fn of<E>(error: &SdkError<E, HttpResponse>, site: &Site) -> Self
     where
         E: StdError + ProvideErrorMetadata + Asked + 'static,
     {
@@ -93,9 +93,9 @@ impl Failure {
         Self { trouble, message: told.unwrap_or(message), mendable: mendable.map(Mendable) }
     }
 
-    /// One that the service has not told of.
-    pub fn transient(message: &str) -> Self {
-        Self { trouble: Trouble::Transient, message: message.to_owned(), mendable: None }
+    /// One in our words, which nobody can mend.
+    pub(super) fn new(trouble: Trouble, message: impl Into<String>) -> Self {
+        Self { trouble, message: message.into(), mendable: None }
     }
 
     /// The failure as an error naming the action that failed.
@@ -169,6 +169,11 @@ fn message<E: StdError + ProvideErrorMetadata + 'static>(error: &SdkError<E, Htt
             None => format!("{code} (HTTP {})", failure.raw().status().as_u16()),
         };
     }
+    words(error)
+}
+
+/// What an error and its causes say, outermost first.
+pub(super) fn words(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

@@ -119,6 +119,12 @@ pub(super) fn connect_within(server: &EmbeddedKinesis, region: &str) -> Client {
     client(config, region, Some(server.url()))
 }
 
+/// The same client over connections of its own, to a server of `https`.
+pub(super) fn apart(client: &Client) -> Client {
+    let config = client.config().to_builder().http_client(https()).build();
+    Client { sdk: aws_sdk_kinesis::Client::from_conf(config), site: client.site() }
+}
+
 /// Settings for a server that wants a signature and checks none.
 fn unchecked(url: &str, region: &str) -> aws_sdk_kinesis::config::Builder {
     aws_sdk_kinesis::Config::builder()
@@ -230,7 +236,7 @@ async fn describe(client: &Client, stream: &str, attempts: u32) -> Result<Stream
         .retry(&what, attempts, || client.describe_stream_summary().stream_name(stream).send())
         .await?;
     let summary =
-        answer.stream_description_summary.ok_or_else(|| Failure::transient("an answer without a description"))?;
+        answer.stream_description_summary.ok_or_else(|| Failure::new(Trouble::Transient, "an answer without a description"))?;
     // It stays the same for a name, region and account.
     let _ = client.site.arn.set(summary.stream_arn.clone());
     Ok(summary)

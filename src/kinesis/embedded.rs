@@ -6,9 +6,8 @@
 //! deadlock. One lock in front rules out both: writes alone, reads together.
 //!
 //! PutRecords and GetRecords take a shorter way through the same gate (`shortcut`), and what came that way is handed to
-//! the server's own store only when the server must see it (`tail`); the rest is the server's own. Nothing of it outlives the
-//! process. `SubscribeToShard` answers with a stream that outlives its pass through the gate, and is not told of records that
-//! come later: do not read that way here.
+//! the server's own store only when the server must see it (`tail`). SubscribeToShard's events pass it one by one
+//! (`subscription`). The rest is the server's own. Nothing of it outlives the process.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -29,12 +28,12 @@ use ferrokinesis::sequence::{resolve_shard_id, shard_ix_to_hex};
 use ferrokinesis::store::{Store, StoreOptions};
 use ferrokinesis::types::StreamStatus;
 use tokio::net::TcpListener;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, RwLockReadGuard, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::tail::Tail;
-use super::{shortcut, within};
+use super::{shortcut, subscription, within};
 use crate::error::{Context, Error, Result};
 use crate::stream::SequenceNumber;
 
@@ -95,12 +94,12 @@ impl EmbeddedKinesis {
             aws_region: region.to_owned(),
             ..StoreOptions::default()
         });
-        let gate = Gate { tail: Arc::default(), store };
+        let stop = CancellationToken::new();
+        let gate = Gate { tail: Arc::default(), store, written: watch::Sender::new(()), stop: stop.clone() };
         let router = router
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .layer(middleware::from_fn_with_state(gate.clone(), pass));
         let router = layers(router);
-        let stop = CancellationToken::new();
         let server = tokio::spawn(serve(listener, router.clone(), stop.clone()));
         Ok(Self { url: url(address), router, gate, server, stop: stop.drop_guard() })
     }
@@ -182,9 +181,13 @@ fn account_id() -> String {
 
 /// The lock in front of the store, around what the store has not been given yet.
 #[derive(Clone)]
-struct Gate {
-    tail: Arc<RwLock<Tail>>,
-    store: Store,
+pub(super) struct Gate {
+    pub tail: Arc<RwLock<Tail>>,
+    pub store: Store,
+    /// Says that something was written: subscribers look then.
+    pub written: watch::Sender<()>,
+    /// The server ends.
+    pub stop: CancellationToken,
 }
 
 /// How a request passes the gate.
@@ -227,8 +230,14 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
     match operation(&parts.headers) {
         "PutRecords" => {
             if let Some(answer) = shortcut::put_records(&gate.store, &gate.tail, &parts.headers, &body).await {
+                gate.written.send_replace(());
                 return answer;
             }
+        }
+        "SubscribeToShard" => {
+            let _told = gate.told().await;
+            let answer = next.run(whole(parts, body.clone())).await;
+            return subscription::pushed(&gate, &body, answer).await;
         }
         "GetRecords" => {
             if let Some(asked) = shortcut::asked(&gate.store, &parts.headers, &body) {
@@ -261,22 +270,30 @@ impl Gate {
     async fn run(&self, request: Request, next: Next) -> Response {
         let passage = passage(request.headers());
         if passage == Passage::Read {
-            let reading = self.tail.read().await;
-            if reading.is_empty() || is_about_shards(request.headers()) {
-                return next.run(request).await;
-            }
+            let about_shards = is_about_shards(request.headers());
+            let _reading = if about_shards { self.tail.read().await } else { self.told().await };
+            return next.run(request).await;
         }
         let mut writing = self.tail.write().await;
         writing.hand_over(&self.store).await;
-        if passage == Passage::Read {
-            let _reading = writing.downgrade();
-            return next.run(request).await;
-        }
         let response = next.run(request).await;
         if passage == Passage::Reshape {
             self.settle().await;
         }
+        self.written.send_replace(());
         response
+    }
+
+    /// Passes with others, the server having been told of every record.
+    async fn told(&self) -> RwLockReadGuard<'_, Tail> {
+        let reading = self.tail.read().await;
+        if reading.is_empty() {
+            return reading;
+        }
+        drop(reading);
+        let mut writing = self.tail.write().await;
+        writing.hand_over(&self.store).await;
+        writing.downgrade()
     }
 
     /// Waits until no stream is being created, changed or deleted: the server does that in a task of its own, and a put

@@ -4,7 +4,8 @@
 //! stops with a sentence. Throttling, expired iterators and servers that fail for a while are waited out; a gap is not.
 //!
 //! ```text
-//! Producer ─PutRecords─▶ stream ─GetRecords─▶ one ShardReader a shard ─ 2 events ─▶ OpenedShard.events
+//! Producer ─PutRecords─▶ stream ─GetRecords, or──▶ one ShardReader a shard ─ 2 events ─▶ OpenedShard.events
+//!                          │     SubscribeToShard
 //!                          └──ListShards──▶ reader (one task) ◀─ Lineage (pure)       16 shards ─▶ SourceHandle.opened
 //! ```
 //!
@@ -15,7 +16,9 @@ pub mod access;
 mod ageing;
 mod backoff;
 pub mod client;
+mod consumer;
 pub mod embedded;
+mod fan_out;
 pub mod faults;
 mod lineage;
 mod pacing;
@@ -28,15 +31,19 @@ mod renewal;
 mod retention;
 mod shard_reader;
 mod shortcut;
+mod subscription;
 mod tail;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod within;
 
 pub use ageing::span;
 pub use client::{Client, StreamFacts, connect, create_stream, stream_facts};
+pub use consumer::{Consumer, registered};
 pub use embedded::EmbeddedKinesis;
 pub use faults::{Does, Faults, Struck};
 pub use pacing::Pacing;
 pub use producer::{Acknowledged, Producer, PutRecord};
 pub use retention::{Held, RETENTION_MIN, held};
+pub use terms::Terms;

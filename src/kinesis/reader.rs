@@ -3,10 +3,11 @@
 //! The one law: shards begin in the order `lineage` allows. One shard that waits, throttles or fails stops no
 //! other; only a gap or a stream that is gone stops all.
 //!
-//! One task owns the lineage. It lists the shards when it starts, every minute, and whenever a shard ends. Polling is the
-//! only way of reading here; another one (pushed records) would be another `shard_reader` behind the same events.
+//! One task owns the lineage. It lists the shards when it starts, every minute, and whenever a shard ends. Whether a shard is
+//! polled or subscribed to is its own reader's business.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -17,12 +18,15 @@ use tokio_util::sync::CancellationToken;
 use super::ageing::Ageing;
 use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Trouble};
 use super::client::{Client, retention};
+use super::consumer::Consumer;
+use super::fan_out::FanOut;
 use super::lineage::{Lineage, ListedShard, Startable};
 use super::pacing::{Pace, Pacing};
 use super::retention::RETENTION_MIN;
 #[cfg(doc)]
 use super::shard_reader::PAGE_BYTES_MAX;
 use super::shard_reader::{Outcome, ShardReader};
+use super::terms::Terms;
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros, show_time};
 use crate::config::{self, Endpoint, Start};
 use crate::error::{Error, Result};
@@ -54,6 +58,9 @@ pub struct Options {
     /// Where a stream is read from of which nothing is known.
     pub start: Start,
     pub pacing: Pacing,
+    /// Whom shards are subscribed to for; `None`: they are polled.
+    pub consumer: Option<Arc<Consumer>>,
+    pub terms: Terms,
     /// Time between two looks at the tip of a shard.
     pub tick: Duration,
     /// Refuse a saved position that the stream no longer holds. Off where consumed records are deleted.
@@ -66,13 +73,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// What the configuration says of the stream. The source's name is `kinesis:<stream>`.
+    /// What the configuration says of the stream, which is polled. The source's name is `kinesis:<stream>`.
     pub fn new(stream: &config::Stream, tick: Duration, clock: Clock) -> Self {
         Self {
             stream: stream.name.clone(),
             source: format!("kinesis:{}", stream.name).into(),
             start: stream.start,
             pacing: Pacing::for_endpoint(&stream.endpoint),
+            consumer: None,
+            terms: Terms::for_endpoint(&stream.endpoint),
             tick,
             check_trimmed: stream.endpoint != Endpoint::Embedded,
             retention: RETENTION_MIN,
@@ -191,6 +200,8 @@ impl Reader {
             let key = ShardKey { source: self.options.source.clone(), shard: id.clone() };
             tracing::info!(?position, "reading shard `{id}`");
             let (events, receiver) = mpsc::channel(EVENTS_MAX);
+            let consumer = self.options.consumer.clone();
+            let fan_out = consumer.map(|consumer| FanOut::new(&self.client, consumer, self.options.terms, &id));
             let reader = ShardReader {
                 client: self.client.clone(),
                 stream: self.options.stream.clone(),
@@ -204,6 +215,7 @@ impl Reader {
                 check_trimmed: self.options.check_trimmed,
                 answered_at: self.options.checked_at,
                 ageing: Ageing::new(key.clone(), self.retention.subscribe(), self.unread.clone()),
+                fan_out,
             };
             if self.opened.send(OpenedShard { key, position, parents, events: receiver }).await.is_err() {
                 return false;

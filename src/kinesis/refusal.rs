@@ -8,11 +8,14 @@
 use std::sync::OnceLock;
 
 use aws_sdk_kinesis::operation::create_stream::CreateStreamError;
+use aws_sdk_kinesis::operation::describe_stream_consumer::DescribeStreamConsumerError;
 use aws_sdk_kinesis::operation::describe_stream_summary::DescribeStreamSummaryError;
 use aws_sdk_kinesis::operation::get_records::GetRecordsError;
 use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
 use aws_sdk_kinesis::operation::list_shards::ListShardsError;
 use aws_sdk_kinesis::operation::put_records::PutRecordsError;
+use aws_sdk_kinesis::operation::register_stream_consumer::RegisterStreamConsumerError;
+use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardError;
 
 /// What was asked: the SDK has a type of errors for each action.
 pub(super) trait Asked {
@@ -37,6 +40,15 @@ impl Asked for ListShardsError {
 }
 impl Asked for PutRecordsError {
     const ACTION: &'static str = "PutRecords";
+}
+impl Asked for DescribeStreamConsumerError {
+    const ACTION: &'static str = "DescribeStreamConsumer";
+}
+impl Asked for RegisterStreamConsumerError {
+    const ACTION: &'static str = "RegisterStreamConsumer";
+}
+impl Asked for SubscribeToShardError {
+    const ACTION: &'static str = "SubscribeToShard";
 }
 
 /// Where a stream is, as far as it is known.

@@ -1,7 +1,9 @@
-//! Reading one shard: GetRecords, page after page, until the shard's end.
+//! Reading one shard: GetRecords, page after page, until the shard's end; or while its subscriptions fail
+//! ([`super::fan_out`]).
 //!
-//! The one law: what is handed over joins without gap or overlap, and the end is a missing `NextShardIterator` and nothing
-//! else. Iterators are never kept: when one is refused, a new one is taken after the last record handed over.
+//! The one law: what is handed over joins without gap or overlap, and the end of what is polled is a missing
+//! `NextShardIterator` and nothing else. Iterators are never kept: when one is refused, a new one is taken after the last
+//! record handed over.
 //!
 //! It does not decide which shards to read (see [`super::lineage`]) nor look into records.
 
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 use super::ageing::Ageing;
 use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Failure, Trouble};
 use super::client::Client;
+use super::fan_out::{FanOut, Left};
 use super::lineage::GAP_REMEDY;
 use super::pacing::Pace;
 use super::retention::{Held, RETENTION_MIN, held};
@@ -64,6 +67,8 @@ pub struct ShardReader {
     pub answered_at: Option<Micros>,
     pub ageing: Ageing,
     pub backoff: Backoff,
+    /// Its subscriptions; `None` when it is polled.
+    pub fan_out: Option<FanOut>,
 }
 
 impl ShardReader {
@@ -79,7 +84,25 @@ impl ShardReader {
         }
     }
 
+    /// By subscriptions where there are any, and by polling while they fail.
     async fn read(&mut self) -> Result<Outcome> {
+        let mut fan_out = self.fan_out.take();
+        loop {
+            let until = match &mut fan_out {
+                None => None,
+                Some(fan_out) => match fan_out.read(self).await? {
+                    Left::Over(outcome) => return Ok(outcome),
+                    Left::Polled(until) => Some(until),
+                },
+            };
+            if let Some(outcome) = self.poll(until).await? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Polls to the shard's end, or, after an answer at least, until a time: `None` then.
+    async fn poll(&mut self, until: Option<Instant>) -> Result<Option<Outcome>> {
         let mut refused = 0;
         let mut iterator = self.iterator().await?;
         loop {
@@ -95,21 +118,29 @@ impl ShardReader {
                 }
             };
             refused = 0;
-            let now = self.clock.now();
-            self.answered_at = Some(now);
             let (records, behind) = (answer.records.len(), answer.millis_behind_latest);
-            self.ageing.answered(now, behind);
+            self.answered(behind);
             let bytes = answer.records.iter().map(|record| record.data.as_ref().len()).sum();
             let next_call = self.pace.answered(called, records, bytes);
             let next = answer.next_shard_iterator;
             if !self.hand_over(answer.records, behind, next.is_none()).await {
-                return Ok(Outcome::Abandoned);
+                return Ok(Some(Outcome::Abandoned));
             }
-            let Some(next) = next else { return Ok(Outcome::Ended(self.position.clone())) };
+            let Some(next) = next else { return Ok(Some(Outcome::Ended(self.position.clone()))) };
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(None);
+            }
             iterator = next;
             let wait = if behind.unwrap_or(0) == 0 { wait_at_tip(self.tick, records, limit) } else { Duration::ZERO };
             tokio::time::sleep_until(next_call.max(called + wait)).await;
         }
+    }
+
+    /// The shard has told how far behind its tip it was read.
+    pub(super) fn answered(&mut self, behind: Option<i64>) {
+        let now = self.clock.now();
+        self.answered_at = Some(now);
+        self.ageing.answered(now, behind);
     }
 
     async fn get_records(&mut self, iterator: &str, limit: usize) -> Result<GetRecordsOutput, Failure> {
@@ -130,14 +161,15 @@ impl ShardReader {
     }
 
     /// Turns an answer into events. Returns whether anybody listens.
-    async fn hand_over(&mut self, mut received: Vec<Received>, behind: Option<i64>, ended: bool) -> bool {
-        let nothing = received.is_empty();
+    pub(super) async fn hand_over(&mut self, mut received: Vec<Received>, behind: Option<i64>, ended: bool) -> bool {
         let mut events = Vec::with_capacity(2);
         while !received.is_empty() {
             let later = received.split_off(page_length(&received));
             events.extend(self.page(received).map(ShardEvent::Page));
             received = later;
         }
+        // What was handed over before, or is older than the start, is nothing.
+        let nothing = events.is_empty();
         if ended {
             events.push(ShardEvent::Finished);
         } else if nothing && behind == Some(0) {
@@ -155,11 +187,14 @@ impl ShardReader {
     fn page(&mut self, mut received: Vec<Received>) -> Option<Page> {
         let now = self.clock.now();
         let arrival = |record: &Received| record.approximate_arrival_timestamp.as_ref().map_or(now, micros);
-        if let Position::AtTimestamp(start) = self.position {
-            // A server may begin too early: the embedded one goes back to the shard's start when nothing is as young.
-            let old = received.iter().take_while(|record| arrival(record) < start).count();
-            received.drain(..old);
-        }
+        // A server may begin too early: the embedded one goes back to the shard's start when nothing is as young as a time,
+        // and a subscription may begin with the record it was to follow.
+        let old = match &self.position {
+            Position::TrimHorizon => 0,
+            Position::AtTimestamp(start) => received.iter().take_while(|record| arrival(record) < *start).count(),
+            Position::After(last) => received.iter().take_while(|record| sequence(record) <= *last).count(),
+        };
+        received.drain(..old);
         let to = Position::After(sequence(received.last()?));
         let records = received
             .into_iter()
@@ -175,10 +210,7 @@ impl ShardReader {
 
     /// An iterator for the first record after what was handed over.
     async fn iterator(&mut self) -> Result<String> {
-        let away_long = self.answered_at.is_none_or(|at| self.clock.now().saturating_sub(at) >= RETENTION_MIN);
-        if let (Position::After(saved), true, true) = (self.position.clone(), self.check_trimmed, away_long) {
-            self.refuse_trimmed(&saved).await?;
-        }
+        self.refuse_gap().await?;
         let mut refusals = Backoff::new(&self.client, &self.key.shard);
         let mut refused = 0;
         loop {
@@ -205,9 +237,9 @@ impl ShardReader {
         let request = self.client.get_shard_iterator().stream_name(&self.stream).shard_id(&*self.key.shard);
         let request = match position {
             Position::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            Position::AtTimestamp(time) => request
-                .shard_iterator_type(ShardIteratorType::AtTimestamp)
-                .timestamp(DateTime::from_nanos(i128::from(*time) * 1_000).unwrap_or(DateTime::from_secs(0))),
+            Position::AtTimestamp(time) => {
+                request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(date_time(*time))
+            }
             Position::After(number) => request
                 .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
                 .starting_sequence_number(number.to_string()),
@@ -216,6 +248,15 @@ impl ShardReader {
         let answer = self.backoff.retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await?;
         // An answer without an iterator would be refused as soon as it is used, and so be asked for again.
         Ok(answer.shard_iterator.unwrap_or_default())
+    }
+
+    /// Fails when records may have expired since the shard last answered.
+    pub(super) async fn refuse_gap(&mut self) -> Result<()> {
+        let away_long = self.answered_at.is_none_or(|at| self.clock.now().saturating_sub(at) >= RETENTION_MIN);
+        match self.position.clone() {
+            Position::After(saved) if self.check_trimmed && away_long => self.refuse_trimmed(&saved).await,
+            _ => Ok(()),
+        }
     }
 
     /// Fails when the record read last is no longer the oldest one at its place: what followed it may be lost as well.
@@ -265,6 +306,11 @@ fn page_length(received: &[Received]) -> usize {
 
 fn sequence(record: &Received) -> SequenceNumber {
     SequenceNumber::Kinesis(record.sequence_number.as_str().into())
+}
+
+/// The service's form of a time.
+pub(super) fn date_time(time: Micros) -> DateTime {
+    DateTime::from_nanos(i128::from(time) * 1_000).unwrap_or(DateTime::from_secs(0))
 }
 
 fn micros(time: &DateTime) -> Micros {

@@ -137,13 +137,38 @@ pub(super) fn asked(store: &Store, headers: &HeaderMap, body: &[u8]) -> Option<A
     {
         return None;
     }
-    let digits = shard.strip_prefix("shardId-").filter(|d| d.len() == SHARD_DIGITS)?;
-    let index: i64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-    let range = [shard_ix_to_hex(index), shard_ix_to_hex(index + 1)];
-    Some(Asked { stream, shard, range, sequence, limit, now_millis })
+    Asked::new(stream, shard, sequence, limit)
 }
 
 impl Asked {
+    /// Asks for records of a shard from `sequence` on; `None` for what is no shard id.
+    pub fn new(stream: String, shard: String, sequence: String, limit: usize) -> Option<Self> {
+        let digits = shard.strip_prefix("shardId-").filter(|d| d.len() == SHARD_DIGITS)?;
+        let index: i64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+        let range = [shard_ix_to_hex(index), shard_ix_to_hex(index + 1)];
+        Some(Self { stream, shard, range, sequence, limit, now_millis: current_time_ms() })
+    }
+
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    pub fn shard(&self) -> &str {
+        &self.shard
+    }
+
+    /// From which number on.
+    pub fn sequence(&self) -> &str {
+        &self.sequence
+    }
+
+    /// Asks for what comes after this record, now.
+    pub fn go_on_after(&mut self, last: &Kept) -> Option<()> {
+        self.sequence = increment_sequence(&parse_sequence(&last.sequence).ok()?, None);
+        self.now_millis = current_time_ms();
+        Some(())
+    }
+
     /// The records asked for, at most as many as one answer may hold: the store's, then the tail's. `None` when some of them
     /// have expired, which the server deletes.
     pub async fn find(&self, store: &Store, tail: &Tail) -> Option<Vec<Kept>> {
@@ -178,14 +203,30 @@ fn fitting(found: &[Kept]) -> usize {
 
 /// A page as the service writes it, its reader at the tip: the server says so of every open shard.
 fn page(found: &[Kept], next: &str) -> Option<Vec<u8>> {
-    let bytes: usize = found
-        .iter()
-        .map(|record| record.data().len() + record.partition_key().len() + record.sequence.len() + RECORD_FRAME_BYTES)
-        .sum();
-    let mut answer = Vec::with_capacity(bytes + next.len() + RECORD_FRAME_BYTES);
+    let mut answer = Vec::with_capacity(frame(found) + next.len() + RECORD_FRAME_BYTES);
     answer.extend_from_slice(b"{\"MillisBehindLatest\":0,\"NextShardIterator\":\"");
     answer.extend_from_slice(next.as_bytes());
-    answer.extend_from_slice(b"\",\"Records\":[");
+    answer.extend_from_slice(b"\",\"Records\":");
+    write_records(&mut answer, found)?;
+    answer.push(b'}');
+    Some(answer)
+}
+
+/// Records as the service writes them, in brackets.
+pub(super) fn records(found: &[Kept]) -> Option<Vec<u8>> {
+    let mut written = Vec::with_capacity(frame(found));
+    write_records(&mut written, found)?;
+    Some(written)
+}
+
+/// Bytes of these records as they are written, at most.
+fn frame(found: &[Kept]) -> usize {
+    let of = |record: &Kept| record.data().len() + record.partition_key().len() + record.sequence.len();
+    found.iter().map(|record| of(record) + RECORD_FRAME_BYTES).sum()
+}
+
+fn write_records(answer: &mut Vec<u8>, found: &[Kept]) -> Option<()> {
+    answer.push(b'[');
     for (place, record) in found.iter().enumerate() {
         if place > 0 {
             answer.push(b',');
@@ -193,15 +234,15 @@ fn page(found: &[Kept], next: &str) -> Option<Vec<u8>> {
         answer.extend_from_slice(b"{\"Data\":\"");
         answer.extend_from_slice(record.data());
         answer.extend_from_slice(b"\",\"PartitionKey\":");
-        serde_json::to_writer(&mut answer, std::str::from_utf8(record.partition_key()).ok()?).ok()?;
+        serde_json::to_writer(&mut *answer, std::str::from_utf8(record.partition_key()).ok()?).ok()?;
         answer.extend_from_slice(b",\"SequenceNumber\":\"");
         answer.extend_from_slice(record.sequence.as_bytes());
         answer.extend_from_slice(b"\",\"ApproximateArrivalTimestamp\":");
-        serde_json::to_writer(&mut answer, &EpochSeconds(record.arrival)).ok()?;
+        serde_json::to_writer(&mut *answer, &EpochSeconds(record.arrival)).ok()?;
         answer.push(b'}');
     }
-    answer.extend_from_slice(b"]}");
-    Some(answer)
+    answer.push(b']');
+    Some(())
 }
 
 fn json(body: Vec<u8>) -> Option<Response> {

@@ -4,6 +4,10 @@
 //! What falls away is that both are copied through the kernel, twice each, and parsed as HTTP; and that the request's body
 //! is hashed for a signature which the server does not look at.
 
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_kinesis::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_kinesis::config::interceptors::BeforeTransmitInterceptorContextMut;
@@ -15,7 +19,13 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use http_body::Frame;
 use tower_service::Service;
+
+/// The kind of an answer that has no end yet: SubscribeToShard's.
+const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 
 /// Bytes of an answer: GetRecords answers 10 MiB of records, as base64 and JSON.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -72,7 +82,32 @@ async fn answer(mut router: Router, request: HttpRequest) -> Result<HttpResponse
     // A router is always ready and never fails.
     let answer = router.call(request).await?;
     let (parts, body) = answer.into_parts();
-    // An answer written at once is one piece, which is not copied.
-    let body = SdkBody::from(to_bytes(body, ANSWER_BYTES_MAX).await?);
+    let body = if is_event_stream(&parts.headers) {
+        SdkBody::from_body_1_x(Events(Mutex::new(body)))
+    } else {
+        // An answer written at once is one piece, which is not copied.
+        SdkBody::from(to_bytes(body, ANSWER_BYTES_MAX).await?)
+    };
     Ok(HttpResponse::try_from(axum::http::Response::from_parts(parts, body))?)
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM)
+}
+
+/// An answer taken piece by piece: whoever does not read holds the server up, as a full socket would. The lock is never
+/// waited for; it makes a body, which may not be shared by threads, one that could be.
+struct Events(Mutex<Body>);
+
+impl http_body::Body for Events {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let body = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(body).poll_frame(context)
+    }
 }

@@ -18,7 +18,9 @@ use crate::config::{Endpoint, micros};
 use crate::epoch::Slot;
 use crate::error::Result;
 use crate::files;
-use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader, stream_facts};
+use crate::kinesis::{
+    Client, EmbeddedKinesis, Producer, connect, create_stream, reader, registered, stream_facts,
+};
 use crate::simulate::{Ahead, FeedProgress, Plan, Replay, ReplayProgress, Simulator, feed, replay};
 use crate::stream::{OpenedShard, SequenceNumber, ShardId, SourceHandle, SourceId, UnreadShards};
 use crate::token::Tokenizer;
@@ -120,6 +122,7 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
     tell_absence(job, recovered, &options);
     meet_gaps(job, recovered, &client, &options).await?;
     options.checked_at = Some(job.clock.now());
+    options.consumer = registered(&client, stream, job.config.consumer_name()).await?;
     let resume = recovered.base.resume(&source);
     if resume.is_empty() {
         options.check_start()?;

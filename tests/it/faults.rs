@@ -1,6 +1,7 @@
 //! The job against a stream with bad days (`lakeward stream --faults`): the books balance, and each card's order is kept.
 
 use std::fs;
+use std::path::Path;
 
 use lakeward::kinesis::client;
 use tokio::runtime::Runtime;
@@ -9,7 +10,7 @@ use crate::kill::server_url;
 use crate::oracle::{assert_lake_equals_input, input};
 use crate::support::{Scratch, duckdb, interrupt, say, text};
 
-const ROWS: u32 = 8_000;
+pub const ROWS: u32 = 8_000;
 
 /// Whatever can go wrong, on the way in and on the way out.
 const STORM: &str = r#"
@@ -33,11 +34,11 @@ fault = [
 ]
 "#;
 
-fn scratch(name: &str) -> Scratch {
+pub fn scratch(name: &str) -> Scratch {
     let scratch = Scratch::new().set("commit.interval=300ms").set("stream.shards=3");
     let queries = scratch.path("queries");
     fs::create_dir_all(&queries).unwrap();
-    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("queries");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("queries");
     for query in ["city_minute.sql", "category_hour.sql"] {
         fs::copy(shipped.join(query), queries.join(query)).unwrap();
     }
@@ -46,13 +47,25 @@ fn scratch(name: &str) -> Scratch {
 }
 
 /// Splits the first shard in the middle; the stream may lose what it is asked, or what it answers.
-fn split(url: &str) {
+pub fn split(url: &str) {
     let client = client::connect_to_url(url, "us-east-1");
     let asked = async {
         let split = client.split_shard().stream_name("transactions").shard_to_split("shardId-000000000000");
         split.new_starting_hash_key((u128::MAX / 6).to_string()).send().await.map(drop)
     };
     Runtime::new().unwrap().block_on(asked).unwrap();
+}
+
+/// All of a file's rows are there, and each card's in the file's order.
+pub fn assert_each_cards_order(scratch: &Scratch, file: &Path) {
+    let transactions = scratch.delta("transactions");
+    let of_order = duckdb(&format!(
+        "WITH placed AS (SELECT card_token, CAST(n AS BIGINT) AS n, lag(CAST(n AS BIGINT)) OVER (PARTITION BY card_token \
+         ORDER BY _sequence, _sub_sequence) AS before FROM {transactions} JOIN {} ON id = transaction_id) \
+         SELECT count(*), count(*) FILTER (WHERE before > n) FROM placed",
+        input(file)
+    ));
+    assert_eq!((of_order[0][0].as_u64(), of_order[0][1].as_u64()), (Some(ROWS.into()), Some(0)), "each card's order");
 }
 
 /// Sends a file through the storm, a reshard between its halves, and reads it; returns what the stream said at its end.
@@ -78,14 +91,7 @@ fn through_the_storm(scratch: Scratch, script: &str) -> String {
     scratch.must(&["audit"]);
     assert_lake_equals_input(&scratch, &file, false);
 
-    let transactions = scratch.delta("transactions");
-    let of_order = duckdb(&format!(
-        "WITH placed AS (SELECT card_token, CAST(n AS BIGINT) AS n, lag(CAST(n AS BIGINT)) OVER (PARTITION BY card_token \
-         ORDER BY _sequence, _sub_sequence) AS before FROM {transactions} JOIN {} ON id = transaction_id) \
-         SELECT count(*), count(*) FILTER (WHERE before > n) FROM placed",
-        input(&file)
-    ));
-    assert_eq!((of_order[0][0].as_u64(), of_order[0][1].as_u64()), (Some(ROWS.into()), Some(0)), "each card's order");
+    assert_each_cards_order(&scratch, &file);
     let books = duckdb(&format!("SELECT sum(duplicates), count(DISTINCT shard) FROM {}", scratch.delta("epochs")));
     say(&format!("the rest: {rest}; duplicates and shards: {books:?}"));
 

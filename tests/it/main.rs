@@ -18,6 +18,7 @@ mod end_to_end;
 mod endpoint;
 mod errors;
 mod events;
+mod fan_out;
 mod faults;
 mod fraud;
 mod fuzz;

@@ -137,7 +137,7 @@ fn slot(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-fn all_slots(scratch: &Scratch) -> Vec<Value> {
+pub fn all_slots(scratch: &Scratch) -> Vec<Value> {
     slot_paths(scratch).iter().map(|path| slot(path)).collect()
 }
 
@@ -228,7 +228,7 @@ fn two_hundred_random_reshards_under_load() {
 }
 
 /// Records read by an epoch.
-fn read_by(slot: &Value) -> u64 {
+pub fn read_by(slot: &Value) -> u64 {
     if slot["kind"] != "epoch" {
         return 0;
     }

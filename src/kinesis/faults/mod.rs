@@ -4,9 +4,10 @@
 //! survived has shown nothing if it did not happen.
 //!
 //! A request goes through the faults in the script's order; one that strikes answers it, holds it up, or changes it or its
-//! answer on the way. Behind them is the server's own gate, so what a fault lets through meets no other request there.
+//! answer on the way (a subscription's is let through event by event). Behind them is the server's own gate, so what a fault lets through meets no other request there.
 //! Requests of JSON are looked at; others (CBOR) go through untouched. What a script says is in `script`.
 
+mod events;
 mod limits;
 mod script;
 mod strike;
@@ -215,7 +216,7 @@ async fn meet(State(faults): State<Faults>, request: Request, next: Next) -> Res
     };
     let operation = operation(&parts.headers).to_owned();
     // Only what is looked into is parsed: five megabytes of records are not.
-    let is_small = matches!(operation.as_str(), "GetRecords" | "GetShardIterator" | "ListShards");
+    let is_small = matches!(operation.as_str(), "GetRecords" | "GetShardIterator" | "ListShards" | "SubscribeToShard");
     let asked = is_small.then(|| serde_json::from_slice(&body).ok()).flatten().unwrap_or(Value::Null);
     let call = Call { parts, body, operation, asked };
     if !call.is_json() {

@@ -8,7 +8,7 @@
 //! seed = 7
 //! [[fault]]
 //! operation = "GetRecords"        # every operation without it
-//! shard = "shardId-000000000003"  # GetRecords and GetShardIterator: of this shard only
+//! shard = "shardId-000000000003"  # GetRecords, GetShardIterator, SubscribeToShard: of this shard only
 //! rate = 0.05                     # the share of its requests it strikes; or every = 20, or at = [1, 5]; always without
 //! at_most = 100                   # strikes
 //! does = "throttle"               # see `Does`; with a figure: does = { delay_ms = 250 }
@@ -25,6 +25,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
+use super::events::EXCEPTIONS;
 use crate::error::{Error, Result};
 
 /// A script as written.
@@ -87,6 +88,16 @@ pub enum Does {
     ReadLimits,
     /// ListShards: so many shards a page.
     PageOf(usize),
+    /// SubscribeToShard: ends after so many events, as if its five minutes were over.
+    EndAfter(u64),
+    /// SubscribeToShard: the connection ends in the middle of the event after so many.
+    CutAfter(u64),
+    /// SubscribeToShard: after so many events nothing comes any more, and the connection stays.
+    SilentAfter(u64),
+    /// SubscribeToShard: the event after so many comes twice.
+    RepeatAfter(u64),
+    /// SubscribeToShard: after so many events this exception comes, and the end.
+    FailAfter { events: u64, code: String },
 }
 
 impl Script {
@@ -134,7 +145,7 @@ impl Fault {
             return Err(format!("`{}` is about {needed}, not {given}", self.does));
         }
         if let (Some(_), Some(operation)) = (&self.shard, self.operation.as_deref().or(self.does.operation()))
-            && !matches!(operation, "GetRecords" | "GetShardIterator")
+            && !matches!(operation, "GetRecords" | "GetShardIterator" | "SubscribeToShard")
         {
             return Err(format!("{operation} is not about one shard"));
         }
@@ -147,13 +158,16 @@ impl Fault {
         if self.every == Some(0) || self.at.contains(&0) || self.at_most == Some(0) {
             return Err("`every`, `at` and `at_most` count from 1".to_owned());
         }
-        match self.does {
-            Does::RefuseRecords(share) if !is_share(share) => {
+        match &self.does {
+            Does::RefuseRecords(share) if !is_share(*share) => {
                 Err("`refuse_records` is a share of the records, above 0 and at most 1".to_owned())
             }
             Does::PageOf(0) => Err("`page_of` is a number of shards, at least 1".to_owned()),
-            Does::Answer { status, .. } if StatusCode::from_u16(status).is_err() => {
+            Does::Answer { status, .. } if StatusCode::from_u16(*status).is_err() => {
                 Err(format!("`{status}` is no HTTP status"))
+            }
+            Does::FailAfter { code, .. } if !EXCEPTIONS.contains(&code.as_str()) => {
+                Err(format!("no subscription ends with `{code}`, but with one of {}", EXCEPTIONS.join(", ")))
             }
             _ => Ok(()),
         }
@@ -177,6 +191,11 @@ impl Does {
                 Some("GetRecords")
             }
             Self::PageOf(_) | Self::ExpireToken => Some("ListShards"),
+            Self::EndAfter(_)
+            | Self::CutAfter(_)
+            | Self::SilentAfter(_)
+            | Self::RepeatAfter(_)
+            | Self::FailAfter { .. } => Some("SubscribeToShard"),
             _ => None,
         }
     }
@@ -199,6 +218,11 @@ impl fmt::Display for Does {
             Self::FullAnswers => f.write_str("full_answers"),
             Self::ReadLimits => f.write_str("read_limits"),
             Self::PageOf(shards) => write!(f, "page_of {shards}"),
+            Self::EndAfter(events) => write!(f, "end_after {events}"),
+            Self::CutAfter(events) => write!(f, "cut_after {events}"),
+            Self::SilentAfter(events) => write!(f, "silent_after {events}"),
+            Self::RepeatAfter(events) => write!(f, "repeat_after {events}"),
+            Self::FailAfter { events, code } => write!(f, "fail_after {events} {code}"),
         }
     }
 }
@@ -223,6 +247,8 @@ mod tests {
             ("[[fault]]\ndoes = { refuse_records = 2.0 }", "share of the records"),
             ("[[fault]]\ndoes = { page_of = 0 }", "at least 1"),
             ("[[fault]]\ndoes = { answer = { status = 42, code = \"X\" } }", "no HTTP status"),
+            ("[[fault]]\noperation = \"GetRecords\"\ndoes = { end_after = 2 }", "is about SubscribeToShard"),
+            ("[[fault]]\ndoes = { fail_after = { events = 0, code = \"X\" } }", "no subscription ends with `X`"),
             ("seed = 1", "fault"),
             ("fault = []", "no fault"),
         ] {

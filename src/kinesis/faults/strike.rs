@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Call, Does, Faults};
+use super::{Call, Does, Faults, events};
 
 /// Bytes of an answer: GetRecords answers 10 MiB of records, as base64 and JSON.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -88,6 +88,11 @@ async fn carry_out(does: Does, call: Call, behind: Behind<'_>) -> Response {
         Does::FullAnswers => answer_in_full(call, behind).await,
         Does::ReadLimits => keep_limits(call, behind).await,
         Does::PageOf(shards) => page(shards, call, behind).await,
+        Does::EndAfter(_)
+        | Does::CutAfter(_)
+        | Does::SilentAfter(_)
+        | Does::RepeatAfter(_)
+        | Does::FailAfter { .. } => events::changed(does, behind.pass(call).await, behind.faults, behind.place),
     }
 }
 

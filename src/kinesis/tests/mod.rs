@@ -1,5 +1,6 @@
 //! Writing and reading over HTTP with the real SDK, against the embedded server, with and without faults in front of it.
 
+mod fan_out;
 mod faults;
 mod listing;
 mod pipeline;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::reader::Options;
-use super::{Client, Does, EmbeddedKinesis, Faults, Pacing, PutRecord, RETENTION_MIN, client, create_stream};
+use super::{Client, Does, EmbeddedKinesis, Faults, Pacing, PutRecord, RETENTION_MIN, Terms, client, create_stream};
 use crate::clock::Clock;
 use crate::config::Start;
 
@@ -49,6 +50,8 @@ fn options(start: Start) -> Options {
         source: "kinesis:transactions".into(),
         start,
         pacing: Pacing::LOCAL,
+        consumer: None,
+        terms: Terms::LOCAL,
         tick: Duration::from_millis(2),
         check_trimmed: false,
         retention: RETENTION_MIN,
