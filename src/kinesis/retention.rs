@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Failure, Trouble};
 use super::client::Client;
-use super::pacing::{Pace, Pacing};
+use super::pacing::Pacing;
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::error::{Error, Result};
 use crate::stream::{SequenceNumber, ShardId};
@@ -49,7 +49,7 @@ pub async fn held(
     pacing: Pacing,
 ) -> Result<Held> {
     let what = format!("looking for the saved position in `{shard}`");
-    let (mut backoff, mut pace) = (Backoff::new(shard), Pace::new(pacing));
+    let mut backoff = Backoff::new(shard);
     let request = client
         .get_shard_iterator()
         .stream_name(stream)
@@ -74,7 +74,7 @@ pub async fn held(
         }
         let (Some(next), Some(1..)) = (answer.next_shard_iterator, answer.millis_behind_latest) else { break };
         iterator = next;
-        tokio::time::sleep_until(pace.answered(called, 0, 0)).await;
+        tokio::time::sleep_until(called + pacing.wait_after(0)).await;
     }
     Ok(Held::Nothing)
 }

@@ -32,6 +32,7 @@ mod rejoin;
 mod restate;
 mod sessions;
 mod shard;
+mod skew;
 mod summary;
 mod upkeep;
 

@@ -2,6 +2,7 @@
 
 mod faults;
 mod listing;
+mod pacing;
 mod pipeline;
 mod reading;
 mod resharding;
@@ -16,6 +17,7 @@ use super::reader::Options;
 use super::{Client, Does, EmbeddedKinesis, Faults, Pacing, PutRecord, client, create_stream};
 use crate::clock::Clock;
 use crate::config::Start;
+use crate::stream::InFlight;
 
 const STREAM: &str = "transactions";
 
@@ -49,6 +51,8 @@ fn options(start: Start) -> Options {
         start,
         pacing: Pacing::LOCAL,
         tick: Duration::from_millis(2),
+        idle_poll_max: Duration::from_millis(10),
+        in_flight: InFlight::new(64 << 20),
         check_trimmed: false,
         checked_at: None,
         clock: Clock::System,
