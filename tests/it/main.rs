@@ -38,6 +38,7 @@ mod restate;
 mod rivals;
 mod s3;
 mod second_stream;
+mod skew;
 mod strangers;
 mod support;
 mod vacuum;
