@@ -91,7 +91,7 @@ fn pages() -> (Vec<Page>, usize) {
         let records = records.collect();
         let to = Position::After(SequenceNumber::Offset(offset));
         let shard = ShardKey { source: "files".into(), shard: "in/shard-0.ndjson:65000000:0f3c2a91".into() };
-        Page { shard, interval: Interval { from, to }, records }
+        Page { shard, interval: Interval { from, to }, records, share: None }
     });
     (pages.collect(), bytes)
 }

@@ -112,7 +112,13 @@ pub struct Stream {
     pub aggregate_keys: u32,
     #[serde(deserialize_with = "duration")]
     pub linger: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub idle_poll_max: Duration,
+    pub in_flight_max: ByteSize,
 }
+
+/// The least [`Stream::in_flight_max`]: two answers, one being read while the other is decoded.
+const IN_FLIGHT_LEAST: ByteSize = ByteSize::mib(20);
 
 /// The most [`Stream::linger`]: the demo's card holders are never further behind than twice that.
 const LINGER_MAX: Duration = Duration::from_secs(5);
@@ -213,6 +219,9 @@ pub struct Watermark {
     pub out_of_orderness: Duration,
     #[serde(deserialize_with = "duration")]
     pub idle_after: Duration,
+    /// Zero: no bound.
+    #[serde(deserialize_with = "duration")]
+    pub max_skew: Duration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -332,6 +341,14 @@ impl Config {
         if self.stream.consumer.is_empty() { &self.lake.app_id } else { &self.stream.consumer }
     }
 
+    /// How long a silent shard of the stream may go without a look. Half of the time after which it no longer holds the
+    /// watermark back, and half of the disorder that rows may have, are left for the way from the answer to the engine: no
+    /// row comes late because nobody looked.
+    pub fn idle_poll_max(&self) -> Duration {
+        let Watermark { out_of_orderness, idle_after, .. } = self.watermark;
+        self.stream.idle_poll_max.min(idle_after / 2).min(out_of_orderness / 2)
+    }
+
     /// Refuses values that no job can run with.
     fn check(&self) -> Result<()> {
         let zero = [
@@ -369,6 +386,12 @@ impl Config {
                 "configuration: `stream.consumer` (or `lake.app_id`, when it is empty) is `{}`; a consumer's name has letters, \
                  digits, `_`, `.` and `-`, at most 128",
                 self.consumer_name()
+            )));
+        }
+        if self.stream.in_flight_max < IN_FLIGHT_LEAST {
+            return Err(Error::usage(format!(
+                "configuration: `stream.in_flight_max` is {}; two answers of a shard need {IN_FLIGHT_LEAST}",
+                self.stream.in_flight_max
             )));
         }
         let (size, (least, most)) = (self.maintenance.file_size, FILE_SIZES);
@@ -498,6 +521,19 @@ mod tests {
         assert!(!stream.aggregate && stream.linger == LINGER_MAX);
         let refused = Config::load(None, &["stream.linger=5001ms".into()]).unwrap_err().to_string();
         assert!(refused.contains("stream.linger"), "{refused}");
+    }
+
+    #[test]
+    fn no_row_is_late_because_nobody_looked() {
+        let of = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
+            Config::load(None, &set).unwrap().idle_poll_max()
+        };
+        assert_eq!(of(&[]), Duration::from_secs(5));
+        assert_eq!(of(&["watermark.idle_after=500ms"]), Duration::from_millis(250));
+        assert_eq!(of(&["watermark.out_of_orderness=1s"]), Duration::from_millis(500));
+        let refused = Config::load(None, &["stream.in_flight_max=1MiB".into()]).unwrap_err().to_string();
+        assert!(refused.contains("stream.in_flight_max"), "{refused}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -17,8 +18,8 @@ use super::{FILES_MAX, RecordPage, RecordReader, SOURCE, shard_id};
 use crate::clock::Clock;
 use crate::error::{Context, Error, Result};
 use crate::stream::{
-    Interval, OpenedShard, Page, Position, Record, SequenceNumber, ShardEvent, ShardId, ShardKey, ShardProgress,
-    SourceHandle, UnreadShards,
+    Interval, OpenedShard, Page, Paused, Position, Record, SequenceNumber, ShardEvent, ShardId, ShardKey,
+    ShardProgress, SourceHandle, UnreadShards, pause,
 };
 
 /// Pages a paced file has read ahead of its pace: one waits while one is handed out.
@@ -76,22 +77,24 @@ pub fn spawn(
     let mut tasks = JoinSet::new();
     for shard in shards {
         let (events, receiver) = mpsc::channel(pace.pages_ahead.max(1));
+        let (pause, paused) = pause();
         let announced = announce.try_send(OpenedShard {
             key: shard.key.clone(),
             position: shard.position.clone(),
             parents: BTreeSet::new(),
             events: receiver,
+            pause,
         });
         announced.map_err(|_| Error::broken("no place to announce a file in its own channel"))?;
         let (clock, stopped) = (clock.clone(), stop.clone());
         match pace.rows_per_second {
             None => {
-                tasks.spawn_blocking(move || read(shard, &clock, &stopped, &events));
+                tasks.spawn_blocking(move || read(shard, &clock, &stopped, paused, &events));
             }
             Some(rows) => {
                 let (pages, paced) = mpsc::channel(PACED_PAGES);
                 tasks.spawn(hand_out(paced, events, rows, stop.clone()));
-                tasks.spawn_blocking(move || read(shard, &clock, &stopped, &pages));
+                tasks.spawn_blocking(move || read(shard, &clock, &stopped, paused, &pages));
             }
         }
     }
@@ -147,8 +150,15 @@ fn open_at(path: &Path, shard: ShardId, progress: Option<&ShardProgress>) -> Res
 }
 
 /// Reads a file to its end on a thread that may block. Ends early when nobody listens or reading is stopped.
-fn read(mut shard: FileShard, clock: &Clock, stop: &CancellationToken, events: &mpsc::Sender<ShardEvent>) {
-    while !stop.is_cancelled() {
+fn read(
+    mut shard: FileShard,
+    clock: &Clock,
+    stop: &CancellationToken,
+    mut paused: Paused,
+    events: &mpsc::Sender<ShardEvent>,
+) {
+    let runtime = Handle::current();
+    while runtime.block_on(stop.run_until_cancelled(paused.over())).is_some() {
         let event = match shard.reader.next_page() {
             Ok(Some(page)) => ShardEvent::Page(as_page(&shard.key, &mut shard.position, page, clock)),
             Ok(None) => ShardEvent::Finished,
@@ -174,6 +184,7 @@ fn as_page(key: &ShardKey, position: &mut Position, page: RecordPage, clock: &Cl
         shard: key.clone(),
         interval: Interval { from, to },
         records: page.records.into_iter().map(record).collect(),
+        share: None,
     }
 }
 
@@ -218,7 +229,7 @@ fn cut(page: Page, rows: usize) -> Vec<Page> {
             _ => to.clone(),
         };
         let interval = Interval { from: std::mem::replace(&mut from, end.clone()), to: end };
-        Page { shard: page.shard.clone(), interval, records }
+        Page { shard: page.shard.clone(), interval, records, share: None }
     };
     (0..count).map(piece).collect()
 }

@@ -69,6 +69,15 @@ enum End {
     Lost(String),
 }
 
+impl Heard {
+    /// Waits until the pipeline takes more of the shard. Nothing is asked of the service meanwhile: that is no silence.
+    async fn may_go_on(&mut self, reader: &mut ShardReader) {
+        if reader.paused.over().await {
+            self.at = Instant::now();
+        }
+    }
+}
+
 impl FanOut {
     pub fn new(client: &Client, consumer: Arc<Consumer>, terms: Terms, shard: &str) -> Self {
         Self {
@@ -87,6 +96,7 @@ impl FanOut {
         let now = Instant::now();
         let mut heard = Heard { since: now, at: now, continuation: None };
         loop {
+            heard.may_go_on(reader).await;
             reader.refuse_gap().await?;
             let end = match self.subscribe(reader, &heard).await {
                 Ok(subscription) => self.listen(reader, subscription, &mut heard).await,
@@ -166,6 +176,7 @@ impl FanOut {
         let renew_at = Instant::now() + self.terms.renew_after;
         let mut is_silent = true;
         loop {
+            heard.may_go_on(reader).await;
             let silent_at = heard.at + self.terms.silence_max;
             let event = match timeout_at(silent_at.min(renew_at), subscription.event_stream.recv()).await {
                 Ok(Ok(Some(event))) => event,
@@ -182,7 +193,10 @@ impl FanOut {
                 // A server of our own may name the children before the last records are read.
                 let ended = event.child_shards.is_some_and(|children| !children.is_empty())
                     && (continuation.is_none() || event.records.is_empty());
-                if !reader.hand_over(event.records, Some(event.millis_behind_latest), ended).await {
+                let bytes = event.records.iter().map(|record| record.data.as_ref().len()).sum();
+                // How large an event is, is known when it is there: one of each shard waits for room beyond the bound.
+                let share = reader.in_flight.reserve(bytes).await;
+                if !reader.hand_over(event.records, share, Some(event.millis_behind_latest), ended).await {
                     return End::Over(Outcome::Abandoned);
                 }
                 if ended {

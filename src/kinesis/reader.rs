@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -28,9 +28,11 @@ use super::shard_reader::PAGE_BYTES_MAX;
 use super::shard_reader::{Outcome, ShardReader};
 use super::terms::Terms;
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros, show_time};
-use crate::config::{self, Endpoint, Start};
+use crate::config::{Config, Endpoint, Start};
 use crate::error::{Error, Result};
-use crate::stream::{OpenedShard, Position, ShardId, ShardKey, ShardProgress, SourceHandle, SourceId, UnreadShards};
+use crate::stream::{
+    InFlight, OpenedShard, Position, ShardId, ShardKey, ShardProgress, SourceHandle, SourceId, UnreadShards, pause,
+};
 
 /// Time between two listings when nothing happens: how long a reshard may go unseen. (A shard that ends is seen at once.)
 const LISTING_INTERVAL: Duration = Duration::from_secs(60);
@@ -39,8 +41,13 @@ const LISTING_INTERVAL: Duration = Duration::from_secs(60);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Events that wait for the pipeline, per shard: one page being taken while the next is ready and a third is fetched. A
-/// page holds at most [`PAGE_BYTES_MAX`] and one answer is cut into pages, so a shard takes 20 MiB and one answer.
+/// page holds at most [`PAGE_BYTES_MAX`] and one answer is cut into pages, so a shard takes 20 MiB and one answer; all
+/// shards together no more than [`Options::in_flight`] has room for.
 const EVENTS_MAX: usize = 2;
+
+/// Calls on shards under way at once: each has a connection, and a process often no more than 1,024 descriptors. At a
+/// fiftieth of a second a call, these are six thousand calls a second: a thousand shards at four each.
+const CALLS_MAX: usize = 128;
 
 /// Opened shards that wait for the pipeline, which takes them at once: enough for a mass reshard not to stutter.
 const OPENED_MAX: usize = 16;
@@ -61,8 +68,11 @@ pub struct Options {
     /// Whom shards are subscribed to for; `None`: they are polled.
     pub consumer: Option<Arc<Consumer>>,
     pub terms: Terms,
-    /// Time between two looks at the tip of a shard.
+    /// Time between two looks at the tip of a shard while records come, and the longest while none do.
     pub tick: Duration,
+    pub idle_poll_max: Duration,
+    /// Room for the records of all shards that the pipeline has not taken yet.
+    pub in_flight: InFlight,
     /// Refuse a saved position that the stream no longer holds. Off where consumed records are deleted.
     pub check_trimmed: bool,
     /// How long the stream keeps a record when reading begins, microseconds; it is asked for now and then.
@@ -74,7 +84,8 @@ pub struct Options {
 
 impl Options {
     /// What the configuration says of the stream, which is polled. The source's name is `kinesis:<stream>`.
-    pub fn new(stream: &config::Stream, tick: Duration, clock: Clock) -> Self {
+    pub fn new(config: &Config, clock: Clock) -> Self {
+        let stream = &config.stream;
         Self {
             stream: stream.name.clone(),
             source: format!("kinesis:{}", stream.name).into(),
@@ -82,7 +93,9 @@ impl Options {
             pacing: Pacing::for_endpoint(&stream.endpoint),
             consumer: None,
             terms: Terms::for_endpoint(&stream.endpoint),
-            tick,
+            tick: config.tick.interval,
+            idle_poll_max: config.idle_poll_max(),
+            in_flight: InFlight::new(usize::try_from(stream.in_flight_max.as_u64()).unwrap_or(usize::MAX)),
             check_trimmed: stream.endpoint != Endpoint::Embedded,
             retention: RETENTION_MIN,
             checked_at: None,
@@ -128,6 +141,7 @@ pub fn spawn(client: Client, options: Options, resume: &BTreeMap<ShardId, ShardP
         options,
         opened: opened_sender,
         shards: JoinSet::new(),
+        calls: Arc::new(Semaphore::new(CALLS_MAX)),
     };
     let stopped = stop.clone();
     let task = tokio::spawn(async move {
@@ -157,6 +171,7 @@ struct Reader {
     unread: UnreadShards,
     opened: mpsc::Sender<OpenedShard>,
     shards: JoinSet<(ShardId, Outcome)>,
+    calls: Arc<Semaphore>,
     backoff: Backoff,
 }
 
@@ -202,6 +217,8 @@ impl Reader {
             let (events, receiver) = mpsc::channel(EVENTS_MAX);
             let consumer = self.options.consumer.clone();
             let fan_out = consumer.map(|consumer| FanOut::new(&self.client, consumer, self.options.terms, &id));
+            let (pause, paused) = pause();
+            let Options { pacing, tick, idle_poll_max, .. } = self.options;
             let reader = ShardReader {
                 client: self.client.clone(),
                 stream: self.options.stream.clone(),
@@ -209,15 +226,17 @@ impl Reader {
                 key: key.clone(),
                 position: position.clone(),
                 events,
-                pace: Pace::new(self.options.pacing),
-                tick: self.options.tick,
+                pace: Pace::new(pacing, tick, idle_poll_max, Instant::now()),
+                paused,
+                in_flight: self.options.in_flight.clone(),
+                calls: self.calls.clone(),
                 clock: self.options.clock.clone(),
                 check_trimmed: self.options.check_trimmed,
                 answered_at: self.options.checked_at,
                 ageing: Ageing::new(key.clone(), self.retention.subscribe(), self.unread.clone()),
                 fan_out,
             };
-            if self.opened.send(OpenedShard { key, position, parents, events: receiver }).await.is_err() {
+            if self.opened.send(OpenedShard { key, position, parents, events: receiver, pause }).await.is_err() {
                 return false;
             }
             self.shards.spawn(async move { (id, reader.run().await) });

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Failure, Trouble};
 use super::client::Client;
-use super::pacing::{Pace, Pacing};
+use super::pacing::Pacing;
 use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::error::{Error, Result};
 use crate::stream::{SequenceNumber, ShardId};
@@ -50,7 +50,7 @@ pub async fn held(
     pacing: Pacing,
 ) -> Result<Held> {
     let what = format!("looking for the saved position in `{shard}`");
-    let (mut backoff, mut pace) = (Backoff::new(client, shard), Pace::new(pacing));
+    let mut backoff = Backoff::new(client, shard);
     let at_saved = client
         .get_shard_iterator()
         .stream_name(stream)
@@ -81,7 +81,7 @@ pub async fn held(
             Err(failure) if failure.trouble == Trouble::ExpiredIterator => {}
             Err(failure) => return refused(failure, &what),
         }
-        tokio::time::sleep_until(pace.answered(called, 0, 0)).await;
+        tokio::time::sleep_until(called + pacing.wait_after(0)).await;
     }
     Ok(Held::Nothing)
 }

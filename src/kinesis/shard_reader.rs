@@ -3,17 +3,18 @@
 //!
 //! The one law: what is handed over joins without gap or overlap, and the end of what is polled is a missing
 //! `NextShardIterator` and nothing else. Iterators are never kept: when one is refused, a new one is taken after the last
-//! record handed over.
+//! record handed over. Room for an answer is taken for each attempt of a call and goes on with its pages: who waits between
+//! two calls, for whatever, holds none.
 //!
 //! It does not decide which shards to read (see [`super::lineage`]) nor look into records.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Record as Received, ShardIteratorType};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::ageing::Ageing;
@@ -21,11 +22,11 @@ use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Failure, Trouble};
 use super::client::Client;
 use super::fan_out::{FanOut, Left};
 use super::lineage::GAP_REMEDY;
-use super::pacing::Pace;
+use super::pacing::{Answered, Ask, Pace};
 use super::retention::{Held, RETENTION_MIN, held};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::error::{Error, Result};
-use crate::stream::{Interval, Page, Position, Record, SequenceNumber, ShardEvent, ShardKey};
+use crate::stream::{InFlight, Interval, Page, Paused, Position, Record, SequenceNumber, ShardEvent, ShardKey, Share};
 
 /// Iterators refused in a row before reading fails. One is normal (a clock that was set back, a server started again);
 /// so many mean that the service does not know what it hands out.
@@ -38,6 +39,13 @@ const REFUSED_TIMES_MAX: u32 = 10;
 /// Bytes of records in one page handed over (one record may be larger): the most an answer of AWS holds. A server that does
 /// not cap its answers must not make the pages of the pipeline larger.
 pub(super) const PAGE_BYTES_MAX: usize = 10 << 20;
+
+/// An answer, when it was asked for, and the room it takes.
+struct Got {
+    called: Instant,
+    answer: GetRecordsOutput,
+    share: Share,
+}
 
 /// How the reading of a shard ended.
 #[derive(Debug)]
@@ -58,8 +66,12 @@ pub struct ShardReader {
     pub position: Position,
     pub events: mpsc::Sender<ShardEvent>,
     pub pace: Pace,
-    /// How long to wait at the tip.
-    pub tick: Duration,
+    /// The pipeline's say when to wait.
+    pub paused: Paused,
+    /// Room for the records of all shards.
+    pub in_flight: InFlight,
+    /// A permit is a call under way, of all shards.
+    pub calls: Arc<Semaphore>,
     pub clock: Clock,
     /// Whether a saved position must still be in the stream. Not so on the embedded server, which frees what is committed.
     pub check_trimmed: bool,
@@ -106,13 +118,12 @@ impl ShardReader {
         let mut refused = 0;
         let mut iterator = self.iterator().await?;
         loop {
-            let called = Instant::now();
-            let limit = self.pace.limit();
-            let answer = match self.get_records(&iterator, limit).await {
-                Ok(answer) => answer,
+            self.paused.over().await;
+            let Got { called, answer, mut share } = match self.get_records(&iterator, self.pace.ask()).await {
+                Ok(got) => got,
                 Err(failure) => {
                     refused = self.renewable(failure, refused)?;
-                    tokio::time::sleep_until(self.pace.answered(called, 0, 0)).await;
+                    tokio::time::sleep(self.pace.pacing().wait_after(0)).await;
                     iterator = self.iterator().await?;
                     continue;
                 }
@@ -121,9 +132,10 @@ impl ShardReader {
             let (records, behind) = (answer.records.len(), answer.millis_behind_latest);
             self.answered(behind);
             let bytes = answer.records.iter().map(|record| record.data.as_ref().len()).sum();
-            let next_call = self.pace.answered(called, records, bytes);
+            share.settle(bytes);
+            let next_call = self.pace.answered(called, Answered { records, bytes, behind: behind.unwrap_or(0) > 0 });
             let next = answer.next_shard_iterator;
-            if !self.hand_over(answer.records, behind, next.is_none()).await {
+            if !self.hand_over(answer.records, share, behind, next.is_none()).await {
                 return Ok(Some(Outcome::Abandoned));
             }
             let Some(next) = next else { return Ok(Some(Outcome::Ended(self.position.clone()))) };
@@ -131,8 +143,7 @@ impl ShardReader {
                 return Ok(None);
             }
             iterator = next;
-            let wait = if behind.unwrap_or(0) == 0 { wait_at_tip(self.tick, records, limit) } else { Duration::ZERO };
-            tokio::time::sleep_until(next_call.max(called + wait)).await;
+            tokio::time::sleep_until(next_call).await;
         }
     }
 
@@ -143,11 +154,22 @@ impl ShardReader {
         self.ageing.answered(now, behind);
     }
 
-    async fn get_records(&mut self, iterator: &str, limit: usize) -> Result<GetRecordsOutput, Failure> {
-        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+    async fn get_records(&mut self, iterator: &str, ask: Ask) -> Result<Got, Failure> {
+        let limit = i32::try_from(ask.limit).unwrap_or(i32::MAX);
         let request = self.client.get_records().shard_iterator(iterator).limit(limit);
         let what = format!("reading `{}`", self.key);
-        self.backoff.retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await
+        let (in_flight, calls) = (&self.in_flight, &self.calls);
+        let attempt = || {
+            let request = request.clone();
+            async move {
+                let share = in_flight.reserve(ask.bytes).await;
+                // It is never closed. Whoever has it waits for the answer alone, and for that only so long.
+                let _call = calls.acquire().await;
+                let called = Instant::now();
+                Ok(Got { called, answer: request.send().await?, share })
+            }
+        };
+        self.backoff.retry(&what, ATTEMPTS_UNBOUNDED, attempt).await
     }
 
     /// Whether a new iterator helps. Expired ones are nobody's fault, for ever; others are counted.
@@ -161,13 +183,21 @@ impl ShardReader {
     }
 
     /// Turns an answer into events. Returns whether anybody listens.
-    pub(super) async fn hand_over(&mut self, mut received: Vec<Received>, behind: Option<i64>, ended: bool) -> bool {
+    pub(super) async fn hand_over(
+        &mut self,
+        mut received: Vec<Received>,
+        share: Share,
+        behind: Option<i64>,
+        ended: bool,
+    ) -> bool {
+        let share = Arc::new(share);
         let mut events = Vec::with_capacity(2);
         while !received.is_empty() {
             let later = received.split_off(page_length(&received));
-            events.extend(self.page(received).map(ShardEvent::Page));
+            events.extend(self.page(received, &share).map(ShardEvent::Page));
             received = later;
         }
+        drop(share);
         // What was handed over before, or is older than the start, is nothing.
         let nothing = events.is_empty();
         if ended {
@@ -184,7 +214,7 @@ impl ShardReader {
     }
 
     /// The page of these records, the position moved behind them; `None` when none is to be read.
-    fn page(&mut self, mut received: Vec<Received>) -> Option<Page> {
+    fn page(&mut self, mut received: Vec<Received>, share: &Arc<Share>) -> Option<Page> {
         let now = self.clock.now();
         let arrival = |record: &Received| record.approximate_arrival_timestamp.as_ref().map_or(now, micros);
         // A server may begin too early: the embedded one goes back to the shard's start when nothing is as young as a time,
@@ -205,7 +235,7 @@ impl ShardReader {
             })
             .collect();
         let from = std::mem::replace(&mut self.position, to.clone());
-        Some(Page { shard: self.key.clone(), interval: Interval { from, to }, records })
+        Some(Page { shard: self.key.clone(), interval: Interval { from, to }, records, share: Some(share.clone()) })
     }
 
     /// An iterator for the first record after what was handed over.
@@ -245,7 +275,15 @@ impl ShardReader {
                 .starting_sequence_number(number.to_string()),
         };
         let what = format!("finding the position in `{}`", self.key);
-        let answer = self.backoff.retry(&what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await?;
+        let calls = &self.calls;
+        let attempt = || {
+            let request = request.clone();
+            async move {
+                let _call = calls.acquire().await;
+                request.send().await
+            }
+        };
+        let answer = self.backoff.retry(&what, ATTEMPTS_UNBOUNDED, attempt).await?;
         // An answer without an iterator would be refused as soon as it is used, and so be asked for again.
         Ok(answer.shard_iterator.unwrap_or_default())
     }
@@ -288,12 +326,6 @@ impl ShardReader {
     }
 }
 
-/// How long to wait for more when nothing lies behind a page: none behind a full one, which may not have held all. The fuller
-/// it was the sooner the next will be, so that a fast stream's records do not lie about for a whole tick.
-fn wait_at_tip(tick: Duration, records: usize, limit: usize) -> Duration {
-    tick.mul_f64(limit.saturating_sub(records) as f64 / limit.max(1) as f64)
-}
-
 /// How many of the records make one page; at least one.
 fn page_length(received: &[Received]) -> usize {
     let mut bytes = 0;
@@ -315,16 +347,4 @@ pub(super) fn date_time(time: Micros) -> DateTime {
 
 fn micros(time: &DateTime) -> Micros {
     time.secs().saturating_mul(MICROS_PER_SECOND).saturating_add(Micros::from(time.subsec_nanos() / 1_000))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fuller_page_is_followed_sooner() {
-        let tick = Duration::from_millis(200);
-        let of = |records| wait_at_tip(tick, records, 4_000).as_millis();
-        assert_eq!([of(0), of(1_000), of(4_000), of(4_001)], [200, 150, 0, 0]);
-    }
 }

@@ -56,6 +56,7 @@ pub(super) fn page<R: AsRef<[u8]>>(records: &[R]) -> Page {
         shard: ShardKey { source: "files".into(), shard: "a.ndjson".into() },
         interval: Interval { from: Position::TrimHorizon, to: Position::After(end) },
         records: (1..).zip(records).map(record).collect(),
+        share: None,
     }
 }
 

@@ -1,10 +1,15 @@
 //! One task a shard: pages become micro-batches, in the shard's order, on the threads for heavy work.
+//!
+//! The one law: a page's share of the room in flight is kept until the engine's queue has its micro-batch. So what decoders have
+//! ready is bounded over all shards, too.
 
-use tokio::sync::mpsc;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::error::{Error, Result};
 use crate::micro_batch::{Decoder, MicroBatch};
-use crate::stream::{OpenedShard, ShardEvent, ShardKey};
+use crate::stream::{ShardEvent, ShardKey};
 
 /// What the engine hears of a shard, in order.
 #[derive(Debug)]
@@ -17,11 +22,22 @@ pub(super) enum Decoded {
     Failed(Error),
 }
 
-/// Decodes a shard until it ends, its reader stops, or the engine has gone.
-pub(super) async fn decode_shard(mut shard: OpenedShard, mut decoder: Decoder, engine: mpsc::Sender<Decoded>) {
-    while let Some(event) = shard.events.recv().await {
+/// Decodes a shard until it ends, its reader stops, or the engine has gone. A permit of `decoding` is a page being decoded,
+/// whichever shard's.
+pub(super) async fn decode_shard(
+    key: ShardKey,
+    mut events: mpsc::Receiver<ShardEvent>,
+    mut decoder: Decoder,
+    decoding: Arc<Semaphore>,
+    engine: mpsc::Sender<Decoded>,
+) {
+    while let Some(event) = events.recv().await {
+        let mut share = None;
         let decoded = match event {
             ShardEvent::Page(page) => {
+                share.clone_from(&page.share);
+                // It is never closed.
+                let _permit = decoding.acquire().await;
                 let task = tokio::task::spawn_blocking(move || {
                     let batch = decoder.decode(&page);
                     (decoder, batch)
@@ -37,14 +53,15 @@ pub(super) async fn decode_shard(mut shard: OpenedShard, mut decoder: Decoder, e
                     }
                 }
             }
-            ShardEvent::CaughtUp => Decoded::CaughtUp(shard.key.clone()),
-            ShardEvent::Finished => Decoded::Finished(shard.key.clone()),
+            ShardEvent::CaughtUp => Decoded::CaughtUp(key.clone()),
+            ShardEvent::Finished => Decoded::Finished(key.clone()),
             ShardEvent::Failed(error) => Decoded::Failed(error),
         };
         let last = matches!(decoded, Decoded::Failed(_));
         if engine.send(decoded).await.is_err() || last {
             return;
         }
+        drop(share);
     }
 }
 

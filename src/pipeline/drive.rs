@@ -1,10 +1,11 @@
 //! The loop: what happens when, from the first page to the last commit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
@@ -18,6 +19,7 @@ use super::input::{Opened, Positions, Producing};
 use super::lookup::look_up;
 use super::recover::{LakeState, Recovered};
 use super::restate::{Ground, Restater, Step as Restated};
+use super::skew::Skew;
 use super::summary::{Snapshot, Summary};
 use super::{Feed, Input, Job};
 use crate::config::micros;
@@ -28,6 +30,10 @@ use crate::stream::{OpenedShard, Position, ShardId};
 
 /// Micro-batches that wait for the engine: a few for each core that decodes, about a megabyte each.
 const DECODED_MAX: usize = 8;
+
+/// Pages being decoded at once, for each core: one more than it can work at, as decoding waits for memory. Not the threads
+/// for heavy work there may be, five hundred, for a thousand shards to fill.
+const DECODING_PER_CORE: usize = 2;
 
 /// Why the loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub(super) struct Drive {
     decoded: mpsc::Receiver<Decoded>,
     decoded_sender: mpsc::Sender<Decoded>,
     decoders: JoinSet<()>,
+    decoding: Arc<Semaphore>,
+    skew: Skew,
     committed: mpsc::UnboundedReceiver<Committed>,
     drafts: mpsc::Sender<Draft>,
     committers: JoinSet<Result<()>>,
@@ -130,6 +138,10 @@ impl Drive {
             reports,
             published_through,
         ));
+        // A replay's file is read by one, who stays near the engine; and rows out of its order are waited for wherever they are.
+        let is_replay = matches!(job.input, Input::Stream(Feed::Replay(_)));
+        let max_skew = Some(micros(job.config.watermark.max_skew)).filter(|skew| *skew > 0 && !is_replay);
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             job,
             engine,
@@ -140,6 +152,8 @@ impl Drive {
             decoded,
             decoded_sender,
             decoders: JoinSet::new(),
+            decoding: Arc::new(Semaphore::new(DECODING_PER_CORE * cores)),
+            skew: Skew::new(max_skew),
             committed,
             drafts,
             committers,
@@ -247,10 +261,13 @@ impl Drive {
                     self.engine.fold().await?;
                     self.bound_watermark();
                     self.summary.note_unread(&self.source.unread, self.job.clock.now());
+                    self.skew.tick(self.engine.watermarks(), self.job.clock.now());
                 }
                 Some(decoded) = self.decoded.recv(), if self.lookups_due.is_none() => {
+                    // Looking for that costs a look at every shard, and a tip, told most often, moves nothing by itself.
+                    let may_come_far = !matches!(decoded, Decoded::CaughtUp(_));
                     self.on_decoded(decoded).await?;
-                    let has_come_far = self.engine.has_come_far(self.job.clock.now());
+                    let has_come_far = may_come_far && self.engine.has_come_far(self.job.clock.now());
                     if has_come_far || self.engine.is_full() {
                         self.commit(false).await?;
                         commit.reset();
@@ -281,12 +298,15 @@ impl Drive {
                 })
             }
             Input::Stream(feed) => {
-                let produced = self.source.producing.has_ended();
-                let is_drained = produced && self.source.producing.is_drained(&self.source_positions());
+                // Asked only where it matters: it costs a look at every shard.
+                let is_drained = || {
+                    let producing = &self.source.producing;
+                    producing.has_ended() && producing.is_drained(&self.source_positions())
+                };
                 match feed {
-                    Feed::Replay(_) if is_drained && !is_stopping => Some(End::OfInput),
+                    Feed::Replay(_) if !is_stopping => is_drained().then_some(End::OfInput),
                     // Others go on writing: what was read is what is committed.
-                    _ if is_stopping => is_drained.then_some(End::Stopped),
+                    _ if is_stopping => is_drained().then_some(End::Stopped),
                     Feed::Others if self.job.until_caught_up => self.engine.all_caught_up().then_some(End::CaughtUp),
                     _ => None,
                 }
@@ -296,25 +316,34 @@ impl Drive {
 
     fn open_shard(&mut self, shard: OpenedShard) -> Result<()> {
         self.engine.open_shard(&shard);
-        self.decoders.spawn(decode_shard(shard, self.lake.decoder()?, self.decoded_sender.clone()));
+        let OpenedShard { key, events, pause, .. } = shard;
+        self.skew.open(key.clone(), pause);
+        let (decoding, engine) = (self.decoding.clone(), self.decoded_sender.clone());
+        self.decoders.spawn(decode_shard(key, events, self.lake.decoder()?, decoding, engine));
         Ok(())
     }
 
     async fn on_decoded(&mut self, decoded: Decoded) -> Result<()> {
+        let now = self.job.clock.now();
         match decoded {
             Decoded::Batch(batch) => {
+                let shard = batch.shard.clone();
                 self.engine.take(batch)?;
+                self.skew.heard_of(&shard, self.engine.watermarks(), now);
                 if let Producing::Replaying { progress, .. } = &self.source.producing {
                     progress.read(&self.source_positions());
                 }
                 self.engine.fold_if_many().await
             }
             Decoded::CaughtUp(shard) => {
-                self.engine.caught_up(&shard, self.job.clock.now());
+                self.engine.caught_up(&shard, now);
+                self.skew.heard_of(&shard, self.engine.watermarks(), now);
                 Ok(())
             }
             Decoded::Finished(shard) => {
                 self.engine.finished(&shard);
+                self.skew.finished(&shard);
+                self.skew.heard_of(&shard, self.engine.watermarks(), now);
                 Ok(())
             }
             Decoded::Failed(error) => Err(error),

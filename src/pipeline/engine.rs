@@ -421,12 +421,17 @@ impl Engine {
     /// Whether every open shard stood at its tip when it was last heard of. A shard that has ended counts only once a
     /// child of it is open: until then its children hold rows nobody has looked at.
     pub(super) fn all_caught_up(&self) -> bool {
+        // Asked after every event: the first shard that is behind answers it.
+        if self.shards.is_empty() || self.shards.values().any(|shard| !shard.finished && !shard.caught_up) {
+            return false;
+        }
         let parents: BTreeSet<_> = self.shards.values().flat_map(|shard| &shard.parents).collect();
-        let at_tip = |(key, shard): (&ShardKey, &Shard)| match shard.finished {
-            true => parents.contains(&key.shard),
-            false => shard.caught_up,
-        };
-        !self.shards.is_empty() && self.shards.iter().all(at_tip)
+        self.shards.iter().all(|(key, shard)| !shard.finished || parents.contains(&key.shard))
+    }
+
+    /// How far the shards have come.
+    pub(super) fn watermarks(&self) -> &Watermarks {
+        &self.watermarks
     }
 
     /// Whether this run reads the shard.

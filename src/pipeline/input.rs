@@ -81,7 +81,7 @@ pub(super) struct Task {
 
 /// The source's name in slots and rows.
 pub(super) fn stream_source(job: &Job) -> SourceId {
-    reader::Options::new(&job.config.stream, job.config.tick.interval, job.clock.clone()).source
+    reader::Options::new(&job.config, job.clock.clone()).source
 }
 
 /// Opens what the job reads.
@@ -115,7 +115,7 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
         create_stream(&client, &stream.name, stream.shards).await?;
     }
     let facts = stream_facts(&client, &stream.name).await?;
-    let mut options = reader::Options::new(stream, job.config.tick.interval, job.clock.clone());
+    let mut options = reader::Options::new(&job.config, job.clock.clone());
     options.retention = facts.retention;
     let source = options.source.clone();
     meet_stream(job, recovered, &source, incarnation(job, facts.incarnation)).await?;

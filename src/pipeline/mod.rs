@@ -33,6 +33,7 @@ mod rejoin;
 mod restate;
 mod sessions;
 mod shard;
+mod skew;
 mod summary;
 mod upkeep;
 

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::files::{FileRecord, RecordReader, SOURCE, shard_id};
 use crate::lookups::Loaded;
 use crate::micro_batch::Decoder;
-use crate::stream::{Interval, OpenedShard, Page, Position, Record, SequenceNumber, ShardKey};
+use crate::stream::{Interval, OpenedShard, Page, Position, Record, SequenceNumber, ShardKey, pause};
 use crate::token::TokenKey;
 
 /// What happens next.
@@ -186,10 +186,10 @@ impl Stage {
             let file = File::open(path, key, position, finished, work.lake.decoder()?)?;
             if !finished {
                 // Pages are handed to the engine directly: nobody sends to this queue.
-                let (_, events) = mpsc::channel(1);
+                let ((_, events), (pause, _)) = (mpsc::channel(1), pause());
                 let parents = std::collections::BTreeSet::new();
                 let (key, position) = (file.key.clone(), file.position.clone());
-                work.engine.open_shard(&OpenedShard { key, position, parents, events });
+                work.engine.open_shard(&OpenedShard { key, position, parents, events, pause });
             }
             files.push(file);
         }
@@ -382,6 +382,6 @@ impl File {
         };
         let records = taken.into_iter().map(record).collect();
         self.fill()?;
-        Ok(Some(Page { shard: self.key.clone(), interval, records }))
+        Ok(Some(Page { shard: self.key.clone(), interval, records, share: None }))
     }
 }

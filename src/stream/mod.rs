@@ -7,11 +7,15 @@
 //! [`OpenedShard`]s; everything after them is the same code.
 
 mod aggregate;
+mod in_flight;
 mod page;
+mod pause;
 mod position;
 mod unread;
 
 pub use aggregate::{Aggregate, Aggregator, MissingKey, UserRecord};
+pub use in_flight::{InFlight, Share};
 pub use page::{OpenedShard, Page, Record, ShardEvent, SourceHandle};
+pub use pause::{Pause, Paused, pause};
 pub use position::{Interval, Position, SequenceNumber, ShardId, ShardKey, ShardProgress, SourceId};
 pub use unread::{Unread, UnreadShards};

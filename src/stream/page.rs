@@ -1,13 +1,14 @@
 //! Records and pages: what a reader hands over, in a shard's order.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Interval, Position, SequenceNumber, ShardId, ShardKey, UnreadShards};
+use super::{Interval, Pause, Position, SequenceNumber, ShardId, ShardKey, Share, UnreadShards};
 use crate::clock::Micros;
 use crate::error::Result;
 
@@ -27,6 +28,8 @@ pub struct Page {
     /// Covers all `records`; may be wider when what was read held none.
     pub interval: Interval,
     pub records: Vec<Record>,
+    /// The room its records take, with the other pages of the same answer; `None` where pages are few and small (files).
+    pub share: Option<Arc<Share>>,
 }
 
 /// What happens on a shard, in order.
@@ -50,6 +53,8 @@ pub struct OpenedShard {
     pub parents: BTreeSet<ShardId>,
     /// Bounded: a reader waits when the pipeline is behind.
     pub events: mpsc::Receiver<ShardEvent>,
+    /// Makes the reader wait before it asks for more.
+    pub pause: Pause,
 }
 
 /// A running source.

@@ -12,6 +12,7 @@
 mod joins;
 mod late;
 mod open;
+mod skew;
 mod slices;
 mod stamp;
 mod touched;

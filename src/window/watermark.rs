@@ -5,24 +5,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::clock::Micros;
+use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::stream::{ShardId, ShardKey, ShardProgress};
 
 /// Whether a shard without new rows may leave the minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idleness {
-    /// A live stream: a shard that has been at its tip for this long (microseconds) no longer holds the watermark back.
+    /// A live stream: a shard that has been at its tip for this long (microseconds) no longer holds the watermark back, as
+    /// long as it is heard of so often, or every [`HEARD_WITHIN`]: what a shard that does not answer holds, nobody knows.
     After(Micros),
     /// A bounded source (files, a replay): rows that are missing will come.
     Never,
 }
+
+/// A silence that means nothing, however short [`Idleness::After`] is: an answer may come at the second attempt, on a machine
+/// with much else to do.
+const HEARD_WITHIN: Micros = 10 * MICROS_PER_SECOND;
 
 /// Watermarks of all shards, and the stream's.
 #[derive(Clone, Debug)]
 pub struct Watermarks {
     out_of_orderness: Micros,
     idleness: Idleness,
-    shards: BTreeMap<ShardKey, Shard>,
+    pub(super) shards: BTreeMap<ShardKey, Shard>,
+    /// The watermark of the first shard that had one: what others are ahead of while there is no watermark of all.
+    pub(super) first: Option<Micros>,
     /// What a replayer has not acknowledged yet may be as early as this.
     bound: Option<Micros>,
     greatest_event_time: Option<Micros>,
@@ -30,10 +37,11 @@ pub struct Watermarks {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Shard {
-    watermark: Option<Micros>,
-    at_tip_since: Option<Micros>,
-    finished: bool,
+pub(super) struct Shard {
+    pub(super) watermark: Option<Micros>,
+    /// Since when it has stood at its tip, and when it said so last.
+    at_tip: Option<(Micros, Micros)>,
+    pub(super) finished: bool,
     /// A child of it has been opened: the child's watermark now stands for its own.
     succeeded: bool,
 }
@@ -45,6 +53,7 @@ impl Watermarks {
             out_of_orderness,
             idleness,
             shards: BTreeMap::new(),
+            first: None,
             bound: None,
             greatest_event_time: None,
             current: None,
@@ -101,12 +110,14 @@ impl Watermarks {
         let own = latest.map(|time| time.saturating_sub(self.out_of_orderness));
         let shard = self.shards.entry(key.clone()).or_default();
         shard.watermark = shard.watermark.max(own);
-        shard.at_tip_since = None;
+        shard.at_tip = None;
+        self.first = self.first.or(own);
     }
 
     /// The source said that nothing follows in this shard at present.
     pub fn caught_up(&mut self, key: &ShardKey, now: Micros) {
-        self.shards.entry(key.clone()).or_default().at_tip_since.get_or_insert(now);
+        let at_tip = &mut self.shards.entry(key.clone()).or_default().at_tip;
+        *at_tip = Some((at_tip.map_or(now, |(since, _)| since), now));
     }
 
     /// Nothing will ever follow in this shard.
@@ -180,8 +191,20 @@ impl Watermarks {
     }
 
     fn is_idle(&self, shard: &Shard, now: Micros) -> bool {
-        match (self.idleness, shard.at_tip_since) {
-            (Idleness::After(idle_after), Some(since)) => !shard.finished && now.saturating_sub(since) >= idle_after,
+        match (self.idleness, shard.at_tip) {
+            (Idleness::After(idle_after), Some((since, _))) => {
+                self.is_at_tip(shard, now) && now.saturating_sub(since) >= idle_after
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether nothing lay behind what was read of it when it was last heard of, and that was not long ago.
+    pub(super) fn is_at_tip(&self, shard: &Shard, now: Micros) -> bool {
+        match (self.idleness, shard.at_tip) {
+            (Idleness::After(idle_after), Some((_, heard))) => {
+                !shard.finished && now.saturating_sub(heard) < idle_after.max(HEARD_WITHIN)
+            }
             _ => false,
         }
     }
@@ -239,6 +262,22 @@ mod tests {
         marks.caught_up(&key("a"), 0);
         marks.caught_up(&key("b"), 0);
         assert_eq!(marks.advance(1_000_000), Some(1_000));
+    }
+
+    #[test]
+    fn an_idle_shard_that_does_not_answer_holds_the_watermark_again() {
+        let mut marks = live(&["a", "b"]);
+        marks.observe(&key("a"), Some(1_000));
+        marks.observe(&key("b"), Some(500));
+        marks.caught_up(&key("b"), 0);
+        marks.caught_up(&key("b"), 99);
+        assert_eq!(marks.advance(100), Some(990));
+        marks.observe(&key("a"), Some(2_000));
+        let silent = 99 + HEARD_WITHIN;
+        assert_eq!(marks.at(silent - 1), Some(1_990));
+        assert_eq!(marks.advance(silent), Some(990), "throttled, say");
+        marks.caught_up(&key("b"), silent + 1);
+        assert_eq!(marks.advance(silent + 1), Some(1_990));
     }
 
     #[test]

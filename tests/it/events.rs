@@ -120,6 +120,7 @@ pub fn decoded(events: &[Event]) -> RecordBatch {
         shard: ShardKey { source: "test".into(), shard: "0".into() },
         interval: Interval { from: Position::TrimHorizon, to: Position::After(sequence(events.len())) },
         records: events.iter().enumerate().map(record).collect(),
+        share: None,
     };
     let batch = decoder.decode(&page).unwrap();
     assert_eq!(batch.rows.num_rows(), events.len(), "the decoder rejects made events: {:?}", batch.rejects);

@@ -47,6 +47,7 @@ mod restate;
 mod rivals;
 mod s3;
 mod second_stream;
+mod skew;
 mod start;
 mod strangers;
 mod support;

@@ -3,6 +3,7 @@
 mod fan_out;
 mod faults;
 mod listing;
+mod pacing;
 mod pipeline;
 mod reading;
 mod refusals;
@@ -18,6 +19,7 @@ use super::reader::Options;
 use super::{Client, Does, EmbeddedKinesis, Faults, Pacing, PutRecord, RETENTION_MIN, Terms, client, create_stream};
 use crate::clock::Clock;
 use crate::config::Start;
+use crate::stream::InFlight;
 
 const STREAM: &str = "transactions";
 
@@ -53,6 +55,8 @@ fn options(start: Start) -> Options {
         consumer: None,
         terms: Terms::LOCAL,
         tick: Duration::from_millis(2),
+        idle_poll_max: Duration::from_millis(10),
+        in_flight: InFlight::new(64 << 20),
         check_trimmed: false,
         retention: RETENTION_MIN,
         checked_at: None,
