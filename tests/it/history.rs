@@ -122,7 +122,7 @@ fn rows_from_before_a_view_came_are_answered_once() {
 fn history_from_a_time_on_is_that_of_the_epochs_since() {
     let scratch = scratch(&[("minutes", MINUTES)]);
     let parts = scratch.parts(&scratch.simulated("all.csv", 3_000), 2);
-    run(&scratch, &parts[0], &[]);
+    run(&scratch, &parts[0], &["--pace", "4000"]);
     put(&scratch, "large", LARGE);
     let half = duckdb(&format!(
         "SELECT strftime(quantile_disc(event_time, 0.5), '%Y-%m-%dT%H:%M:%SZ') FROM {}",

@@ -1,4 +1,4 @@
--- error: 5:6: no table `cards` of the lake; there is `by_minute`, `declared`, `large`; or declare one in `lake.contracts`
+-- error: 5:6: no table `cards` of the lake; there is `by_minute`, `declared`, `growing`, `large`, `untold`; or declare one in `lake.contracts`
 CREATE MATERIALIZED VIEW q AS
 SELECT event_date, city
 FROM transactions
