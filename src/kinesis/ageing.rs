@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::{Micros, show_time};
+use crate::clock::{MICROS_PER_SECOND, Micros, show_time};
 use crate::stream::{ShardKey, Unread, UnreadShards};
 
 /// Percents of the retention at which it is told. Half of it leaves a day's retention half a day to act in.
@@ -75,7 +75,7 @@ impl Ageing {
                 "`{shard}` is {old} behind, more than {level} % of the {kept} that the stream keeps records: unless it catches \
                  up, records are lost from {} on; lengthen the retention (`aws kinesis \
                  increase-stream-retention-period`), give the job more cores, or look at what slows it",
-                show_time(now.saturating_add(retention - age))
+                show_time(whole_second(now.saturating_add(retention - age)))
             ),
             Some(News::Below) => {
                 tracing::info!("`{shard}` is {old} behind, of the {kept} that the stream keeps records")
@@ -89,6 +89,11 @@ impl Drop for Ageing {
     fn drop(&mut self) {
         self.all.tell(&self.shard.shard, None);
     }
+}
+
+/// A time without what nobody reads.
+fn whole_second(micros: Micros) -> Micros {
+    micros / MICROS_PER_SECOND * MICROS_PER_SECOND
 }
 
 /// A stretch of time as people read it: `13h 20m`, to the minute where it is longer than one.

@@ -94,7 +94,7 @@ impl Site {
         let says = says(message);
         match code {
             "AccessDeniedException" | "AccessDenied" | "NotAuthorized" | "UnauthorizedOperation" => {
-                Some(self.denied(action, message.unwrap_or_default()))
+                Some(self.denied(action, code, message.unwrap_or_default()))
             }
             _ if code.starts_with("KMS") => self.of_key(action, code, message.unwrap_or_default()),
             "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" => Some(format!(
@@ -128,7 +128,7 @@ impl Site {
     }
 
     /// Which permission is missing: what Kinesis names, or else the one that the request needs.
-    fn denied(&self, action: &str, message: &str) -> String {
+    fn denied(&self, action: &str, code: &str, message: &str) -> String {
         let named = Named::of(message);
         let needed = named.action.map_or_else(|| format!("kinesis:{action}"), str::to_owned);
         let on = named.resource.map_or_else(|| self.arn(), str::to_owned);
@@ -138,7 +138,11 @@ impl Site {
             }
             false => "whoever manages their policies must allow it (docs/kinesis.md has the policy)",
         };
-        format!("Kinesis denies {action}: {} `{needed}` on `{on}`; {remedy}{}", named.who_needs(), says(Some(message)))
+        format!(
+            "Kinesis denies {action} ({code}): {} `{needed}` on `{on}`; {remedy}{}",
+            named.who_needs(),
+            says(Some(message))
+        )
     }
 
     /// The key that a stream is encrypted under.

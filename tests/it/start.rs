@@ -42,8 +42,11 @@ impl World {
     }
 
     fn put(&self, lines: std::ops::Range<usize>) {
-        let record = |line: &String| PutRecord { partition_key: line.clone(), data: line.clone().into() };
-        let records: Vec<PutRecord> = self.lines[lines].iter().map(record).collect();
+        let record = |number: usize| {
+            let (partition_key, data) = (format!("card-{}", number % 20), self.lines[number].clone().into());
+            PutRecord { partition_key, data }
+        };
+        let records: Vec<PutRecord> = lines.map(record).collect();
         self.runtime.block_on(Producer::new(self.client.clone(), STREAM).put(&records)).unwrap();
     }
 }

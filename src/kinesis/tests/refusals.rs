@@ -148,7 +148,8 @@ async fn a_session_that_expired_is_waited_for() {
             faults.add("GetRecords", refused(400, "ExpiredTokenException"));
         }
         let mut pipeline = Pipeline::new(reader::spawn(client, options(Start::TrimHorizon), &Default::default()));
-        while faults.idle() > 0 || !matches!(pipeline.next().await.unwrap(), News::CaughtUp(_)) {}
+        while !matches!(pipeline.next().await.unwrap(), News::CaughtUp(_)) {}
+        faults.all_struck().unwrap();
         pipeline.stop().await;
     })
     .await;
