@@ -77,7 +77,7 @@ struct Reading {
 impl Reading {
     fn start(server: &Server, consumer: Option<Arc<Consumer>>) -> Self {
         let config = Config::load(None, &[format!("stream.endpoint={}", server.url)]).expect("a configuration");
-        let mut options = reader::Options::new(&config.stream, config.tick.interval, Clock::System);
+        let mut options = reader::Options::new(&config, Clock::System);
         options.pacing = Pacing::AWS;
         options.consumer = consumer;
         let mut source = reader::spawn(server.client(), options, &Default::default());

@@ -178,6 +178,13 @@ impl TableContract {
         bare.trim_start_matches('(').starts_with(&format!("cast({}asdate)", stream.event_time))
     }
 
+    /// Columns of a stream that came after it was declared: they may be NULL, and stand behind those the engine fills.
+    pub fn added_columns(&self) -> impl Iterator<Item = &Column> {
+        let last = self.columns.iter().rposition(|column| column.origin == Origin::Engine);
+        let behind = self.stream.as_ref().and(last).map_or(self.columns.len(), |last| last + 1);
+        self.columns[behind..].iter().filter(|column| column.nullable)
+    }
+
     /// The column of this name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name.as_ref() == name)

@@ -235,8 +235,9 @@ async fn describe(client: &Client, stream: &str, attempts: u32) -> Result<Stream
     let answer = Backoff::new(client, stream)
         .retry(&what, attempts, || client.describe_stream_summary().stream_name(stream).send())
         .await?;
-    let summary =
-        answer.stream_description_summary.ok_or_else(|| Failure::new(Trouble::Transient, "an answer without a description"))?;
+    let summary = answer
+        .stream_description_summary
+        .ok_or_else(|| Failure::new(Trouble::Transient, "an answer without a description"))?;
     // It stays the same for a name, region and account.
     let _ = client.site.arn.set(summary.stream_arn.clone());
     Ok(summary)

@@ -85,8 +85,9 @@ pub(super) async fn excused(
                 files.insert(path.clone());
             }
         }
+        let touched: BTreeSet<&str> = added.iter().chain(&removed).map(|path| folder_of(path)).collect();
         then.retain(|folder, files| {
-            let is_as_then = differing.get(folder) == Some(files);
+            let is_as_then = touched.contains(folder.as_str()) && differing.get(folder) == Some(files);
             if is_as_then {
                 excused.insert(folder.clone(), version);
             }

@@ -204,7 +204,7 @@ fn checkpoint(statistics: EnabledStatistics) -> Vec<u8> {
     let rows = batch(vec![("version", Arc::new(Int64Array::from(vec![1])))]);
     parquet(
         &rows,
-        WriterProperties::builder()
+        good_properties()
             .set_statistics_enabled(statistics)
             .set_offset_index_disabled(statistics == EnabledStatistics::None),
     )

@@ -76,12 +76,10 @@ impl IdentityHasher {
             .and_then(|s| contract.column(&s.identity))
             .ok_or_else(|| Error::broken(format!("table `{}` has no identity column", contract.name)))?;
         let id = Content::of(identity, rows)?;
-        let is_engines = |column: &Column| column.origin == Origin::Engine;
-        // Columns are added behind those the engine fills.
-        let last = contract.columns.iter().rposition(is_engines).unwrap_or(contract.columns.len());
-        let inputs = contract.columns.iter().enumerate().filter(|(_, c)| matches!(c.origin, Origin::Field(_)));
-        let (added, first): (Vec<_>, Vec<_>) = inputs.partition(|(at, column)| *at > last && column.nullable);
-        let of = |columns: Vec<(usize, &Column)>| columns.into_iter().map(|(_, c)| Content::of(c, rows)).collect();
+        let inputs = contract.columns.iter().filter(|c| matches!(c.origin, Origin::Field(_)));
+        let is_added = |column: &&Column| contract.added_columns().any(|added| added.name == column.name);
+        let (added, first): (Vec<_>, Vec<_>) = inputs.partition(is_added);
+        let of = |columns: Vec<&Column>| columns.into_iter().map(|c| Content::of(c, rows)).collect();
         let (first, added): (Result<Vec<_>>, Result<Vec<_>>) = (of(first), of(added));
         let (contents, added) = (first?, added?);
 

@@ -18,9 +18,7 @@ use crate::config::{Endpoint, micros};
 use crate::epoch::Slot;
 use crate::error::Result;
 use crate::files;
-use crate::kinesis::{
-    Client, EmbeddedKinesis, Producer, connect, create_stream, reader, registered, stream_facts,
-};
+use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader, registered, stream_facts};
 use crate::simulate::{Ahead, FeedProgress, Plan, Replay, ReplayProgress, Simulator, feed, replay};
 use crate::stream::{OpenedShard, SequenceNumber, ShardId, SourceHandle, SourceId, UnreadShards};
 use crate::token::Tokenizer;

@@ -40,6 +40,7 @@ mod split;
 mod standing;
 mod stateless;
 mod static_file;
+mod unnamed;
 mod windowed;
 mod windows;
 

@@ -34,6 +34,7 @@ use super::spec::WindowShape;
 use super::split::split;
 use super::stateless::StatelessQuery;
 use super::static_file::take_files;
+use super::unnamed::without_unnamed;
 use super::windowed::WindowedQuery;
 use super::windows::{TimeRange, WindowCall};
 use crate::contract::{TableContract, provenance};
@@ -263,7 +264,7 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     for (_, windowed) in &windows {
         texts.push_str(&windowed.to_string());
     }
-    definition.fingerprint = fingerprint(&logical, definition.combined(), &texts);
+    definition.fingerprint = fingerprint(&logical, definition.combined(), &texts, &catalog.stream);
     // Coercion settles the types of literals and unions of types; only the optimized plan has the final ones.
     let optimized = context.state().optimize(&logical).map_err(refuse)?;
     let fields: Vec<_> = optimized.schema().fields().iter().cloned().collect();
@@ -331,10 +332,9 @@ async fn physical(
 
 /// Names, expressions and literals of the plan as planned, and the types of its answer. The plan before optimisation: an
 /// upgrade that optimises otherwise does not change the query. Of combined windows the plan knows only slices; `lookups`
-/// are the plans of what it is joined with.
-fn fingerprint(plan: &LogicalPlan, combined: Option<&WindowCall>, lookups: &str) -> String {
-    let mut text = plan.display_indent().to_string();
-    text.push_str(lookups);
+/// are the plans of what it is joined with. What came to the `stream` and is not named does not count.
+fn fingerprint(plan: &LogicalPlan, combined: Option<&WindowCall>, lookups: &str, stream: &TableContract) -> String {
+    let mut text = without_unnamed(&format!("{}{lookups}", plan.display_indent()), stream);
     if let Some(call) = combined {
         let keys: Vec<String> = call.keys.iter().map(normal).collect();
         text.push_str(&format!("\n{} by {keys:?}", call.spec));

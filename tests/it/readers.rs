@@ -139,7 +139,7 @@ fn newest(lake: &Path) -> Vec<(String, u64)> {
 }
 
 /// Simulated purchases, some of them hours late, with lines no decoder takes between them.
-pub fn input(scratch: &Scratch, rows: u32) -> PathBuf {
+fn input(scratch: &Scratch, rows: u32) -> PathBuf {
     let text = fs::read_to_string(scratch.simulated("all.csv", rows)).unwrap();
     let (header, lines) = text.split_once("\r\n").unwrap();
     let mut lines: Vec<String> = lines.lines().map(str::to_owned).collect();

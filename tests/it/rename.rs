@@ -6,10 +6,15 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
+use crate::events::{SECOND_US, START_US, events_from};
 use crate::plain::{first_and_late, site, write};
 use crate::support::{Scratch, duckdb, text};
+
+const DAY_US: i64 = 86_400 * SECOND_US;
 
 /// The shell lines below a heading of a page.
 fn documented(page: &str, heading: &str) -> String {
@@ -50,7 +55,7 @@ fn a_table_is_renamed_as_the_documentation_says() {
     let file = write(&scratch, "first.ndjson", &first);
     scratch.summary(&["--source", file.to_str().unwrap(), "--pace", "4000"]);
     scratch.must(&["lake", "ddl", "--write", "--table", "dear"]);
-    let work = at_work(&scratch, &file);
+    let (work, mut held) = (at_work(&scratch, &file), Vec::new());
     for (old, new) in [("minutes", "by_minute"), ("dear", "costly")] {
         let before = rows(&scratch, old);
         assert!(before.len() > 20, "{old}");
@@ -66,7 +71,11 @@ fn a_table_is_renamed_as_the_documentation_says() {
         }
         let output = shell.args(["-e", "-c", &lines]).current_dir(&work).env("PATH", path).output().unwrap();
         assert!(output.status.success(), "{lines}\n{}{}", text(&output.stdout), text(&output.stderr));
-        assert_eq!(rows(&scratch, new), before, "{new}");
+        // What the end of the file had closed is open in the new one, until the stream goes on.
+        let now = rows(&scratch, new);
+        let missing: Vec<_> = before.iter().filter(|row| !now.contains(row)).collect();
+        assert!(missing.len() <= 2 && now.iter().all(|row| before.contains(row)), "{new} lacks {missing:?}");
+        held.push((new, before));
         assert!(!scratch.lake().join(old).exists());
         assert_eq!(
             fs::read_dir(scratch.path("plain").join(old))
@@ -78,6 +87,15 @@ fn a_table_is_renamed_as_the_documentation_says() {
         assert!(scratch.path("plain").join(new).read_dir().unwrap().count() > 0, "{new} is not exported");
         assert_eq!(scratch.path("contracts").join(format!("{new}.sql")).exists(), old == "dear");
     }
+    let mut random = ChaCha8Rng::seed_from_u64(22);
+    let file = write(&scratch, "later.ndjson", &events_from(&mut random, START_US + 3 * DAY_US, 100, DAY_US));
+    scratch.summary(&["--source", file.to_str().unwrap()]);
+    for (new, before) in held {
+        let now = rows(&scratch, new);
+        let missing: Vec<_> = before.iter().filter(|row| !now.contains(row)).collect();
+        assert!(missing.is_empty() && now.len() > before.len(), "{new} lacks {missing:?}");
+    }
+    scratch.must(&["audit"]);
     let linted: Value = serde_json::from_str(&scratch.must(&["lake", "check", "--json"])).unwrap();
     for table in ["by_minute", "costly"] {
         assert_eq!(linted[table]["findings"], serde_json::json!([]), "{table}");

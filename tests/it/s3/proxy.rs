@@ -28,6 +28,7 @@ pub struct Asked<'a> {
     /// Without its question mark.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
 }
 
 impl Asked<'_> {
@@ -186,10 +187,11 @@ fn kind(method: &Method, uri: &Uri) -> String {
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let body = to_bytes(body, BODY_BYTES_MAX).await.unwrap();
     let kind = kind(&parts.method, &parts.uri);
     shared.order.lock().unwrap().push(kind.clone());
     let query = parts.uri.query().unwrap_or_default();
-    let asked = Asked { method: &parts.method, path: parts.uri.path(), query, headers: &parts.headers };
+    let asked = Asked { method: &parts.method, path: parts.uri.path(), query, headers: &parts.headers, body: &body };
     let canned = shared.rule.lock().unwrap().as_mut().and_then(|rule| rule(&asked));
     if let Some(canned) = canned {
         let mut answer = Response::builder().status(canned.status);
@@ -208,7 +210,6 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if fault == Some(Fault::Unavailable) {
         return broken(StatusCode::SERVICE_UNAVAILABLE, "SlowDown");
     }
-    let body = to_bytes(body, BODY_BYTES_MAX).await.unwrap();
     let lock = Arc::clone(shared.locks.lock().unwrap().entry(parts.uri.path().to_owned()).or_default());
     // Reads need no order; a list of one page is one moment of the server's.
     let held = if parts.method == Method::GET || parts.method == Method::HEAD { None } else { Some(lock.lock().await) };

@@ -14,11 +14,13 @@ use super::{PACE, str, with_queries, within};
 use crate::plain::{first_and_late, site, write};
 use crate::support::{Scratch, duckdb, text};
 
-/// S3's XML of an answer to DeleteObjects that refuses one key.
-fn not_deleted(code: &str, message: &str) -> Canned {
+/// S3's XML of an answer to DeleteObjects that refuses the first of its keys.
+fn not_deleted(asked: &Asked<'_>, code: &str, message: &str) -> Canned {
+    let body = String::from_utf8_lossy(asked.body);
+    let key = body.split_once("<Key>").and_then(|(_, key)| Some(key.split_once("</Key>")?.0)).unwrap();
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-         <Error><Key>some/lake/x</Key><Code>{code}</Code><Message>{message}</Message></Error></DeleteResult>"
+         <Error><Key>{key}</Key><Code>{code}</Code><Message>{message}</Message></Error></DeleteResult>"
     );
     Canned { status: 200, headers: vec![("content-type", "application/xml".to_owned())], body }
 }
@@ -126,12 +128,14 @@ fn a_key_that_is_not_deleted_is_told_and_the_same_command_ends_it() {
     let file = scratch.simulated("day.csv", 300);
     scratch.summary(&["--source", str(&file)]);
     fs::remove_file(scratch.path("queries").join("fraud_alerts.sql")).unwrap();
-    for (answer, code, says) in [
-        (not_deleted("AccessDenied", "Access Denied"), 2, "`s3:DeleteObject` on `arn:aws:s3:::undeleted/some/lake/*`"),
-        (not_deleted("InternalError", "We encountered an internal error."), 1, "InternalError"),
-        (Canned::error(403, "AccessDenied", ""), 2, "`s3:DeleteObject`"),
-    ] {
-        bucket.proxy.play(move |asked| is_deletion(asked).then(|| answer.clone()));
+    type Answer = fn(&Asked<'_>) -> Canned;
+    let answers: [(Answer, i32, &str); 3] = [
+        (|asked| not_deleted(asked, "AccessDenied", "Access Denied"), 2, "on `arn:aws:s3:::undeleted/some/lake/*`"),
+        (|asked| not_deleted(asked, "InternalError", "We encountered an internal error."), 1, "InternalError"),
+        (|_| Canned::error(403, "AccessDenied", ""), 2, "`s3:DeleteObject`"),
+    ];
+    for (answer, code, says) in answers {
+        bucket.proxy.play(move |asked| is_deletion(asked).then(|| answer(asked)));
         let output = scratch.run(&["lake", "drop", "fraud_alerts"]);
         let said = text(&output.stderr);
         assert!(output.status.code() == Some(code) && said.contains(says), "{:?}: {said}", output.status.code());
@@ -145,9 +149,12 @@ fn a_key_that_is_not_deleted_is_told_and_the_same_command_ends_it() {
 }
 
 /// A lake of three days in a bucket, with an export in the same bucket.
-fn with_export(bucket: &Bucket) -> Scratch {
+fn with_export(bucket: &Bucket, environment: &[(&str, &str)]) -> Scratch {
     let plain = format!("plain.url=s3://{}/some/plain", bucket.name);
-    let scratch = site(bucket.scratch(), &["commit.rows_max=300", &plain]);
+    // Another lake than that of the upload.
+    let scratch = bucket.scratch().set(&format!("lake.url=s3://{}/another/lake", bucket.name));
+    let scratch = environment.iter().fold(scratch, |scratch, (name, value)| scratch.env(name, value));
+    let scratch = site(scratch, &["commit.rows_max=300", &plain]);
     let (first, _) = first_and_late(5, 900);
     let file = write(&scratch, "first.ndjson", &first);
     scratch.summary(&["--source", str(&file), "--pace", PACE]);
@@ -172,7 +179,7 @@ fn a_session_that_expires_while_objects_are_copied_deleted_and_sent_in_parts_is_
         })
     });
     within::run(&bucket, "parts");
-    let scratch = with_export(&bucket);
+    let scratch = with_export(&bucket, &[]);
     fs::remove_file(scratch.path("queries").join("dear.sql")).unwrap();
     scratch.must(&["lake", "drop", "dear"]);
     let refused: BTreeSet<&str> = refused.lock().unwrap().iter().copied().collect();
@@ -198,11 +205,7 @@ fn uploads_in_parts_and_copies_are_encrypted_as_configured() {
     });
     let settings = [("LAKEWARD__S3__ENCRYPTION", "kms"), ("LAKEWARD__S3__KMS_KEY_ID", "alias/lake")];
     within::run_with(&bucket, "parts", &settings);
-    let scratch = settings.iter().fold(bucket.scratch(), |scratch, (name, value)| scratch.env(name, value));
-    let plain = format!("plain.url=s3://{}/some/plain", bucket.name);
-    let scratch = site(scratch.set(&format!("lake.url=s3://{}/another/lake", bucket.name)), &[&plain]);
-    let file = write(&scratch, "first.ndjson", &first_and_late(5, 900).0);
-    scratch.summary(&["--source", str(&file), "--pace", PACE]);
+    with_export(&bucket, &settings);
     let of = |text: &str| Some(text.to_owned());
     let seen = seen.lock().unwrap();
     for wanted in ["upload", "copy"] {
