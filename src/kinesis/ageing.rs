@@ -78,7 +78,7 @@ impl Ageing {
                 show_time(whole_second(now.saturating_add(retention - age)))
             ),
             Some(News::Below) => {
-                tracing::info!("`{shard}` is {old} behind, of the {kept} that the stream keeps records")
+                tracing::info!("`{shard}` is {old} behind, of the {kept} that the stream keeps records");
             }
             None => {}
         }

@@ -25,8 +25,7 @@ pub(super) fn check(path: &str, footer: &ParquetMetaData, log: &TableLog, linted
     let (Some(first), Some(index)) = (log.sort_by().next(), footer.column_index()) else { return };
     let leaves = footer.file_metadata().schema_descr().columns();
     let Some(leaf) = leaves.iter().position(|leaf| leaf.path().string() == first) else { return };
-    let pages: Vec<(Bound, Bound)> =
-        index.iter().filter_map(|group| group.get(leaf)).flat_map(|pages| bounds(pages)).collect();
+    let pages: Vec<(Bound, Bound)> = index.iter().filter_map(|group| group.get(leaf)).flat_map(bounds).collect();
     if let Some(at) = pages.windows(2).position(|pages| !is_in_order(&pages[0], &pages[1])) {
         let what = format!("page {} of `{first}` holds less than the one before; rows should lie by it", at + 2);
         linted.find(Rule::RowOrder, path, what);
@@ -35,16 +34,17 @@ pub(super) fn check(path: &str, footer: &ParquetMetaData, log: &TableLog, linted
 
 /// The range of each page that has one.
 fn bounds(pages: &ColumnIndexMetaData) -> Vec<(Bound, Bound)> {
-    let whole = |value: i64| Bound::Whole(value);
     let text = |value: &[u8]| Bound::Text(value.to_vec());
     match pages {
         ColumnIndexMetaData::INT32(pages) => {
             let ranges = pages.min_values_iter().zip(pages.max_values_iter());
-            ranges.filter_map(|(min, max)| Some((whole(i64::from(*min?)), whole(i64::from(*max?))))).collect()
+            ranges
+                .filter_map(|(min, max)| Some((Bound::Whole(i64::from(*min?)), Bound::Whole(i64::from(*max?)))))
+                .collect()
         }
         ColumnIndexMetaData::INT64(pages) => {
             let ranges = pages.min_values_iter().zip(pages.max_values_iter());
-            ranges.filter_map(|(min, max)| Some((whole(*min?), whole(*max?)))).collect()
+            ranges.filter_map(|(min, max)| Some((Bound::Whole(*min?), Bound::Whole(*max?)))).collect()
         }
         ColumnIndexMetaData::BYTE_ARRAY(pages) => {
             let ranges = pages.min_values_iter().zip(pages.max_values_iter());
