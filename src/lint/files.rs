@@ -13,7 +13,7 @@ use parquet::basic::{CompressionCodec, ConvertedType, Encoding, LogicalType, Pag
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ColumnChunkMetaData, PageEncodingStats, PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions,
-    ParquetMetaDataReader,
+    ParquetMetaDataReader, RowGroupMetaData,
 };
 use parquet::schema::types::ColumnDescriptor;
 
@@ -145,6 +145,7 @@ fn judge(path: &str, file: &LiveFile, size: u64, footer: &ParquetMetaData, log: 
             chunk_of(path, chunk, linted);
         }
     }
+    indexed(path, footer, linted);
     order::check(path, footer, log, linted);
 }
 
@@ -268,8 +269,20 @@ fn chunk_of(path: &str, chunk: &ColumnChunkMetaData, linted: &mut Linted) {
     }
     if chunk.statistics().is_none() && chunk.num_values() > 0 && !is_flag(chunk) {
         linted.find(Rule::FileStatistics, path, format!("its column `{name}` has no statistics"));
-    } else if chunk.num_values() > 0 && !has_page_index(chunk) {
-        linted.find(Rule::PageIndex, path, format!("its column `{name}` has no index of its pages"));
+    }
+}
+
+/// Writers index the pages of all columns, or of none.
+fn indexed(path: &str, footer: &ParquetMetaData, linted: &mut Linted) {
+    let chunks = footer.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let without = chunks.filter(|chunk| chunk.num_values() > 0 && !has_page_index(chunk));
+    let names: BTreeSet<String> = without.map(|chunk| chunk.column_path().string()).collect();
+    if let Some(name) = names.first() {
+        let others = match names.len() - 1 {
+            0 => String::new(),
+            others => format!(", nor have {others} others"),
+        };
+        linted.find(Rule::PageIndex, path, format!("its column `{name}` has no index of its pages{others}"));
     }
 }
 

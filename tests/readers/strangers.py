@@ -69,7 +69,7 @@ def emptied(path):
 
 def widened_by_a_column(path):
     write(path, rows())
-    write(path, rows(more=pyarrow.array([1.5] * 4)), mode="append", schema_mode="merge")
+    write(path, rows(extra=pyarrow.array([1.5] * 4)), mode="append", schema_mode="merge")
 
 
 def deleted_updated_merged(path):

@@ -158,7 +158,7 @@ mod tests {
         let half = ROUND_ROWS_MAX / 2;
         let counts = [(1, half), (4, half), (7, 1), (22, half), (25, 3 * ROUND_ROWS_MAX), (26, 1), (40, half)];
         let pieces = pieces(&missed, &counts);
-        let all = pieces.iter().fold(Epochs::default(), |all, piece| all.and(piece));
+        let all = pieces.iter().fold(Epochs::default(), Epochs::and);
         assert_eq!(all, missed);
         let shown: Vec<String> = pieces.iter().map(ToString::to_string).collect();
         // One epoch is never cut, however large.
