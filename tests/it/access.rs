@@ -13,7 +13,7 @@ use crate::support::{Scratch, interrupt, text, wait_for};
 
 const ROWS: u32 = 2_000;
 
-/// Reads the whole stream by sessions of three requests each; returns who was asked for them.
+/// Reads the whole stream by sessions of two requests each; returns who was asked for them.
 fn reads_all(cloud: &Cloud, job: &Scratch) -> Vec<String> {
     cloud.seen();
     let summary = job.summary(&[]);

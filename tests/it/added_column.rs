@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::events::{CONTRACT, Event};
 use crate::plain::{first_and_late, site, write};
-use crate::readers::agreed;
+use crate::readers::{agreed, newest};
 use crate::support::{Scratch, duckdb, text};
 
 const LAST: &str = "_late BOOLEAN NOT NULL\n";
@@ -30,13 +30,10 @@ fn with_channel(events: &[Event]) -> Vec<Event> {
     more.collect()
 }
 
-/// Tables of the lake, at their newest versions.
+/// Every table at its newest version, which is named: at none chDB reads by code of its own, which refuses a table whose
+/// columns have changed.
 fn all(scratch: &Scratch) -> Vec<(String, Option<u64>)> {
-    ["events", "minutes", "dear", "channels", "epochs"]
-        .into_iter()
-        .filter(|table| scratch.lake().join(table).exists())
-        .map(|table| (table.to_owned(), None))
-        .collect()
+    newest(&scratch.lake()).into_iter().map(|(table, version)| (table, Some(version))).collect()
 }
 
 fn findings(scratch: &Scratch) -> Vec<Value> {

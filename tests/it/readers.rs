@@ -125,7 +125,7 @@ pub fn agreed(lake: &Path, when: &str, tables: &[(String, Option<u64>)]) -> Answ
 }
 
 /// The newest version of each table that has a log.
-fn newest(lake: &Path) -> Vec<(String, u64)> {
+pub fn newest(lake: &Path) -> Vec<(String, u64)> {
     let mut tables = Vec::new();
     for folder in fs::read_dir(lake).unwrap().map(|entry| entry.unwrap().path()) {
         let Ok(log) = fs::read_dir(folder.join("_delta_log")) else { continue };

@@ -23,7 +23,7 @@ pub const REGION: &str = "eu-west-1";
 pub const ROLE: &str = "arn:aws:iam::7:role/lake";
 
 /// Requests that a key of a session is good for, whatever it promises; then it has expired.
-const CALLS: u32 = 3;
+const CALLS: u32 = 2;
 
 /// Keys of this beginning last.
 const LASTING: &str = "lasting";
