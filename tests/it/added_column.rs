@@ -58,7 +58,7 @@ fn a_field_comes_to_the_stream_and_every_reader_sees_null_before() {
         match from {
             LAST => widen(&scratch, columns),
             part => {
-                fs::write(scratch.path("contracts").join("events.sql"), CONTRACT.replacen(part, columns, 1)).unwrap()
+                fs::write(scratch.path("contracts").join("events.sql"), CONTRACT.replacen(part, columns, 1)).unwrap();
             }
         }
         let output = scratch.run(&run);

@@ -103,7 +103,7 @@ fn input(scratch: &Scratch) -> [PathBuf; 2] {
     let (header, lines) = all.split_once("\r\n").unwrap();
     let lines: Vec<&str> = lines.lines().collect();
     let (quarter, half) = (lines.len() / 4, lines.len() / 2);
-    let is_late = |at: usize| at < quarter && at % 9 == 0;
+    let is_late = |at: usize| at < quarter && at.is_multiple_of(9);
     let mut texts = [0, 1].map(|_| format!("{header}\r\n"));
     for (at, line) in lines.iter().enumerate().filter(|(at, _)| !is_late(*at)) {
         let text = &mut texts[usize::from(at >= 3 * quarter)];
