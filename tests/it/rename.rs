@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use crate::events::{SECOND_US, START_US, events_from};
+use crate::events::{Event, SECOND_US, START_US, events_from};
 use crate::plain::{first_and_late, site, write};
 use crate::support::{Scratch, duckdb, text};
 
@@ -88,7 +88,12 @@ fn a_table_is_renamed_as_the_documentation_says() {
         assert_eq!(scratch.path("contracts").join(format!("{new}.sql")).exists(), old == "dear");
     }
     let mut random = ChaCha8Rng::seed_from_u64(22);
-    let file = write(&scratch, "later.ndjson", &events_from(&mut random, START_US + 3 * DAY_US, 100, DAY_US));
+    // Identities of their own: those of the first events are numbered alike.
+    let later: Vec<Event> = events_from(&mut random, START_US + 3 * DAY_US, 100, DAY_US)
+        .into_iter()
+        .map(|event| Event { json: event.json.replace("\"e0", "\"later-0"), ..event })
+        .collect();
+    let file = write(&scratch, "later.ndjson", &later);
     scratch.summary(&["--source", file.to_str().unwrap()]);
     for (new, before) in held {
         let now = rows(&scratch, new);
