@@ -26,7 +26,7 @@ const BLOCK_ROWS: usize = 256;
 pub struct Identity {
     /// Keyed hash of the identity column's value. Among 10^9 rows, two identities meet with a chance of about 10^-20.
     pub id: u128,
-    /// Keyed hash of all columns that come from the input; compared only between rows of one identity, by [`repeats`]. Its
+    /// Keyed hash of all columns that come from the input; compared only between rows of one identity, by `repeats`. Its
     /// lower half is that of columns which were added to the contract, 0 if all of them are NULL.
     pub content: u64,
 }

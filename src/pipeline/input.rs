@@ -16,6 +16,8 @@ use super::{Feed, Input, Job};
 use crate::clock::Micros;
 use crate::config::{Endpoint, micros};
 use crate::epoch::Slot;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::files;
 use crate::kinesis::{Client, EmbeddedKinesis, Producer, connect, create_stream, reader, registered, stream_facts};

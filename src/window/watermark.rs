@@ -12,7 +12,7 @@ use crate::stream::{ShardId, ShardKey, ShardProgress};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idleness {
     /// A live stream: a shard that has been at its tip for this long (microseconds) no longer holds the watermark back, as
-    /// long as it is heard of so often, or every [`HEARD_WITHIN`]: what a shard that does not answer holds, nobody knows.
+    /// long as it is heard of so often, or every `HEARD_WITHIN`: what a shard that does not answer holds, nobody knows.
     After(Micros),
     /// A bounded source (files, a replay): rows that are missing will come.
     Never,
