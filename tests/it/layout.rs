@@ -19,7 +19,7 @@ const ROWS: u32 = 400_000;
 /// Two dates that are over, and two hours of the one that is open.
 const HOURS: u32 = 50;
 
-/// About so many epochs, each of which leaves a small file in every table. A paced file is read in pages of a tenth of a second,
+/// About so many epochs, each of which leaves a small file in most tables. A paced file is read in pages of a tenth of a second,
 /// an epoch a page.
 const EPOCHS: u32 = 400;
 const PAGES_A_SECOND: u32 = 10;
@@ -210,11 +210,13 @@ fn typical_queries_read_little_of_what_is_stored() {
     assert!(said.contains("files of"), "nothing was compacted: {said}");
     let after = readings(&lake);
     told(&before, &after);
+    let files = before.values().map(|reading| reading.files).max();
+    assert!(files > Some(2 * SMALL_FILES_MIN), "only {files:?} small files");
     for (name, before) in &before {
         let after = &after[name];
         // A compaction changes no row, so no answer.
         assert!(before.rows > 0 && before.rows == after.rows, "{name}: {} rows, then {}", before.rows, after.rows);
-        assert!(before.files > 2 * SMALL_FILES_MIN && before.files > 4 * after.files, "{name}: {} files", before.files);
+        assert!(before.files > 4 * after.files, "{name}: {} files, then {}", before.files, after.files);
         let (pages, row_groups) = at_most(name);
         for (kind, read, bound) in [("pages", after.pages, pages), ("row groups", after.row_groups, row_groups)] {
             let share = 100.0 * read as f64 / after.stored as f64;
