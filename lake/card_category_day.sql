@@ -8,4 +8,4 @@ CREATE TABLE card_category_day (
   purchases      BIGINT NOT NULL COMMENT 'how many',
   amount         DECIMAL(30,2) COMMENT 'their sum, US dollars',
   amount_squares DECIMAL(38,4) COMMENT 'the sum of their squares: with the two columns before it, a mean and a deviation'
-) WITH (partition_by = 'event_date', sort_by = 'card_token, category');
+) WITH (partition_by = 'event_date', sort_by = 'card_token, category', row_group_rows = '65536');

@@ -9,4 +9,4 @@ CREATE TABLE city_minute (
   amount             DECIMAL(30,2) COMMENT 'their sum, US dollars',
   fraud_transactions BIGINT NOT NULL COMMENT 'how many of them were fraud',
   fraud_amount       DECIMAL(30,2) COMMENT 'the sum of those, US dollars; 0 when there were none'
-) WITH (partition_by = 'event_date', sort_by = 'state, city, window_start');
+) WITH (partition_by = 'event_date', sort_by = 'state, city, window_start', row_group_rows = '65536');

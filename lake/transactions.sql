@@ -30,4 +30,4 @@ CREATE TABLE transactions (
   _arrival_time      TIMESTAMP NOT NULL COMMENT 'when the stream took the record in',
   _epoch             BIGINT NOT NULL COMMENT 'the epoch that committed the row',
   _late              BOOLEAN NOT NULL COMMENT 'a window it belongs to had been closed before'
-) WITH (format = 'json', event_time = 'event_time', identity = 'transaction_id', partition_key = 'card_token', partition_by = 'event_date', sort_by = 'event_time');
+) WITH (format = 'json', event_time = 'event_time', identity = 'transaction_id', partition_key = 'card_token', partition_by = 'event_date', sort_by = 'event_time', bloom_filters = 'transaction_id, card_token');

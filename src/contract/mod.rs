@@ -34,6 +34,10 @@ pub struct TableContract {
     pub partition_by: Arc<str>,
     /// Columns rows are sorted by inside a file; may be empty.
     pub sort_by: Vec<Arc<str>>,
+    /// Columns by whose single values rows are looked for, and which `sort_by` leaves all over a date; may be empty.
+    pub bloom_filters: Vec<Arc<str>>,
+    /// Rows a row group has at most, for readers that leave out nothing smaller; `None`: as many as fit its bytes.
+    pub row_group_rows: Option<usize>,
     /// Whom the table is kept ready for; always [`Sink::Delta`] among them.
     pub sinks: Vec<Sink>,
     /// Dates of the partition column that are older than the lake's watermark by more than so many days are taken out;

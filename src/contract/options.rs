@@ -3,6 +3,7 @@
 //! The one law: an option that is not known, written twice or of the wrong kind is refused where it stands.
 //! Whether the columns that options name exist is checked in `rules`.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -16,8 +17,18 @@ use super::{Format, Sink};
 use crate::error::{Error, Result};
 
 const COLUMN_OPTIONS: [&str; 4] = ["field", "pad", "strip_prefix", "token"];
-const TABLE_OPTIONS: [&str; 8] =
-    ["format", "event_time", "identity", "partition_key", "partition_by", "sort_by", "sinks", "keep"];
+const TABLE_OPTIONS: [&str; 10] = [
+    "format",
+    "event_time",
+    "identity",
+    "partition_key",
+    "partition_by",
+    "sort_by",
+    "bloom_filters",
+    "row_group_rows",
+    "sinks",
+    "keep",
+];
 const FORMATS: [&str; 1] = ["json"];
 
 /// Widest padding: the longest text that has lost zeros is a card number of 19 digits; twice that is surely a slip.
@@ -25,6 +36,9 @@ const PAD_MAX: usize = 38;
 
 /// Longest time a table keeps its rows, in days: a hundred years and the days they leap; more is surely a slip.
 const KEEP_DAYS_MAX: u32 = 36_525;
+
+/// Rows of a row group: fewer make footers of megabytes, more than Parquet's own limit there never are.
+const ROW_GROUP_ROWS: RangeInclusive<usize> = 10_000..=1_048_576;
 
 /// A text and where it stands.
 #[derive(Clone, Debug)]
@@ -70,6 +84,8 @@ pub(super) struct TableOptions {
     pub(super) partition_key: Option<Placed>,
     pub(super) partition_by: Placed,
     pub(super) sort_by: Vec<Placed>,
+    pub(super) bloom_filters: Vec<Placed>,
+    pub(super) row_group_rows: Option<usize>,
     pub(super) sinks: Vec<Sink>,
     pub(super) keep_days: Option<u32>,
 }
@@ -110,10 +126,23 @@ impl TableOptions {
         let (event_time, identity) = (of_stream("event_time")?, of_stream("identity")?);
         let partition_key = of_stream("partition_key")?;
         let partition_by = take("partition_by").ok_or_else(|| missing(source, at, "partition_by", "a table"))?;
-        let sort_by = take("sort_by").map_or_else(|| Ok(Vec::new()), |list| names(source, &list))?;
+        let mut columns = |option: &str| take(option).map_or_else(|| Ok(Vec::new()), |list| names(source, &list));
+        let (sort_by, bloom_filters) = (columns("sort_by")?, columns("bloom_filters")?);
+        let row_group_rows = take("row_group_rows").map(|rows| row_group_rows(source, &rows)).transpose()?;
         let sinks = take("sinks").map_or_else(|| Ok(Sink::usual()), |list| sinks(source, &list))?;
         let keep_days = take("keep").map(|keep| days(source, &keep)).transpose()?;
-        Ok(Self { format, event_time, identity, partition_key, partition_by, sort_by, sinks, keep_days })
+        Ok(Self {
+            format,
+            event_time,
+            identity,
+            partition_key,
+            partition_by,
+            sort_by,
+            bloom_filters,
+            row_group_rows,
+            sinks,
+            keep_days,
+        })
     }
 }
 
@@ -163,6 +192,16 @@ fn days(source: &Source, keep: &Placed) -> Result<u32> {
             Err(source.error(keep.at, message))
         }
     }
+}
+
+/// `100000`: how many rows a row group has at most.
+fn row_group_rows(source: &Source, rows: &Placed) -> Result<usize> {
+    let digits = Some(&rows.text).filter(|digits| !digits.starts_with(['+', '0']));
+    let found = digits.and_then(|digits| digits.parse().ok()).filter(|rows| ROW_GROUP_ROWS.contains(rows));
+    found.ok_or_else(|| {
+        let (least, most) = (ROW_GROUP_ROWS.start(), ROW_GROUP_ROWS.end());
+        source.error(rows.at, format!("`row_group_rows = '{}'`: expected a number from {least} to {most}", rows.text))
+    })
 }
 
 /// The `key = value` pairs of a list; refuses what is no pair, unknown or written twice.

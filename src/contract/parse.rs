@@ -104,6 +104,8 @@ pub(super) fn table_contract(origin: &str, sql: &str) -> Result<TableContract> {
         columns,
         partition_by: options.partition_by.text,
         sort_by: options.sort_by.into_iter().map(|column| column.text).collect(),
+        bloom_filters: options.bloom_filters.into_iter().map(|column| column.text).collect(),
+        row_group_rows: options.row_group_rows,
         sinks: options.sinks,
         keep_days: options.keep_days,
         stream,

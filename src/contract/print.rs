@@ -82,6 +82,10 @@ fn options(contract: &TableContract) -> Vec<String> {
     if !contract.sort_by.is_empty() {
         options.push(option("sort_by", &contract.sort_by.join(", ")));
     }
+    if !contract.bloom_filters.is_empty() {
+        options.push(option("bloom_filters", &contract.bloom_filters.join(", ")));
+    }
+    options.extend(contract.row_group_rows.map(|rows| option("row_group_rows", &rows.to_string())));
     if contract.sinks != Sink::usual() {
         options.push(option("sinks", &contract.sinks.iter().map(|sink| sink.name()).collect::<Vec<_>>().join(", ")));
     }
@@ -115,10 +119,15 @@ mod tests {
     #[test]
     fn quotes_sinks_keep_and_empty_comments_survive() {
         let sql = "-- It's a table.\nCREATE TABLE t (\n  day DATE NOT NULL COMMENT 'the day''s \\ date',\n  \
-                   n   BIGINT        COMMENT ''\n) WITH (partition_by = 'day', sinks = 'delta, plain', keep = '400d');\n";
+                   n   BIGINT        COMMENT ''\n) WITH (partition_by = 'day', bloom_filters = 'n', \
+                   row_group_rows = '10000', sinks = 'delta, plain', keep = '400d');\n";
         let contract = TableContract::parse("t.sql", sql).unwrap();
         assert_eq!(contract.columns[0].comment, "the day's \\ date");
         assert_eq!((contract.sinks.as_slice(), contract.keep_days), ([Sink::Delta, Sink::Plain].as_slice(), Some(400)));
+        assert_eq!(
+            (contract.bloom_filters.as_slice(), contract.row_group_rows),
+            (["n".into()].as_slice(), Some(10_000))
+        );
         assert_eq!(contract.to_sql(), sql);
     }
 }

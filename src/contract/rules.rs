@@ -160,8 +160,13 @@ pub(super) fn check_options(
         Ok(())
     };
     required("partition_by", &options.partition_by, &DataType::Date32)?;
-    for name in &options.sort_by {
-        find(source, columns, "sort_by", name)?;
+    for (option, names) in [("sort_by", &options.sort_by), ("bloom_filters", &options.bloom_filters)] {
+        for name in names {
+            find(source, columns, option, name)?;
+        }
+    }
+    if let Some(name) = options.bloom_filters.iter().find(|name| name.text == options.partition_by.text) {
+        return Err(source.error(name.at, format!("`bloom_filters`: files do not hold `{}`, folders do", name.text)));
     }
     let of_stream = [
         ("event_time", &options.event_time, timestamp_type()),
@@ -292,6 +297,17 @@ mod tests {
             ("partition_by = 'day', ", "", "1:14: a table needs `partition_by = '<column>'`"),
             ("'at, id'", "'at, ic'", "`sort_by`: no column `ic`; did you mean `id`?"),
             ("'at, id'", "'at, at'", "`at, at`: expected different names"),
+            ("'at, id')", "'at, id', bloom_filters = 'ic')", "`bloom_filters`: no column `ic`; did you mean `id`?"),
+            (
+                "'at, id')",
+                "'at, id', bloom_filters = 'id, day')",
+                "`bloom_filters`: files do not hold `day`, folders do",
+            ),
+            (
+                "'at, id')",
+                "'at, id', row_group_rows = '9999')",
+                "`row_group_rows = '9999'`: expected a number from 10000",
+            ),
             ("'at, id')", "'at, id', sinks = 'delta, spectre')", "unknown sink `spectre`; did you mean `spectrum`?"),
             ("'at, id')", "'at, id', sinks = 'plain')", "`plain`: `delta` is missing"),
             ("sort_by", "sorted_by", "unknown option `sorted_by`; did you mean `sort_by`?"),

@@ -181,7 +181,8 @@ impl<'a> Writing<'a> {
         let name = self.table.new_file(self.partition, self.epoch)?;
         let store = Arc::clone(&self.table.lake().root);
         let upload = BufWriter::with_capacity(store, name.location.clone(), PART_BYTES);
-        let encoder = Encoder { writer: encode::writer(layout, &schema)?, stats: FileStats::new(&schema) };
+        let writer = encode::writer(layout, &schema, encode::Standing::Settled)?;
+        let encoder = Encoder { writer, stats: FileStats::new(&schema) };
         Ok(OpenFile { name, encoder, upload: upload.with_max_concurrency(PARTS_AT_ONCE), bytes: 0 })
     }
 
@@ -223,13 +224,16 @@ mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::TimestampMicrosecondType;
     use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use serde_json::Value;
 
     use super::super::{Lake, Publish, testing};
     use super::*;
+    use crate::contract::TableContract;
 
     async fn table(lake: &Lake, epochs: u64, rows: usize) -> Table {
-        let table = Table::create_or_open(lake, &testing::contract("payments")).await.unwrap();
+        let contract = TableContract { bloom_filters: vec!["payment_id".into()], ..testing::contract("payments") };
+        let table = Table::create_or_open(lake, &contract).await.unwrap();
         for epoch in 0..epochs {
             let adds = table.stage(vec![testing::rows(rows, epoch)], epoch).await.unwrap().adds;
             table.publish("app", epoch, &adds, &[]).await.unwrap();
@@ -269,12 +273,20 @@ mod tests {
         assert_eq!(actions.iter().find_map(|a| a["commitInfo"]["operation"].as_str()), Some("OPTIMIZE"));
         let changes = actions.iter().flat_map(|action| [&action["add"], &action["remove"]]).filter(|a| a.is_object());
         assert_eq!(changes.map(|change| assert_eq!(change["dataChange"], false)).count(), 8);
-        // Sorted over all of them; the version before is still there.
-        let path = folder.path().join("payments").join(&adds[0].path);
-        let file = std::fs::File::open(path).unwrap();
-        let reader =
-            parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-        let times: Vec<i64> = reader
+        // Sorted over all of them, and with the Bloom filter that small files go without; the version before is still there.
+        let reader = |path: &str| {
+            let file = std::fs::File::open(folder.path().join("payments").join(path)).unwrap();
+            ParquetRecordBatchReaderBuilder::try_new(file).unwrap()
+        };
+        let filtered = |path: &str| {
+            let columns = reader(path).metadata().row_group(0).columns().to_vec();
+            let filtered = columns.iter().filter(|column| column.bloom_filter_offset().is_some());
+            filtered.map(|column| column.column_path().string()).collect::<Vec<_>>()
+        };
+        assert_eq!((filtered(&files[0].path), filtered(&adds[0].path)), (vec![], vec!["payment_id".to_owned()]));
+        let times: Vec<i64> = reader(&adds[0].path)
+            .build()
+            .unwrap()
             .flat_map(|batch| batch.unwrap()["event_time"].as_primitive::<TimestampMicrosecondType>().values().to_vec())
             .collect();
         assert!(times.len() == 175 && times.is_sorted());

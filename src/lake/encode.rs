@@ -24,6 +24,8 @@ use crate::error::{Context, Result};
 const FILE_BYTES_MAX: usize = 256 << 20;
 /// The lake contract's row group; a reader's unit of work, and of memory here.
 const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
+/// A value that is not there is looked for in vain in one row group of a hundred: ten bits a value.
+const BLOOM_FALSE_SHARE: f64 = 0.01;
 /// The lake contract's page.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Rows gathered and encoded at once: big enough to amortise a column's switch, a few megabytes of wide rows.
@@ -75,7 +77,7 @@ impl Source {
             let chunk = interleave_record_batch(&batches, rows).context(|| "cannot gather rows for a file")?;
             let (mut writer, mut stats) = match open.take() {
                 Some(open) => open,
-                None => (writer(&self.layout, &self.schema)?, FileStats::new(&self.schema)),
+                None => (writer(&self.layout, &self.schema, Standing::Fresh)?, FileStats::new(&self.schema)),
             };
             writer.write(&chunk).context(|| "cannot encode rows as Parquet")?;
             stats.observe(&chunk)?;
@@ -112,17 +114,33 @@ impl Source {
     }
 }
 
+/// How long a file is to stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Rows of an epoch: few, and soon written together with others. A Bloom filter would be one more request a file, and
+    /// hardly smaller than the page it spares.
+    Fresh,
+    /// Rows of a date that is over.
+    Settled,
+}
+
 /// A file of a table, as the lake contract wants it; `schema` is that of its files.
-pub(super) fn writer(layout: &Layout, schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
+pub(super) fn writer(layout: &Layout, schema: &SchemaRef, standing: Standing) -> Result<ArrowWriter<Vec<u8>>> {
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(Compression::SNAPPY)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
         .set_data_page_size_limit(PAGE_BYTES_MAX);
+    if layout.row_group_rows.is_some() {
+        properties = properties.set_max_row_group_row_count(layout.row_group_rows);
+    }
+    let path = |column: usize| ColumnPath::from(layout.schema.field(column).name().as_str());
     for &column in &layout.unique {
-        let name = layout.schema.field(column).name().as_str();
-        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), false);
+        properties = properties.set_column_dictionary_enabled(path(column), false);
+    }
+    for &column in layout.bloom.iter().filter(|_| standing == Standing::Settled) {
+        properties = properties.set_column_bloom_filter_fpp(path(column), BLOOM_FALSE_SHARE);
     }
     // Parquet's own types say all there is to say of a contract's types; a second schema in the footer could only differ.
     let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);

@@ -6,7 +6,7 @@
 //! The plan holds nothing but files and expressions, so it can be sent to another machine as it is. What it does not do:
 //! it reads no deletion vectors (the log refuses them) and follows no later commits.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Date32Array, Int64Array, UInt64Array};
@@ -37,6 +37,10 @@ use super::schema::Layout;
 use super::state::DataFile;
 use crate::error::{Context, Result};
 
+/// The end of a file that is asked for first. Footer and indexes of thirty columns take 6 KiB in a small file and 17 in one of
+/// 200,000 rows, so that most files are two requests and not four: their end, and their pages.
+const FOOTER_BYTES: usize = 16 << 10;
+
 /// One version of a table.
 #[derive(Debug)]
 pub(super) struct LakeScan {
@@ -62,16 +66,28 @@ impl LakeScan {
             std::cmp::Ordering::Greater => column - 1,
         });
         let folder = lake.table_path(name);
+        // What DataFusion wants to know of a file is a kilobyte for every three columns: files of a date share it.
+        let mut known: BTreeMap<i32, Option<Arc<Statistics>>> = BTreeMap::new();
         let files = files.into_iter().map(|file| {
-            let scanned = partitioned_file(&folder, &file, &file_schema)?;
+            let mut scanned = partitioned_file(&folder, &file)?;
+            scanned.statistics = match known.get(&file.partition) {
+                Some(shared) => shared.clone(),
+                None => {
+                    // Its date and nothing else: files were left out by what the log knows of them before.
+                    let unknown = Arc::new(Statistics::new_unknown(&file_schema));
+                    let dated = scanned.clone().with_statistics(unknown).statistics;
+                    known.entry(file.partition).or_insert(dated).clone()
+                }
+            };
             Ok((file, scanned))
         });
+        let files = files.collect::<Result<_>>()?;
         Ok(Self {
             store: lake.object_store_url()?,
             schema: Arc::clone(&layout.schema),
             partition: layout.partition,
             positions: positions.collect(),
-            files: files.collect::<Result<_>>()?,
+            files,
             source: TableSchema::builder(file_schema).with_table_partition_cols(vec![partition]).build(),
         })
     }
@@ -127,7 +143,7 @@ impl TableProvider for LakeScan {
             Some(columns) => columns.iter().map(|&column| self.positions[column]).collect(),
             None => self.positions.clone(),
         };
-        let source = Arc::new(ParquetSource::new(self.source.clone()));
+        let source = Arc::new(ParquetSource::new(self.source.clone()).with_metadata_size_hint(FOOTER_BYTES));
         let config = FileScanConfigBuilder::new(self.store.clone(), source)
             .with_file_groups(groups.collect())
             .with_statistics(statistics)
@@ -138,14 +154,13 @@ impl TableProvider for LakeScan {
     }
 }
 
-fn partitioned_file(folder: &Path, file: &DataFile, schema: &Schema) -> Result<PartitionedFile> {
+fn partitioned_file(folder: &Path, file: &DataFile) -> Result<PartitionedFile> {
     let path = format!("{folder}/{}", file.path);
     let location = Path::parse(&path).context(|| format!("`{path}` is no path of a store"))?;
     let last_modified = DateTime::from_timestamp_millis(file.modified_ms).unwrap_or_default();
     let meta = ObjectMeta { location, last_modified, size: file.bytes, e_tag: None, version: None };
     let date = ScalarValue::Date32(Some(file.partition));
-    let known = statistics(std::iter::once(file), schema);
-    Ok(PartitionedFile::new_from_meta(meta).with_partition_values(vec![date]).with_statistics(Arc::new(known)))
+    Ok(PartitionedFile::new_from_meta(meta).with_partition_values(vec![date]))
 }
 
 /// Rows and bytes of some files: exact, so that `count(*)` needs no scan.

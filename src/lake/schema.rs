@@ -33,6 +33,10 @@ pub(super) struct Layout {
     pub(super) sort: Vec<usize>,
     /// Indices of columns in which every row has its own value: a dictionary would be the column twice.
     pub(super) unique: Vec<usize>,
+    /// Indices of columns by whose single values rows are looked for.
+    pub(super) bloom: Vec<usize>,
+    /// Rows of a row group at most, if fewer than fit its bytes.
+    pub(super) row_group_rows: Option<usize>,
 }
 
 impl Layout {
@@ -41,7 +45,7 @@ impl Layout {
         let schema = contract.schema();
         let index = |column: &str| {
             schema.index_of(column).map_err(|_| {
-                Error::usage(format!("table `{}`: no column `{column}` to partition or sort by", contract.name))
+                Error::usage(format!("table `{}`: no column `{column}` to partition, sort or look by", contract.name))
             })
         };
         let unique = contract.stream.iter().map(|stream| stream.identity.as_ref());
@@ -49,13 +53,15 @@ impl Layout {
             partition: index(&contract.partition_by)?,
             sort: contract.sort_by.iter().map(|column| index(column)).collect::<Result<_>>()?,
             unique: unique.map(index).collect::<Result<_>>()?,
+            bloom: contract.bloom_filters.iter().map(|column| index(column)).collect::<Result<_>>()?,
+            row_group_rows: contract.row_group_rows,
             schema: Arc::clone(&schema),
         }
         .checked(&contract.name)
     }
 
-    /// The layout of a table in the lake; what only a contract knows (identity, the order of a table that another wrote) is
-    /// left empty.
+    /// The layout of a table in the lake; what only a contract knows (identity, Bloom filters, row groups, the order of a
+    /// table that another wrote) is left empty.
     pub(super) fn of_table(name: &str, metadata: &Metadata) -> Result<Self> {
         let schema =
             metadata.parse_schema().context(|| format!("table `{name}`: its log holds an unreadable schema"))?;
@@ -75,7 +81,7 @@ impl Layout {
             .map_err(|_| Error::broken(format!("table `{name}`: partition column `{column}` is not in its schema")))?;
         let order = metadata.configuration().get(SORT_BY).map_or("", String::as_str).split(", ");
         let sort = order.filter_map(|column| schema.index_of(column).ok()).collect();
-        Self { schema, partition, sort, unique: Vec::new() }.checked(name)
+        Self { schema, partition, sort, unique: Vec::new(), bloom: Vec::new(), row_group_rows: None }.checked(name)
     }
 
     /// Name of the partition column.

@@ -73,6 +73,8 @@ pub(crate) fn contract(name: &str) -> TableContract {
         ],
         partition_by: "event_date".into(),
         sort_by: vec!["event_time".into()],
+        bloom_filters: Vec::new(),
+        row_group_rows: None,
         sinks: crate::contract::Sink::usual(),
         keep_days: None,
         stream: Some(StreamContract {

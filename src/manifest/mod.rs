@@ -25,6 +25,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::lake::Table;
+use render::Rendering;
 
 pub use write::{Manifests, Written};
 
@@ -62,7 +63,10 @@ pub async fn lag(table: &Table) -> Result<Lag> {
 pub async fn behind(table: &Table) -> Result<usize> {
     let ((_, files), state) = (table.newest_files().await?, state::read(table).await?);
     let known = state.map(|state| state.partitions).unwrap_or_default();
-    let (now, changed) = render::changed(&render::root(&table.url()?)?, table.partition_by(), &files, &known)?;
+    let root = render::root(&table.url()?)?;
+    let rendering =
+        Rendering { root: &root, column: table.partition_by(), files: &files, rendered: &[], known: &known };
+    let (now, changed) = rendering.changed()?;
     let vacated = known.keys().filter(|folder| !now.contains_key(*folder)).count();
     Ok(changed.len() + vacated)
 }

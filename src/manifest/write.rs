@@ -10,10 +10,11 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
+use super::render::{self, Rendering};
 use super::state::{self, Recorded, State};
-use super::{FOLDER, path, render};
+use super::{FOLDER, path};
 use crate::error::{Context, Error, Result};
-use crate::lake::{Table, delete};
+use crate::lake::{DataFile, Table, delete};
 
 /// Manifests written at once: enough to hide a store's latency, few enough not to be throttled.
 const WRITES_AT_ONCE: usize = 8;
@@ -26,6 +27,8 @@ pub struct Manifests {
     known: Option<State>,
     /// Whether `known` is what the store holds.
     is_recorded: bool,
+    /// The files that `known` was rendered from: as long as a partition has the same ones, so is its manifest.
+    rendered: Vec<Arc<DataFile>>,
 }
 
 /// What [`Manifests::write`] found and did.
@@ -44,7 +47,7 @@ pub struct Written {
 impl Manifests {
     /// Of a table whose contract has the sink `spectrum`.
     pub fn new(table: Arc<Table>) -> Self {
-        Self { table, known: None, is_recorded: false }
+        Self { table, known: None, is_recorded: false, rendered: Vec::new() }
     }
 
     /// The table they are of.
@@ -65,12 +68,13 @@ impl Manifests {
     /// [`Error::Usage`] when a live file has a deletion vector; [`Error::Broken`] when the manifests stand at a version the
     /// table has not reached; [`Error::External`] when the store does not answer: call again.
     pub async fn write(&mut self) -> Result<Written> {
-        let known = match self.known.take() {
-            Some(known) => known,
+        let rendered = std::mem::take(&mut self.rendered);
+        let (known, rendered) = match self.known.take() {
+            Some(known) => (known, rendered),
             None => {
                 let (found, is_recorded) = self.found().await?;
                 self.is_recorded = is_recorded;
-                found
+                (found, Vec::new())
             }
         };
         let (version, files) = self.table.newest_files().await?;
@@ -84,8 +88,12 @@ impl Manifests {
         let root = render::root(&self.table.url()?)?;
         let (column, before) = (self.table.partition_by().to_owned(), known.partitions.clone());
         // Hashes of a hundred thousand names take a core's while, which the stream's tasks shall not wait for.
-        let rendered = tokio::task::spawn_blocking(move || render::changed(&root, &column, &files, &before));
-        let (mut partitions, manifests) = rendered.await.context(|| "rendering manifests")??;
+        let rendering = tokio::task::spawn_blocking(move || {
+            let rendering =
+                Rendering { root: &root, column: &column, files: &files, rendered: &rendered, known: &before };
+            rendering.changed().map(|changed| (changed, files))
+        });
+        let ((mut partitions, manifests), files) = rendering.await.context(|| "rendering manifests")??;
         let dates = dates_of(&partitions);
         let written = manifests.len() as u64;
         let store = self.table.store();
@@ -100,7 +108,7 @@ impl Manifests {
         if !(self.is_recorded && known == state) {
             state.write(&self.table).await?;
         }
-        (self.known, self.is_recorded) = (Some(state), true);
+        (self.known, self.is_recorded, self.rendered) = (Some(state), true, files);
         Ok(Written { version, written, dates, emptied })
     }
 

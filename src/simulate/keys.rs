@@ -119,6 +119,8 @@ pub(super) mod tests {
             columns: vec![column("event_time", timestamp_type(), "time"), column("card", DataType::Utf8, "card")],
             partition_by: "event_date".into(),
             sort_by: Vec::new(),
+            bloom_filters: Vec::new(),
+            row_group_rows: None,
             sinks: crate::contract::Sink::usual(),
             keep_days: None,
             stream: Some(StreamContract {

@@ -39,6 +39,8 @@ fn states() -> TableContract {
         columns: columns.into_iter().map(column).collect(),
         partition_by: "state".into(),
         sort_by: Vec::new(),
+        bloom_filters: Vec::new(),
+        row_group_rows: None,
         sinks: crate::contract::Sink::usual(),
         keep_days: None,
         stream: None,

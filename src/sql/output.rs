@@ -131,6 +131,8 @@ fn derive(
         columns,
         partition_by: partition_by.into(),
         sort_by: view.sort_by.iter().map(|name| name.value.as_str().into()).collect(),
+        bloom_filters: Vec::new(),
+        row_group_rows: None,
         sinks: Sink::usual(),
         keep_days: None,
         stream: None,

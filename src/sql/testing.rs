@@ -59,6 +59,8 @@ pub(crate) fn transactions() -> TableContract {
         columns: columns.into_iter().map(column).collect(),
         partition_by: "event_date".into(),
         sort_by: Vec::new(),
+        bloom_filters: Vec::new(),
+        row_group_rows: None,
         sinks: crate::contract::Sink::usual(),
         keep_days: None,
         stream: Some(StreamContract {

@@ -1,45 +1,110 @@
-//! How much of what is stored ten typical queries of dashboards and analysts read (`tests/athena/*.sql`), and what the
-//! estimate of the lake's cost says: Athena and Spectrum bill for bytes.
+//! How much of what is stored ten typical queries of dashboards and analysts read (`tests/athena/*.sql`), by three kinds of
+//! engine, before small files are written together and after; and what the estimate of the lake's cost says: Athena and
+//! Spectrum bill for bytes.
 
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use lakeward::cost::Prices;
+use serde_json::{Value, json};
 
-use crate::support::{Scratch, duckdb, parsed, say};
+use crate::support::{Scratch, duckdb, parsed, read_by, say};
 
-/// Rows of the lake: some days of them.
-const ROWS: u32 = 120_000;
+/// Rows of the lake, unless `LAKEWARD_LAYOUT_ROWS` says how many.
+const ROWS: u32 = 400_000;
+
+/// Two dates that are over, and two hours of the one that is open.
+const HOURS: u32 = 50;
+
+/// About so many epochs, each of which leaves a small file in most tables. A paced file is read in pages of a tenth of a second,
+/// an epoch a page.
+const EPOCHS: u32 = 400;
+const PAGES_A_SECOND: u32 = 10;
+
+/// Small files of either date: how many epochs a slow machine takes together is its own affair.
+const SMALL_FILES_MIN: u64 = 100;
+
+/// What the ten queries read, and the history that alerts need.
+const TABLES: [&str; 5] = ["city_minute", "state_minute", "category_hour", "card_category_day", "amount_outlier"];
+
+/// The bytes one query reads of the tables it names.
+struct Reading {
+    stored: u64,
+    files: u64,
+    rows: u64,
+    /// By this engine, counted: it leaves out pages, too.
+    pages: u64,
+    requests: u64,
+    /// By one that knows no page index, and by one that reads a small file in one piece (`tests/readers/footers.py`).
+    row_groups: u64,
+    whole_files: u64,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 fn queries() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/athena");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = fs::read_dir(root().join("tests/athena")).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
     files
 }
 
 /// A lake of many epochs, each with small files.
-fn lake(file: &Path) -> Scratch {
-    let scratch = Scratch::new()
-        .set("commit.rows_max=6000")
-        .set("commit.event_time_max=400d")
+fn lake(rows: u32) -> Scratch {
+    let scratch = Scratch::new();
+    let folder = scratch.path("queries");
+    fs::create_dir(&folder).unwrap();
+    for table in TABLES {
+        let file = format!("{table}.sql");
+        fs::copy(root().join("queries").join(&file), folder.join(&file)).unwrap();
+    }
+    let epoch = rows / EPOCHS;
+    let scratch = scratch
+        .set(&format!("queries.dir={}", folder.display()))
+        .set(&format!("commit.rows_max={epoch}"))
         .set("commit.interval=1h")
-        .set("commit.partitions_max=10000");
-    let before = scratch.summary(&["--source", file.to_str().unwrap()]);
-    assert_eq!(before["written"], ROWS, "{before}");
+        .set("maintenance.enabled=false");
+    let file = spread(&scratch, rows);
+    let pace = (epoch * PAGES_A_SECOND).to_string();
+    let before = scratch.summary(&["--source", file.to_str().unwrap(), "--pace", &pace]);
+    assert_eq!(before["written"], rows, "{before}");
     scratch
 }
 
-/// What stands for the queries' places in braces: a full day in the middle, a busy city, a card and a transaction.
+/// Simulated purchases, spread evenly over the hours.
+fn spread(scratch: &Scratch, rows: u32) -> PathBuf {
+    let text = fs::read_to_string(scratch.simulated("simulated.csv", rows)).unwrap();
+    let (header, lines) = text.split_once("\r\n").unwrap();
+    // Nothing before it is quoted.
+    let at = header.split(',').position(|name| name == "trans_date_trans_time").unwrap();
+    let mut file = format!("{header}\r\n");
+    for (number, line) in (0_u64..).zip(lines.lines()) {
+        let second = number * u64::from(HOURS * 3_600) / u64::from(rows);
+        let (day, hour, minute) = (1 + second / 86_400, second / 3_600 % 24, second / 60 % 60);
+        let time = format!("2020-03-{day:02} {hour:02}:{minute:02}:{:02}", second % 60);
+        let mut cells: Vec<&str> = line.splitn(at + 2, ',').collect();
+        cells[at] = &time;
+        write!(file, "{}\r\n", cells.join(",")).unwrap();
+    }
+    let path = scratch.path("spread.csv");
+    fs::write(&path, file).unwrap();
+    path
+}
+
+/// What stands for the queries' places in braces: the last date that is over, a busy city and card, an ordinary transaction.
 fn values(scratch: &Scratch) -> Vec<(&'static str, String)> {
     let (transactions, minutes) = (scratch.delta("transactions"), scratch.delta("city_minute"));
     let found = duckdb(&format!(
-        "SELECT (SELECT CAST(event_date AS VARCHAR) FROM {transactions} GROUP BY event_date ORDER BY count(*) DESC, 1 LIMIT 1), \
+        "SELECT (SELECT CAST(max(event_date) - 1 AS VARCHAR) FROM {transactions}), \
          (SELECT CAST(min(event_date) AS VARCHAR) FROM {transactions}), \
          (SELECT CAST(max(event_date) AS VARCHAR) FROM {transactions}), \
          (SELECT [state, city] FROM {minutes} GROUP BY state, city ORDER BY sum(transactions) DESC, 1 LIMIT 1), \
          (SELECT card_token FROM {transactions} GROUP BY card_token ORDER BY count(*) DESC, 1 LIMIT 1), \
-         (SELECT max(transaction_id) FROM {transactions})"
+         (SELECT quantile_disc(transaction_id, 0.5) FROM {transactions})"
     ));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let row = &found[0];
@@ -54,56 +119,108 @@ fn values(scratch: &Scratch) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn costs(scratch: &Scratch) -> Vec<(String, Value)> {
+/// What each query reads, by its name.
+fn readings(scratch: &Scratch) -> BTreeMap<String, Reading> {
     let values = values(scratch);
-    let measured = queries().into_iter().map(|file| {
+    let read = queries().into_iter().map(|file| {
         let mut sql = fs::read_to_string(&file).unwrap();
         for (place, value) in &values {
             sql = sql.replace(place, value);
         }
-        let said = scratch.must(&["lake", "cost", "--json", "--query", &sql]);
-        let said: Value = serde_json::from_str(said.trim()).unwrap();
-        assert!(said["query"]["rows"].as_u64() > Some(0), "{}: {said}", file.display());
-        (file.file_stem().unwrap().to_str().unwrap().to_owned(), said)
+        (file.file_stem().unwrap().to_str().unwrap().to_owned(), reading(scratch, &sql))
     });
-    measured.collect()
+    read.collect()
 }
 
-/// Per cent of the stored bytes, as the query's file says: some room above what it reads today.
-fn at_most(name: &str) -> f64 {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/athena/{name}.sql"));
-    let text = fs::read_to_string(file).unwrap();
-    let bound = text.lines().find_map(|line| line.strip_prefix("-- reads at most ")?.strip_suffix(" %"));
-    bound.expect("a bound").parse().unwrap()
+fn reading(scratch: &Scratch, sql: &str) -> Reading {
+    let said = scratch.must(&["lake", "cost", "--json", "--query", sql]);
+    let counted: Value = serde_json::from_str(said.trim()).unwrap();
+    let counted = &counted["query"];
+    let asked = json!({"lake": scratch.lake(), "sql": sql});
+    let computed: Value = serde_json::from_str(read_by("footers.py", &[], &format!("{asked}\n")).trim()).unwrap();
+    let tables = computed["tables"].as_object().unwrap();
+    let sum = |what: &str| tables.values().map(|table| whole(&table[what])).sum();
+    assert_eq!(whole(&counted["stored_bytes"]), sum("stored"), "{sql}: {counted} and {computed}");
+    Reading {
+        stored: sum("stored"),
+        files: sum("files"),
+        rows: whole(&counted["rows"]),
+        pages: whole(&counted["read_bytes"]),
+        requests: whole(&counted["requests"]),
+        row_groups: sum("row_groups"),
+        whole_files: sum("whole_files"),
+    }
+}
+
+/// Per cent of the stored bytes that a query may read once small files are written together, as its file says: with page
+/// indexes, and by row groups. Some room above what it reads today.
+fn at_most(name: &str) -> (f64, f64) {
+    let text = fs::read_to_string(root().join(format!("tests/athena/{name}.sql"))).unwrap();
+    let bound = text.lines().find_map(|line| {
+        let (pages, groups) = line.strip_prefix("-- reads at most ")?.split_once(" % by pages, ")?;
+        Some((pages.parse().ok()?, groups.strip_suffix(" % by row groups")?.parse().ok()?))
+    });
+    bound.expect("two bounds")
+}
+
+fn whole(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("no whole number: {value}"))
 }
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
 }
 
+/// The readings as lines of a table: before and after in each cell, MiB.
+fn told(before: &BTreeMap<String, Reading>, after: &BTreeMap<String, Reading>) {
+    let prices = Prices::load(Path::new("")).unwrap();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    say(
+        "| query | stored | files | page index | GET | row groups | small files whole | billed, page index · row groups · whole |",
+    );
+    for (name, before) in before {
+        let after = &after[name];
+        let read = |of: fn(&Reading) -> u64| format!("{:.2} → {:.2}", mib(of(before)), mib(of(after)));
+        let billed = |reading: &Reading| {
+            let bytes = [reading.pages, reading.row_groups, reading.whole_files];
+            bytes.map(|bytes| format!("{:.0}", mib(prices.athena.billed_bytes(bytes)))).join(" · ")
+        };
+        say(&format!(
+            "| {name} | {} | {} → {} | {} | {} → {} | {} | {} | {} → {} |",
+            read(|reading| reading.stored),
+            before.files,
+            after.files,
+            read(|reading| reading.pages),
+            before.requests,
+            after.requests,
+            read(|reading| reading.row_groups),
+            read(|reading| reading.whole_files),
+            billed(before),
+            billed(after)
+        ));
+    }
+}
+
 #[test]
 fn typical_queries_read_little_of_what_is_stored() {
-    let scratch = Scratch::new();
-    let file = scratch.simulated("days.csv", ROWS);
-    let lake = lake(&file);
-    let before = costs(&lake);
+    let rows = env::var("LAKEWARD_LAYOUT_ROWS").map_or(ROWS, |rows| rows.parse().expect("a number of rows"));
+    let lake = lake(rows);
+    let before = readings(&lake);
     let said = lake.must(&["lake", "compact"]);
     assert!(said.contains("files of"), "nothing was compacted: {said}");
-    let after = costs(&lake);
-    say("read of what is stored              small files         compacted");
-    for ((name, before), (_, after)) in before.iter().zip(&after) {
-        let shown = |said: &Value| {
-            let query = &said["query"];
-            format!("{:>8.2} % {:>5} GET", 100.0 * number(&query["read_share"]), query["requests"])
-        };
-        say(&format!("{name:<34} {} {}", shown(before), shown(after)));
-    }
-    // A compaction changes no row, so no answer.
-    for ((name, before), (_, after)) in before.iter().zip(&after) {
-        assert_eq!(before["query"]["rows"], after["query"]["rows"], "{name}");
-        for said in [before, after] {
-            let share = 100.0 * number(&said["query"]["read_share"]);
-            assert!(share <= at_most(name), "{name}: {share} % of {}", said["query"]["stored_bytes"]);
+    let after = readings(&lake);
+    told(&before, &after);
+    let files = before.values().map(|reading| reading.files).max();
+    assert!(files > Some(2 * SMALL_FILES_MIN), "only {files:?} small files");
+    for (name, before) in &before {
+        let after = &after[name];
+        // A compaction changes no row, so no answer.
+        assert!(before.rows > 0 && before.rows == after.rows, "{name}: {} rows, then {}", before.rows, after.rows);
+        assert!(before.files > 4 * after.files, "{name}: {} files, then {}", before.files, after.files);
+        let (pages, row_groups) = at_most(name);
+        for (kind, read, bound) in [("pages", after.pages, pages), ("row groups", after.row_groups, row_groups)] {
+            let share = 100.0 * read as f64 / after.stored as f64;
+            assert!(share <= bound, "{name}: {share} % of {} by {kind}", after.stored);
         }
     }
 }

@@ -175,7 +175,10 @@ fn every_reader_sees_the_same_rows_while_the_lake_is_written_at_rest_and_after_c
     let lake = scratch.lake();
     let source = ["run", "--until-caught-up", "--source", file.to_str().unwrap(), "--pace"];
     let mut job = scratch.spawn("job", &[&source[..], &["300"]].concat());
-    assert!(wait_for(&mut job, || slots(&lake) > 8), "the input ended before anybody could look");
+    // Some readers then hold its manifests against the log.
+    let manifests = lake.join("transactions/_symlink_format_manifest/_state.json");
+    let begun = || slots(&lake) > 8 && manifests.exists();
+    assert!(wait_for(&mut job, begun), "the input ended before anybody could look");
     let versions = newest(&lake);
     let before = slots(&lake);
     let pinned: Vec<_> = versions.into_iter().map(|(table, version)| (table, Some(version))).collect();

@@ -173,7 +173,7 @@ pub fn strangers(lake: &Path) -> Vec<(String, Value)> {
 }
 
 /// What a script of `tests/readers` prints, given this on standard input.
-fn read_by(script: &str, args: &[&str], input: &str) -> String {
+pub fn read_by(script: &str, args: &[&str], input: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers").join(script);
     let mut child = Command::new(readers())
         .arg(path)

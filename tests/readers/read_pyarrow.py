@@ -1,11 +1,12 @@
-"""pyarrow: Arrow's C++ Parquet reader over the manifests' files, or over those of the log replayed here; and a check of footers."""
+"""pyarrow: Arrow's C++ Parquet reader over the files of the log replayed here, which are those of the manifests; and a check of
+footers."""
 import os
 
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from delta_log import manifested
+from delta_log import assert_manifests
 from reading import arrow_type, asked_of, from_row, serve
 
 ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED"}
@@ -26,9 +27,7 @@ def checked(path):
 
 
 def read(table, snapshot, pinned):
-    named = manifested(table)
-    if named is not None and not pinned:
-        assert sorted(named) == sorted(snapshot.files), f"manifests name {sorted(named)}, the log {sorted(snapshot.files)}"
+    assert_manifests(table, snapshot, pinned)
     schema = pyarrow.schema([(name, arrow_type(delta_type)) for name, delta_type in snapshot.columns])
     inside = pyarrow.schema([field for field in schema if field.name not in snapshot.partition_by])
     parts = [schema.empty_table()]

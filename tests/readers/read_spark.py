@@ -1,4 +1,4 @@
-"""Spark without Delta: parquet-mr over the manifests' files (or those of the log), the nearest to Spectrum there is off line.
+"""Spark without Delta: parquet-mr over the log's files, which are those of the manifests: the nearest to Spectrum there is off line.
 
 Rows go through parquet-mr's own record assembly; aggregates through Spark's vectorised reader.
 """
@@ -6,7 +6,7 @@ import os
 
 from pyspark.sql import SparkSession
 
-from delta_log import manifested
+from delta_log import assert_manifests
 from reading import from_row, select, serve
 
 spark = (
@@ -24,11 +24,8 @@ TYPES = {"long": "bigint", "integer": "int", "short": "smallint"}
 
 
 def read(table, snapshot, pinned):
+    assert_manifests(table, snapshot, pinned)
     files = list(snapshot.files)
-    named = manifested(table)
-    if named is not None and not pinned:
-        assert sorted(named) == sorted(files), f"manifests name {sorted(named)}, the log {sorted(files)}"
-        files = named
     schema = ", ".join(f"`{name}` {TYPES.get(delta_type, delta_type)}" for name, delta_type in snapshot.columns)
     if files:
         paths = [os.path.join(table, file) for file in files]
