@@ -48,6 +48,13 @@ tail -n 2 "$folder/audited"
 rm -rf "$folder/lake"
 cp -r "$folder/before" "$folder/lake"
 python3 "$here/many_files.py" "$folder/lake/transactions" "$files"
+on "lake check" lake check > "$folder/checked" || tail -n 1 "$folder/checked"
+on "sql, every row" sql "select count(*), sum(amount) from transactions"
+on "sql, one date" sql "select count(*), sum(amount) from transactions where event_date = DATE '2020-03-01'"
+on "a job's start and end" run --source "$folder/days.csv" --until-caught-up > "$folder/said" 2>&1
+tail -n 1 "$folder/said"
+# The books know nothing of the copies, so it finds differences.
+on "audit" audit > "$folder/audited" || tail -n 1 "$folder/audited"
 care
 cp queries/*.sql "$folder/queries"
 for kind in false true; do

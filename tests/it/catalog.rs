@@ -210,6 +210,28 @@ fn who_stops_a_job_does_not_wait_for_a_catalog() {
 }
 
 #[test]
+fn check_live_asks_the_catalog_and_makes_nothing() {
+    let moto = Moto::start();
+    let proxy = Proxy::start(&moto, Mood::Good, 100);
+    let scratch = job(&proxy);
+    fs::create_dir(scratch.lake()).unwrap();
+    // There is no database yet: looking for it is allowed all the same.
+    let told = scratch.must(&["check", "--live"]);
+    assert!(told.contains("ok         glue:GetDatabase on the catalog and its database `lake`"), "{told}");
+    assert_eq!(proxy.calls().into_keys().collect::<Vec<_>>(), ["GetDatabase"]);
+    moto.must("CreateDatabase", &json!({"DatabaseInput": {"Name": "lake"}}));
+    scratch.must(&["check", "--live"]);
+
+    proxy.be(Mood::Denying);
+    let output = scratch.run(&["check", "--live", "--json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&found[0]["action"], &found[0]["answer"]), (&"glue:GetDatabase".into(), &"refused".into()), "{found}");
+    assert!(found[0]["says"].as_str().unwrap().contains("allow `glue:GetDatabase` on the catalog"), "{found}");
+    assert_eq!(fs::read_dir(scratch.lake()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_catalog_that_cannot_work_is_refused_at_the_start() {
     let scratch = Scratch::new().set("catalog.glue=true");
     let output = scratch.run(&["run", "--source", "tests/data/back_jump_2019-02-28.csv.gz"]);

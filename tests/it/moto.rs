@@ -103,6 +103,8 @@ pub enum Mood {
     Bad,
     /// Nothing is answered.
     Silent,
+    /// Nothing is allowed.
+    Denying,
     Good,
 }
 
@@ -181,6 +183,9 @@ async fn pass(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes) ->
     let mood = *seen.mood.lock().unwrap();
     if mood == Mood::Silent {
         std::future::pending::<()>().await;
+    }
+    if mood == Mood::Denying {
+        return refusal(StatusCode::BAD_REQUEST, "AccessDeniedException");
     }
     if mood == Mood::Bad && number.is_multiple_of(3) {
         seen.faults.fetch_add(1, Ordering::Relaxed);

@@ -50,19 +50,29 @@ pub enum Window {
     },
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    Inner,
+    Left,
+    /// Of windows, whose rows are then listed and not grouped.
+    Full,
+}
+
 /// What a query reads.
 #[derive(Clone, Debug)]
 pub enum Reads {
     /// Windows over the stream.
     Stream,
     /// These, joined with a static file.
-    File { left: bool },
+    File { join: Join },
+    /// These, joined with what each key has had in a table that a view fills with the rows it keeps.
+    Table { join: Join, kept: String },
     /// Windows over the rows another view closes, by the start or the end of its windows.
     View { parent: Box<Query>, by_end: bool },
     /// Windows over the stream, joined with themselves; further conditions.
-    Itself { left: bool, on: &'static str },
+    Itself { join: Join, on: &'static str },
     /// Windows over two views, joined; by the views' names where the windows are theirs.
-    Views { one: Box<Query>, other: Box<Query>, left: bool, named: bool },
+    Views { one: Box<Query>, other: Box<Query>, join: Join, named: bool },
 }
 
 /// What a column of the answer holds, which says how it is compared.
@@ -150,20 +160,54 @@ const SIDE_FILTERS: &[&str] =
 const SIDE_CONDITIONS: &[&str] =
     &["", " AND a.id < b.id", " AND a.n > b.n", " AND b.flag", " AND a.g = b.g AND NOT a.flag"];
 
+/// Of joined windows whose rows are listed: what tells one row of a window from another, and what else is shown of it.
+const PAIR_KEYS: &[&str] = &["a.id", "b.id"];
+const PAIR_TERMS: &[(&str, Holds)] = &[
+    ("a.n", Holds::Plain),
+    ("b.note", Holds::Plain),
+    ("a.amount - b.amount", Holds::Decimal),
+    ("coalesce(a.k, b.k)", Holds::Plain),
+    ("CASE WHEN a.id IS NULL THEN b.n ELSE a.n END", Holds::Plain),
+];
+const PAIR_FILTERS: &[&str] =
+    &["a.id IS NULL OR b.id IS NULL", "coalesce(a.amount, b.amount) > 100.00", "b.flag IS NOT TRUE"];
+const VIEW_PAIR_KEYS: &[&str] = &["coalesce(a.k0, b.k0)"];
+const VIEW_PAIR_TERMS: &[(&str, Holds)] = &[
+    ("a.a0", Holds::Plain),
+    ("b.a0", Holds::Plain),
+    ("coalesce(a.a1, 0) - coalesce(b.a1, 0)", Holds::Decimal),
+    ("coalesce(a.a2, b.a2)", Holds::Plain),
+    ("a.a0 + b.a0", Holds::Plain),
+];
+const VIEW_PAIR_FILTERS: &[&str] =
+    &["a.a0 IS NULL OR b.a0 IS NULL", "coalesce(a.a1, b.a1) > 100.00", "a.a0 > 1 OR b.a0 > 1"];
+
 fn pick(random: &mut ChaCha8Rng, from: &[&'static str]) -> &'static str {
     from.choose(random).copied().unwrap_or("n")
 }
 
 impl Query {
     pub fn random(random: &mut ChaCha8Rng, name: String) -> Self {
-        match random.random_range(0..16) {
+        match random.random_range(0..20) {
             0 | 1 => Self::over_view(random, name),
             2 | 3 => Self::with_itself(random, name),
-            4 => Self::of_views(random, name),
-            5 | 6 => {
-                let left = random.random_bool(0.5);
+            4 | 5 => Self::of_views(random, name),
+            6 | 7 => {
                 let mut query = Self::over_stream(random, name, &KINDS[..4]);
-                query.reads = Reads::File { left };
+                query.reads = Reads::Table { join: Join::lookup(random), kept: condition(random) };
+                query.keys.extend(random.random_bool(0.5).then_some("seen > 3"));
+                let texts = [
+                    ("sum(seen)", Holds::Plain),
+                    ("max(spent)", Holds::Decimal),
+                    ("count(kk)", Holds::Plain),
+                    ("sum(amount) FILTER (WHERE seen > 1)", Holds::Decimal),
+                ];
+                query.aggregates.extend(some(random, &texts));
+                query
+            }
+            8 | 9 => {
+                let mut query = Self::over_stream(random, name, &KINDS[..4]);
+                query.reads = Reads::File { join: Join::lookup(random) };
                 if random.random_bool(0.6) {
                     query.keys.push("label");
                 }
@@ -236,7 +280,11 @@ impl Query {
         let mut keys: Vec<&str> = (0..random.random_range(0..=2)).map(|_| pick(random, SIDE_KEYS)).collect();
         keys.sort_unstable();
         keys.dedup();
-        let reads = Reads::Itself { left: random.random_bool(0.5), on: pick(random, SIDE_CONDITIONS) };
+        let reads = Reads::Itself { join: Join::of_windows(random), on: pick(random, SIDE_CONDITIONS) };
+        if matches!(reads, Reads::Itself { join: Join::Full, .. }) {
+            let window = Window::random(random, &KINDS[..4]);
+            return Self::listed(random, name, window, reads, (PAIR_KEYS, PAIR_TERMS, PAIR_FILTERS));
+        }
         let filter = random.random_bool(0.4).then(|| pick(random, SIDE_FILTERS).to_owned());
         let having = random.random_bool(0.2).then(|| "count(*) > 1".to_owned());
         let (window, aggregates) = (Window::random(random, &KINDS[..4]), some(random, &texts));
@@ -244,11 +292,17 @@ impl Query {
     }
 
     fn of_views(random: &mut ChaCha8Rng, name: String) -> Self {
-        let named = random.random_bool(0.5);
+        let join = Join::of_windows(random);
+        // Windows of one row a key, or there would be nothing to tell the rows apart by.
+        let named = join == Join::Full || random.random_bool(0.5);
         let above = Window::random(random, if named { &KINDS[..1] } else { &KINDS[..4] });
         let window = if named { above } else { Window::random(random, &KINDS[..4]) };
         let one = Box::new(Self::parent(random, format!("{name}p"), above));
         let other = Box::new(Self::parent(random, format!("{name}r"), above));
+        let reads = Reads::Views { one, other, join, named };
+        if join == Join::Full {
+            return Self::listed(random, name, window, reads, (VIEW_PAIR_KEYS, VIEW_PAIR_TERMS, VIEW_PAIR_FILTERS));
+        }
         let texts = [
             ("count(*)", Holds::Plain),
             ("sum(a.a0)", Holds::Plain),
@@ -259,19 +313,46 @@ impl Query {
         let keys = if random.random_bool(0.6) { vec!["a.k0"] } else { Vec::new() };
         let filter = random.random_bool(0.3).then(|| "a.a0 > 1".to_owned());
         let aggregates = some(random, &texts);
-        let reads = Reads::Views { one, other, left: random.random_bool(0.5), named };
         Self { name, reads, window, keys, aggregates, filter, having: None, lateness_s: lateness(random) }
     }
 }
 
 impl Query {
+    /// The rows of a FULL JOIN of windows, as they are: keys, terms and conditions to choose from.
+    fn listed(
+        random: &mut ChaCha8Rng,
+        name: String,
+        window: Window,
+        reads: Reads,
+        (keys, terms, filters): (&[&'static str], &[(&str, Holds)], &[&'static str]),
+    ) -> Self {
+        let filter = random.random_bool(0.3).then(|| pick(random, filters).to_owned());
+        let (keys, aggregates) = (keys.to_vec(), some(random, terms));
+        Self { name, reads, window, keys, aggregates, filter, having: None, lateness_s: lateness(random) }
+    }
+
+    /// Whether the rows of a join are the answer, and not groups of them.
+    pub fn is_listed(&self) -> bool {
+        matches!(self.reads, Reads::Itself { join: Join::Full, .. } | Reads::Views { join: Join::Full, .. })
+    }
+
     /// How late a row of the stream may come and still count, for the query and all it reads.
     pub fn patience_s(&self) -> i64 {
         match &self.reads {
             Reads::View { parent, .. } => parent.patience_s(),
             Reads::Views { one, other, .. } => one.patience_s().min(other.patience_s()),
-            Reads::Stream | Reads::File { .. } | Reads::Itself { .. } => self.lateness_s,
+            Reads::Stream | Reads::File { .. } | Reads::Table { .. } | Reads::Itself { .. } => self.lateness_s,
         }
+    }
+}
+
+impl Join {
+    fn lookup(random: &mut ChaCha8Rng) -> Self {
+        if random.random_bool(0.5) { Self::Left } else { Self::Inner }
+    }
+
+    fn of_windows(random: &mut ChaCha8Rng) -> Self {
+        [Self::Inner, Self::Left, Self::Full][random.random_range(0..3)]
     }
 }
 

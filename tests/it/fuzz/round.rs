@@ -12,10 +12,11 @@ use lakeward::sql::Params;
 use lakeward::token::TokenKey;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 
 use super::cells;
 use super::duck::Duck;
-use super::query::Query;
+use super::query::{Query, Reads};
 use crate::events::{CONTRACT, Event, SECOND_US, START_US, events_from};
 use crate::support::TOKEN_KEY;
 
@@ -200,7 +201,8 @@ impl Round {
         let input =
             format!("read_json('{}/input_*.ndjson', format='newline_delimited', columns={columns})", folder.display());
         let mut epochs = String::new();
-        if self.has_late_rows {
+        let looks_into_tables = self.queries.iter().any(|query| matches!(query.reads, Reads::Table { .. }));
+        if self.has_late_rows || looks_into_tables {
             let rows = view.sql("SELECT id, _epoch FROM events", Params::default()).await.map_err(|e| e.to_string())?;
             for batch in &rows {
                 let ids = arrow::compute::cast(&batch["id"], &arrow::datatypes::DataType::Utf8).unwrap();
@@ -212,7 +214,10 @@ impl Round {
             }
         }
         fs::write(folder.join("row_epochs.csv"), epochs).unwrap();
-        fs::write(folder.join("closed.csv"), closed(&folder.join("lake/_epochs"))).unwrap();
+        let slots = slots(&folder.join("lake/_epochs"));
+        fs::write(folder.join("closed.csv"), closed(&slots)).unwrap();
+        let saw: String = self.queries.iter().map(|query| saw(query, &slots, &folder.join("lake"))).collect();
+        fs::write(folder.join("saw.csv"), saw).unwrap();
         let csv = |name: &str, columns: &str| {
             format!(
                 "read_csv('{}/{name}', header=false, auto_detect=false, delim=',', columns={{{columns}}})",
@@ -224,10 +229,12 @@ impl Round {
             "SELECT * FROM (SELECT DISTINCT * FROM {input}) LEFT JOIN {} USING (id)",
             csv("row_epochs.csv", "'id':'VARCHAR','epoch':'BIGINT'")
         );
+        let saw = csv("saw.csv", "'query':'VARCHAR','epoch':'BIGINT','through':'BIGINT'");
         let closed = csv("closed.csv", "'query':'VARCHAR','epoch':'BIGINT','closed_us':'BIGINT'");
         Ok(vec![
             format!("CREATE OR REPLACE TABLE ev AS {rows}"),
             format!("CREATE OR REPLACE TABLE closed AS SELECT * FROM {closed}"),
+            format!("CREATE OR REPLACE TABLE saw AS SELECT * FROM {saw}"),
             format!(
                 "CREATE OR REPLACE TABLE kinds AS SELECT * FROM read_csv('{}/queries/lookups/kinds.csv', header=true, \
                  auto_detect=false, delim=',', columns={{'kk':'VARCHAR','label':'VARCHAR','w':'BIGINT'}})",
@@ -274,14 +281,16 @@ fn child(parent: &str) -> (String, String) {
     (name, text)
 }
 
+fn slots(folder: &Path) -> Vec<Value> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let slots = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    slots.map(|path| serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()).collect()
+}
+
 /// What each query had closed in the slot before each epoch: lines of query, epoch, microseconds.
-fn closed(slots: &Path) -> String {
+fn closed(slots: &[Value]) -> String {
     let mut lines = String::new();
-    for entry in fs::read_dir(slots).unwrap().map(|entry| entry.unwrap().path()) {
-        if entry.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let slot: serde_json::Value = serde_json::from_str(&fs::read_to_string(&entry).unwrap()).unwrap();
+    for slot in slots {
         let epoch = slot["epoch"].as_u64().unwrap();
         for (query, progress) in slot["queries"].as_object().unwrap() {
             if let Some(until) = progress["closed_until"].as_i64() {
@@ -290,6 +299,29 @@ fn closed(slots: &Path) -> String {
         }
     }
     lines
+}
+
+/// Up to which epoch the table that a query looks into held rows, as each epoch saw it: lines of query, epoch, epoch.
+fn saw(query: &Query, slots: &[Value], lake: &Path) -> String {
+    let mut lines = String::new();
+    let table = query.table();
+    for slot in slots {
+        let version = slot["queries"][&query.name]["lookups"][&table].as_u64();
+        if let Some(through) = version.and_then(|version| through(&lake.join(&table).join("_delta_log"), version)) {
+            let _ = writeln!(lines, "{},{},{through}", query.name, slot["epoch"]);
+        }
+    }
+    lines
+}
+
+/// The last epoch that a version of a table tells of, in any commit up to it.
+fn through(log: &Path, version: u64) -> Option<u64> {
+    let commits = (0..=version).filter_map(|version| fs::read_to_string(log.join(format!("{version:020}.json"))).ok());
+    let epochs = commits.flat_map(|commit| {
+        let actions = commit.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        actions.filter_map(|action| action["txn"]["version"].as_u64()).collect::<Vec<_>>()
+    });
+    epochs.max()
 }
 
 /// Deals the events to shards, in an order that is off by at most `disorder_us`, some of them twice.

@@ -2,19 +2,25 @@
 //!
 //! DuckDB knows no window call here: windows are plain arithmetic on whole microseconds, written from their definition.
 
-use super::query::{Query, Reads, Window};
+use super::query::{Join, Query, Reads, Window};
 use crate::events::SECOND_US;
 
 impl Query {
     /// The query's files, those it reads before it: name and text.
-    pub fn files(&self) -> Vec<(&str, String)> {
+    pub fn files(&self) -> Vec<(String, String)> {
         let mut files = match &self.reads {
             Reads::View { parent, .. } => parent.files(),
             Reads::Views { one, other, .. } => [one.files(), other.files()].concat(),
+            Reads::Table { kept, .. } => vec![(self.table(), kept_rows(&self.table(), kept))],
             Reads::Stream | Reads::File { .. } | Reads::Itself { .. } => Vec::new(),
         };
-        files.push((&self.name, self.ours()));
+        files.push((self.name.clone(), self.ours()));
         files
+    }
+
+    /// The table of the lake that [`Reads::Table`] is joined with.
+    pub fn table(&self) -> String {
+        format!("{}t", self.name)
     }
 
     /// The query file.
@@ -25,22 +31,27 @@ impl Query {
         let groups: String = self.keys.iter().map(|key| format!(", {key}")).collect();
         let filter = self.filter.as_ref().map_or(String::new(), |filter| format!("\n  WHERE {filter}"));
         let having = self.having.as_ref().map_or(String::new(), |having| format!("\n  HAVING {having}"));
-        let a = self.first();
+        let (start, end) = (self.bound("window_start"), self.bound("window_end"));
+        let grouped = match self.is_listed() {
+            true => String::new(),
+            false => format!("\n  GROUP BY {start}, {end}{groups}{having}"),
+        };
         format!(
             "-- Random.\nCREATE MATERIALIZED VIEW {}\nWITH (partition_by = 'day', allowed_lateness = '{} seconds')\n\
-             AS SELECT {a}window_start, {a}window_end, CAST({a}window_start AS DATE) AS day{keys}{aggregates}\n  FROM {}{filter}\n  \
-             GROUP BY {a}window_start, {a}window_end{groups}{having}\n",
+             AS SELECT {start} AS window_start, {end} AS window_end, CAST({start} AS DATE) AS day{keys}{aggregates}\n  \
+             FROM {}{filter}{grouped}\n",
             self.name,
             self.lateness_s,
             self.from()
         )
     }
 
-    /// What qualifies the bounds of windows.
-    fn first(&self) -> &'static str {
+    /// A bound of the windows, whichever side has it.
+    fn bound(&self, column: &str) -> String {
         match self.reads {
-            Reads::Itself { .. } | Reads::Views { .. } => "a.",
-            Reads::Stream | Reads::File { .. } | Reads::View { .. } => "",
+            _ if self.is_listed() => format!("coalesce(a.{column}, b.{column})"),
+            Reads::Itself { .. } | Reads::Views { .. } => format!("a.{column}"),
+            Reads::Stream | Reads::File { .. } | Reads::Table { .. } | Reads::View { .. } => column.to_owned(),
         }
     }
 
@@ -48,23 +59,29 @@ impl Query {
         let same = "a.window_start = b.window_start AND a.window_end = b.window_end";
         match &self.reads {
             Reads::Stream => self.call("events", "at"),
-            Reads::File { left } => {
+            Reads::File { join } => {
                 let windows = self.call("events", "at");
-                format!("{windows} e {}JOIN 'lookups/kinds.csv' s ON s.kk = e.k", outer(*left))
+                format!("{windows} e {} 'lookups/kinds.csv' s ON s.kk = e.k", word(*join))
             }
+            Reads::Table { join, .. } => format!(
+                "{} e {} (SELECT k AS kk, count(*) AS seen, sum(amount) AS spent FROM {} GROUP BY k) s ON s.kk = e.k",
+                self.call("events", "at"),
+                word(*join),
+                self.table()
+            ),
             Reads::View { parent, by_end } => {
                 self.call(&parent.name, if *by_end { "window_end" } else { "window_start" })
             }
-            Reads::Itself { left, on } => {
+            Reads::Itself { join, on } => {
                 let windows = self.call("events", "at");
-                format!("{windows} a {}JOIN {windows} b ON {same} AND a.k = b.k{on}", outer(*left))
+                format!("{windows} a {} {windows} b ON {same} AND a.k = b.k{on}", word(*join))
             }
-            Reads::Views { one, other, left, named } => {
+            Reads::Views { one, other, join, named } => {
                 let side = |view: &Query| match named {
                     true => view.name.clone(),
                     false => self.call(&view.name, "window_start"),
                 };
-                format!("{} a {}JOIN {} b ON {same} AND a.k0 = b.k0", side(one), outer(*left), side(other))
+                format!("{} a {} {} b ON {same} AND a.k0 = b.k0", side(one), word(*join), side(other))
             }
         }
     }
@@ -98,45 +115,66 @@ impl Query {
     /// What the stream answers, over DuckDB's table `ev`; where rows may be `late`, less the pairs of row and window that
     /// were refused.
     pub fn duck(&self, late: bool) -> String {
-        self.duck_over(late, late)
+        self.duck_over(late, late, false)
     }
 
     /// What a batch run answers: every row counts, but views over windows are read as they stand.
     pub fn duck_batch(&self, late: bool) -> String {
-        self.duck_over(false, late)
+        self.duck_over(false, late, true)
     }
 
     /// `own`: rows may be late for the query itself, `above`: for what it reads. A pair of row and window is refused whose
-    /// window had been closed in the slot before the row's epoch, by the table `closed` (query, epoch, closed_us).
-    fn duck_over(&self, own: bool, above: bool) -> String {
-        let (a, window) = (self.first(), ["ws", "we"]);
+    /// window had been closed in the slot before the row's epoch, by the table `closed` (query, epoch, closed_us). `newest`:
+    /// tables are joined as they are, not as an epoch saw them.
+    fn duck_over(&self, own: bool, above: bool, newest: bool) -> String {
         let keys: String = self.keys.iter().enumerate().map(|(n, key)| format!(", {key} AS k{n}")).collect();
         let aggregates: String =
             self.aggregates.iter().enumerate().map(|(n, a)| format!(", {} AS a{n}", a.duck)).collect();
         let groups: String = self.keys.iter().map(|key| format!(", {key}")).collect();
         let filter = self.filter.as_ref().map_or(String::new(), |filter| format!(" WHERE ({filter})"));
         let having = self.having.as_ref().map_or(String::new(), |having| format!(" HAVING {having}"));
-        let bounds = window.map(|bound| format!("{a}{bound}")).join(", ");
+        let bounds = ["ws", "we"].map(|bound| self.bound(bound)).join(", ");
         let same = "a.ws = b.ws AND a.we = b.we";
         let rows_of = |view: &Query, time: &str| {
-            format!("(SELECT {time} AS at_us, * EXCLUDE (ws, we) FROM ({}))", view.duck_over(above, above))
+            format!("(SELECT {time} AS at_us, * EXCLUDE (ws, we) FROM ({}))", view.duck_over(above, above, false))
         };
         let from = match &self.reads {
             Reads::Stream => self.counted(own),
-            Reads::File { left } => format!("{} e {}JOIN kinds s ON s.kk = e.k", self.counted(own), outer(*left)),
+            Reads::File { join } => format!("{} e {} kinds s ON s.kk = e.k", self.counted(own), word(*join)),
+            Reads::Table { join, kept } => self.with_table(&self.counted(own), *join, kept, newest),
             Reads::View { parent, by_end } => {
                 format!("({})", self.windows(&rows_of(parent, if *by_end { "we" } else { "ws" }), false))
             }
-            Reads::Itself { left, on } => {
+            Reads::Itself { join, on } => {
                 let rows = self.counted(own);
-                format!("{rows} a {}JOIN {rows} b ON {same} AND a.k = b.k{on}", outer(*left))
+                format!("{rows} a {} {rows} b ON {same} AND a.k = b.k{on}", word(*join))
             }
-            Reads::Views { one, other, left, .. } => {
+            Reads::Views { one, other, join, .. } => {
                 let side = |view: &Query| format!("({})", self.windows(&rows_of(view, "ws"), false));
-                format!("{} a {}JOIN {} b ON {same} AND a.k0 = b.k0", side(one), outer(*left), side(other))
+                format!("{} a {} {} b ON {same} AND a.k0 = b.k0", side(one), word(*join), side(other))
             }
         };
-        format!("SELECT {bounds}{keys}{aggregates} FROM {from}{filter} GROUP BY {bounds}{groups}{having}")
+        let grouped = match self.is_listed() {
+            true => String::new(),
+            false => format!(" GROUP BY {bounds}{groups}{having}"),
+        };
+        format!("SELECT {bounds}{keys}{aggregates} FROM {from}{filter}{grouped}")
+    }
+
+    /// Rows joined with what the table held: in the version their epoch saw, by the table `saw` (query, epoch, through: the
+    /// last epoch whose rows that version holds), or in the newest.
+    fn with_table(&self, rows: &str, join: Join, kept: &str, newest: bool) -> String {
+        let held = "SELECT k AS kk, count(*) AS seen, sum(amount) AS spent";
+        if newest {
+            return format!("{rows} e {} ({held} FROM ev WHERE {kept} GROUP BY k) s ON s.kk = e.k", word(join));
+        }
+        let saw = format!("(SELECT epoch AS saw_epoch, through FROM saw WHERE query = '{}')", self.name);
+        let versions = format!("(SELECT DISTINCT through AS held_through FROM {saw})");
+        format!(
+            "({rows} e LEFT JOIN {saw} ON saw_epoch = e.epoch) {} ({held}, held_through FROM ev JOIN {versions} \
+             ON ev.epoch <= held_through WHERE {kept} GROUP BY k, held_through) s ON s.kk = k AND held_through = through",
+            word(join)
+        )
     }
 
     /// Rows of the stream and their windows, less those refused.
@@ -226,8 +264,20 @@ impl Query {
     }
 }
 
-fn outer(left: bool) -> &'static str {
-    if left { "LEFT " } else { "" }
+fn word(join: Join) -> &'static str {
+    match join {
+        Join::Inner => "JOIN",
+        Join::Left => "LEFT JOIN",
+        Join::Full => "FULL JOIN",
+    }
+}
+
+/// The view whose table others look into.
+fn kept_rows(name: &str, kept: &str) -> String {
+    format!(
+        "-- Random.\nCREATE MATERIALIZED VIEW {name}\nWITH (partition_by = 'day')\nAS SELECT at, day, id, k, amount\n  \
+         FROM events\n  WHERE {kept}\n"
+    )
 }
 
 /// The translations themselves, for every kind of window, against loops that only add and compare.
