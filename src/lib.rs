@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod permission;
+mod syntax;
 pub mod contract;
 pub mod token;
 pub mod stream;

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
-use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, Expr, Ident, Spanned, visit_expressions};
+use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, Expr, Ident, Spanned};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::options::{Placed, TableOptions};
@@ -15,6 +15,7 @@ use super::source::Source;
 use super::types::type_name;
 use super::{Column, Origin, parse, provenance, timestamp_type};
 use crate::error::{Refusal, Refusals, Result};
+use crate::syntax::look_at_exprs;
 
 /// What a name is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +107,7 @@ fn check_expression(
     clause: &str,
     expression: &Expr,
 ) -> Result<()> {
-    let found = visit_expressions(expression, |part| {
+    let found = look_at_exprs(expression, |part| {
         let ident = match part {
             Expr::Identifier(ident) => ident,
             Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } | Expr::CompoundIdentifier(_) => {

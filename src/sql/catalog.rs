@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut,
+    Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableAlias, TableFactor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -22,6 +22,7 @@ use super::windows::TimeRange;
 use crate::clock::Micros;
 use crate::contract::TableContract;
 use crate::error::{Error, Result};
+use crate::syntax::{Change, change};
 
 /// What a standing query may read.
 #[derive(Clone, Debug)]
@@ -308,7 +309,7 @@ pub(super) fn inline(
     text: fn(&Inlined) -> &Query,
     carried: &[&str],
 ) {
-    let _: ControlFlow<()> = query.visit(&mut Inline { views, text, carried });
+    let _: ControlFlow<()> = change(query, &mut Inline { views, text, carried });
 }
 
 struct Inline<'a> {
@@ -330,10 +331,10 @@ fn carry(query: &mut Query, columns: &[&str]) {
     }
 }
 
-impl VisitorMut for Inline<'_> {
+impl Change for Inline<'_> {
     type Break = ();
 
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+    fn table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let TableFactor::Table { name, alias, args: None, .. } = &*factor else { return ControlFlow::Continue(()) };
         let Some(ident) = single(name) else { return ControlFlow::Continue(()) };
         if let Some(view) = self.views.get(normal(ident).as_str()) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
     CreateTableOptions, CreateView, Expr, FunctionArg, FunctionArgExpr, Ident, Query, Spanned, SqlOption,
-    Statement as SqlStatement, TableFactor, Value, Visit, Visitor,
+    Statement as SqlStatement, TableFactor, Value, Visit,
 };
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
@@ -20,6 +20,7 @@ use super::lasting::check_lasting;
 use super::place::{Refusal, Refusals};
 use crate::clock::Micros;
 use crate::error::{Error, Result, SourceText};
+use crate::syntax::{Look, look};
 
 /// Options of `CREATE MATERIALIZED VIEW … WITH (…)`.
 const OPTIONS: [&str; 3] = ["partition_by", "sort_by", "allowed_lateness"];
@@ -159,16 +160,16 @@ pub(super) fn parse_statement(text: &str) -> Result<Statement, Refusal> {
 /// The tables a statement names and where, those in the first argument of a table function included.
 pub(super) fn tables_read(statement: &impl Visit) -> Vec<(String, Span)> {
     let mut read = Tables(Vec::new());
-    let _: ControlFlow<()> = statement.visit(&mut read);
+    let _: ControlFlow<()> = look(statement, &mut read);
     read.0
 }
 
 struct Tables(Vec<(String, Span)>);
 
-impl Visitor for Tables {
+impl Look for Tables {
     type Break = ();
 
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+    fn table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         let TableFactor::Table { name, args, .. } = factor else { return ControlFlow::Continue(()) };
         let table = match args.as_ref().map(|args| args.args.first()) {
             Some(Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table))))) => Some(table),

@@ -9,12 +9,13 @@ use std::ops::ControlFlow;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Volatility;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, ObjectNamePart, Spanned, Visit, visit_expressions,
+    Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, ObjectNamePart, Spanned, Visit,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::normal;
 use super::place::{Refusal, Refusals};
+use crate::syntax::look_at_exprs;
 
 /// Aggregates whose answer depends on the order of rows: refused without ORDER BY. With one they stream, as far as the
 /// order is total: end it with the identity column.
@@ -104,7 +105,7 @@ impl Functions {
 pub(super) fn unknown(statement: &impl Visit, state: &SessionState) -> Refusals {
     let functions = Functions::of(state);
     let mut refused = Refusals::default();
-    let _: ControlFlow<()> = visit_expressions(statement, |expr| {
+    let _: ControlFlow<()> = look_at_exprs(statement, |expr| {
         if let Expr::Function(call) = expr
             && let [ObjectNamePart::Identifier(name)] = call.name.0.as_slice()
             && !functions.0.contains_key(&normal(name))
@@ -119,7 +120,7 @@ pub(super) fn unknown(statement: &impl Visit, state: &SessionState) -> Refusals 
 /// The functions a statement calls, and where.
 pub(super) fn calls(statement: &impl Visit) -> Vec<(String, Span)> {
     let mut found = Vec::new();
-    let _: ControlFlow<()> = visit_expressions(statement, |expr| {
+    let _: ControlFlow<()> = look_at_exprs(statement, |expr| {
         if let Expr::Function(call) = expr {
             found.push((call.name.to_string().to_lowercase(), call.name.span()));
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr,
-    Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    Spanned, TableAlias, TableFactor, TableWithJoins,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -22,6 +22,7 @@ use super::spec::WindowShape;
 use super::static_file::StaticFile;
 use super::windows::{WINDOW_END, WindowCall, narrowed, parse_expression, window_call};
 use crate::error::Result;
+use crate::syntax::{Change, change};
 
 /// How the names of lookups begin.
 const LOOKUP_PREFIX: &str = "__lookup_";
@@ -285,7 +286,7 @@ fn relation_name(factor: &TableFactor) -> Option<(String, Span)> {
 /// # Errors
 /// None that planning the query would not have met.
 pub(super) fn by_version(query: &mut Query, of_windows: bool) -> Result<(), Refusal> {
-    match query.visit(&mut ByVersion { of_windows }) {
+    match change(query, &mut ByVersion { of_windows }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(refusal) => Err(refusal),
     }
@@ -296,10 +297,10 @@ struct ByVersion {
     of_windows: bool,
 }
 
-impl VisitorMut for ByVersion {
+impl Change for ByVersion {
     type Break = Refusal;
 
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Refusal> {
+    fn select(&mut self, select: &mut Select) -> ControlFlow<Refusal> {
         let of_windows = std::mem::take(&mut self.of_windows);
         match select.from.first_mut().map_or(Ok(()), |from| meet_versions(from, of_windows)) {
             Ok(()) => ControlFlow::Continue(()),

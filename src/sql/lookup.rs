@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::sql::sqlparser::ast::{Expr, Query, Value, ValueWithSpan, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Expr, Query, Value, ValueWithSpan};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::batch::{BatchStatement, hidden, select};
@@ -22,6 +22,7 @@ use super::place::Refusal;
 use super::session::session;
 use super::windows::rewrite;
 use crate::error::{Result, SourceText};
+use crate::syntax::{Look, look};
 
 /// In an audit's statements: which version of its lookups a row saw, and of which version a lookup's row is.
 pub const JOINED_AT: &str = "__joined_at";
@@ -106,7 +107,7 @@ pub(super) async fn plan_lookup(
 
 /// A version of its tables must give one answer, whenever it is computed.
 fn check_subquery(query: &Query, functions: &Functions, event_time: &str) -> Result<(), Refusal> {
-    match query.visit(&mut Calls { functions, event_time }) {
+    match look(query, &mut Calls { functions, event_time }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(refusal) => Err(refusal),
     }
@@ -117,10 +118,10 @@ struct Calls<'a> {
     event_time: &'a str,
 }
 
-impl Visitor for Calls<'_> {
+impl Look for Calls<'_> {
     type Break = Refusal;
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Refusal> {
+    fn expr(&mut self, expr: &Expr) -> ControlFlow<Refusal> {
         let Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
         // Over a table as it stands there are window functions, too.
         match call.over.is_some() {
@@ -132,7 +133,7 @@ impl Visitor for Calls<'_> {
         }
     }
 
-    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<Refusal> {
+    fn value(&mut self, value: &ValueWithSpan) -> ControlFlow<Refusal> {
         match &value.value {
             Value::Placeholder(name) => {
                 let message = format!("`{name}`: a standing query has no parameters; write the value");

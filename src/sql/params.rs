@@ -8,11 +8,12 @@ use std::ops::ControlFlow;
 use arrow::datatypes::Date32Type;
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{Value, ValueWithSpan, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Value, ValueWithSpan};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::place::{Refusal, Refusals, nearest};
 use crate::error::{Error, Result};
+use crate::syntax::{Look, look};
 
 /// Parameters by name.
 pub type Params = BTreeMap<String, ScalarValue>;
@@ -105,9 +106,9 @@ pub(super) fn check(statement: &Statement, params: &Params) -> std::result::Resu
 pub(super) fn placeholders(statement: &Statement) -> Vec<(String, Span)> {
     let mut found = Placeholders(Vec::new());
     let _: ControlFlow<()> = match statement {
-        Statement::Statement(statement) => statement.visit(&mut found),
+        Statement::Statement(statement) => look(statement, &mut found),
         Statement::CopyTo(copy) => match &copy.source {
-            CopyToSource::Query(query) => query.visit(&mut found),
+            CopyToSource::Query(query) => look(query, &mut found),
             CopyToSource::Relation(_) => ControlFlow::Continue(()),
         },
         Statement::Explain(explain) => return placeholders(&explain.statement),
@@ -118,10 +119,10 @@ pub(super) fn placeholders(statement: &Statement) -> Vec<(String, Span)> {
 
 struct Placeholders(Vec<(String, Span)>);
 
-impl Visitor for Placeholders {
+impl Look for Placeholders {
     type Break = ();
 
-    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
+    fn value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
         if let Value::Placeholder(name) = &value.value {
             self.0.push((name.trim_start_matches('$').to_owned(), value.span));
         }

@@ -11,11 +11,12 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectNamePart, SetExpr, Spanned, Statement as SqlStatement, Value, VisitMut, visit_expressions_mut,
+    Expr, ObjectNamePart, SetExpr, Spanned, Statement as SqlStatement, Value, VisitMut,
 };
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use super::place::{Refusal, Refusals, is_no_condition, is_unknown_name};
+use crate::syntax::change_exprs;
 
 /// Unknown names told of one statement. Each costs one more planning; who has this many has the wrong table.
 const UNKNOWN_NAMES_MAX: usize = 20;
@@ -76,7 +77,7 @@ fn replace_in(part: &mut impl VisitMut, at: Location, guess: Option<&str>) -> bo
     if at.line == 0 {
         return false;
     }
-    visit_expressions_mut(part, |expr| {
+    change_exprs(part, |expr| {
         let name = match expr {
             Expr::Identifier(name) if name.span.start == at => Some(name),
             Expr::CompoundIdentifier(parts) if parts.iter().any(|part| part.span.start == at) => parts.last_mut(),

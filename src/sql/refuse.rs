@@ -11,7 +11,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Query, Select, SetExpr, Spanned, TableFactor, Value, ValueWithSpan, Visit, Visitor,
+    Expr, GroupByExpr, Query, Select, SetExpr, Spanned, TableFactor, Value, ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -22,6 +22,7 @@ use super::joins::Joins;
 use super::place::{Refusal, Refusals};
 use super::relation::{Shape, Source, source};
 use super::windows::{WINDOW_END, WINDOW_START, check_combined};
+use crate::syntax::{Look, look};
 
 /// Checks a view's text. `None` when it has no source to plan over; all that is wrong is among `refused`.
 pub(super) fn check(view: &View, state: &SessionState, catalog: &Catalog, refused: &mut Refusals) -> Option<Source> {
@@ -42,7 +43,7 @@ pub(super) fn check(view: &View, state: &SessionState, catalog: &Catalog, refuse
         aggregates: Vec::new(),
         refused: Refusals::default(),
     };
-    let _: ControlFlow<()> = view.query.visit(&mut calls);
+    let _: ControlFlow<()> = look(&view.query, &mut calls);
     refused.extend(calls.refused);
     refused.keep(group_by(select));
     let source = source?;
@@ -220,10 +221,10 @@ struct Calls<'a> {
     refused: Refusals,
 }
 
-impl Visitor for Calls<'_> {
+impl Look for Calls<'_> {
     type Break = ();
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+    fn query(&mut self, query: &Query) -> ControlFlow<()> {
         self.queries += 1;
         if self.queries > self.queries_max {
             let refusal = Refusal::new(query.span(), "a subquery is not supported here in a standing query");
@@ -232,7 +233,7 @@ impl Visitor for Calls<'_> {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+    fn expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         if let Expr::Function(call) = expr
             && self.refused.keep(self.functions.check(call, self.event_time)) == Some(true)
         {
@@ -241,7 +242,7 @@ impl Visitor for Calls<'_> {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
+    fn value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
         if let Value::Placeholder(name) = &value.value {
             let refusal = Refusal::new(value.span, format!("`{name}`: a standing query has no parameters"));
             self.refused.push(refusal.help("write the value"));

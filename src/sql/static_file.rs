@@ -17,13 +17,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::FormatOptions;
 use bytes::Bytes;
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, TableAlias, TableFactor, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, TableAlias, TableFactor, VisitMut};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 
 use super::catalog::single;
 use super::place::Refusal;
 use crate::contract::timestamp_type;
+use crate::syntax::{Change, change};
 
 /// Largest static file: it is held in memory by every query that names it, and reviewed by people. More is a table.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -47,7 +48,7 @@ pub(super) struct StaticFile {
 /// Reads the files a statement names (relative to `folder`) and puts the names of their contents in their place.
 pub(super) fn take_files(statement: &mut impl VisitMut, folder: &Path) -> Result<Vec<Arc<StaticFile>>, Refusal> {
     let mut take = Take { folder, files: Vec::new() };
-    match statement.visit(&mut take) {
+    match change(statement, &mut take) {
         ControlFlow::Continue(()) => Ok(take.files),
         ControlFlow::Break(refusal) => Err(refusal),
     }
@@ -58,10 +59,10 @@ struct Take<'a> {
     files: Vec<Arc<StaticFile>>,
 }
 
-impl VisitorMut for Take<'_> {
+impl Change for Take<'_> {
     type Break = Refusal;
 
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Refusal> {
+    fn table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Refusal> {
         let TableFactor::Table { name, alias, args: None, .. } = factor else { return ControlFlow::Continue(()) };
         let Some(quoted) = single(name).filter(|ident| ident.quote_style == Some('\'')).cloned() else {
             return ControlFlow::Continue(());

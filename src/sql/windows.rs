@@ -17,7 +17,7 @@ use arrow::datatypes::Schema;
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement as SqlStatement,
-    TableAlias, TableFactor, VisitMut, VisitorMut,
+    TableAlias, TableFactor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -31,6 +31,7 @@ use super::place::Refusal;
 use super::spec::WindowShape;
 use crate::clock::Micros;
 use crate::error::Result;
+use crate::syntax::{Change, change};
 
 /// The column a window adds that tells its start.
 pub const WINDOW_START: &str = "window_start";
@@ -240,7 +241,7 @@ fn fill(
     alias: Option<TableAlias>,
 ) -> Result<TableFactor, Refusal> {
     let mut query = parse_query(text)?;
-    let _: ControlFlow<()> = query.visit(&mut Slots { table, time });
+    let _: ControlFlow<()> = change(&mut query, &mut Slots { table, time });
     Ok(TableFactor::Derived { lateral: false, subquery: query, alias, sample: None })
 }
 
@@ -277,17 +278,17 @@ struct Slots<'a> {
     time: Option<&'a Expr>,
 }
 
-impl VisitorMut for Slots<'_> {
+impl Change for Slots<'_> {
     type Break = ();
 
-    fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<()> {
+    fn relation(&mut self, relation: &mut ObjectName) -> ControlFlow<()> {
         if relation.to_string() == TABLE_SLOT {
             *relation = self.table.clone();
         }
         ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let (Expr::Identifier(name), Some(time)) = (&*expr, self.time)
             && name.value == TIME_SLOT
         {
@@ -301,9 +302,9 @@ impl VisitorMut for Slots<'_> {
 pub(super) fn rewrite(statement: &mut Statement, hidden: &BTreeMap<String, Vec<&'static str>>) -> Result<(), Refusal> {
     let mut walk = Rewrite(hidden);
     let flow = match statement {
-        Statement::Statement(statement) => statement.visit(&mut walk),
+        Statement::Statement(statement) => change(statement, &mut walk),
         Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => query.visit(&mut walk),
+            CopyToSource::Query(query) => change(query, &mut walk),
             CopyToSource::Relation(_) => ControlFlow::Continue(()),
         },
         Statement::Explain(explain) => return rewrite(&mut explain.statement, hidden),
@@ -317,10 +318,10 @@ pub(super) fn rewrite(statement: &mut Statement, hidden: &BTreeMap<String, Vec<&
 
 struct Rewrite<'a>(&'a BTreeMap<String, Vec<&'static str>>);
 
-impl VisitorMut for Rewrite<'_> {
+impl Change for Rewrite<'_> {
     type Break = Refusal;
 
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Refusal> {
+    fn table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Refusal> {
         let subquery = |mut call: WindowCall| {
             call.hidden = self.0.get(&call.table.to_string().to_lowercase()).cloned().unwrap_or_default();
             call.subquery(None, &[], &[])
