@@ -60,7 +60,7 @@ fn keeping_a_day(scratch: Scratch) -> Scratch {
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("lake")).unwrap().map(Result::unwrap) {
         let mut contract = fs::read_to_string(entry.path()).unwrap();
         if entry.file_name() == "transactions.sql" {
-            contract = contract.replace("sort_by = 'event_time')", "sort_by = 'event_time', keep = '1d')");
+            contract = contract.replace("sort_by = 'event_time'", "sort_by = 'event_time', keep = '1d'");
             assert!(contract.contains("keep = '1d'"));
         }
         fs::write(contracts.join(entry.file_name()), contract).unwrap();
