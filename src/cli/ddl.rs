@@ -30,6 +30,8 @@ async fn print(config: &Config, args: &DdlArgs, dialect: Dialect) -> Result<Exit
         &config.plain,
         args.plain_location.as_deref(),
     )?;
+    // Another place than the configured lake may be on another server.
+    let site = if location.is_none() { site.with_s3(&config.s3)? } else { site };
     let all = Plans::read(config).await?.tables();
     let chosen: Vec<&TableContract> = match &args.table {
         None => all.values().collect(),

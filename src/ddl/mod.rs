@@ -23,7 +23,7 @@ mod types;
 
 use crate::error::Result;
 
-pub use site::Site;
+pub use site::{S3Place, Site};
 pub use tables::{Partition, TableOfLake, tables_of};
 
 /// Who reads the script.

@@ -23,7 +23,8 @@ pub(super) fn script(site: &Site, tables: &[TableOfLake]) -> Result<String> {
     script.comment(
         "Tables of Redshift's own, in the same schema. COPY takes all columns of a Parquet file and no others, and the\n\
          partition column is not in the files: each date goes through a table of the file's columns. The files are those\n\
-         live at the version named; a vacuum may take them away a week later, then render this script again.",
+         live at the version named; a vacuum may take them away a week later, then render this script again. A table that is\n\
+         there stays as it is: after a column was added to the lake, ALTER TABLE … ADD COLUMN it first.",
     );
     for table in tables {
         native(site, table, &mut script)?;

@@ -27,6 +27,18 @@ pub struct Site {
     pub iam_role: Option<String>,
     /// Where plain exports are, and of which tables; `None` where there are none.
     pub plain: Option<config::Plain>,
+    /// The server and region of S3, as far as the configuration says.
+    pub s3: S3Place,
+}
+
+/// Where readers that are not in AWS find S3.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct S3Place {
+    /// Of another server than Amazon's.
+    pub endpoint: Option<Url>,
+    /// Whether the bucket is in the path there, and not in the host's name.
+    pub path_style: bool,
+    pub region: Option<String>,
 }
 
 impl Site {
@@ -55,7 +67,21 @@ impl Site {
         if !is_well_formed(database) {
             return Err(Error::usage(format!("`--database {database}`: {DATABASE_FORM}")));
         }
-        Ok(Self { location, database: database.to_owned(), iam_role: iam_role.map(str::to_owned), plain: None })
+        let iam_role = iam_role.map(str::to_owned);
+        Ok(Self { location, database: database.to_owned(), iam_role, plain: None, s3: S3Place::default() })
+    }
+
+    /// The same site with what the configuration says of S3.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an endpoint that is no URL.
+    pub fn with_s3(self, settings: &config::S3) -> Result<Self> {
+        let parse = |url: &str| {
+            Url::parse(url).map_err(|error| Error::usage(format!("configuration: `s3.endpoint` is `{url}`: {error}")))
+        };
+        let endpoint = settings.endpoint.as_deref().map(parse).transpose()?;
+        let (path_style, region) = (settings.path_style, settings.region.clone());
+        Ok(Self { s3: S3Place { endpoint, path_style, region }, ..self })
     }
 
     /// The same site with the configured plain exports. `given` is a place that overrides the configured one.
@@ -90,7 +116,8 @@ impl Site {
             return Err(Error::usage(format!("configuration: `catalog.database` is `{database}`: {DATABASE_FORM}")));
         }
         let location = lake.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { location, database: database.to_owned(), iam_role: None, plain: None })
+        let database = database.to_owned();
+        Ok(Self { location, database, iam_role: None, plain: None, s3: S3Place::default() })
     }
 
     /// Whether the lake is on S3.

@@ -37,7 +37,10 @@ fn site(iam_role: Option<&str>) -> Site {
     // Of one table whose contract has the sink, and of one that is named.
     let plain = Plain { url: format!("{LOCATION}_plain"), tables: vec!["city_minute".to_owned()] };
     let (location, iam_role) = (LOCATION.to_owned(), iam_role.map(str::to_owned));
-    Site { location, database: "lake".to_owned(), iam_role, plain: Some(plain) }
+    // Only DuckDB is told: whoever reads from inside AWS reads Amazon's.
+    let endpoint = Some("https://s3.example.org:9000/".parse().unwrap());
+    let s3 = S3Place { endpoint, path_style: true, region: Some("eu-west-1".to_owned()) };
+    Site { location, database: "lake".to_owned(), iam_role, plain: Some(plain), s3 }
 }
 
 #[test]

@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableAlias, TableFactor,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TableAlias, TableFactor};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::{Job, QueryFile, normal, tables_read};

@@ -6,10 +6,10 @@ as Lakeward does?
     tests/aws/smoke.py --lake s3://BUCKET/lakeward-smoke [--results s3://BUCKET/athena-results] \
         [--crawler-role ARN] [--redshift WORKGROUP --redshift-database dev --redshift-role ARN] [--keep]
 
-It creates a stream, two databases of the Glue catalog and tables below the given prefix, all with names of its own, sends
+It creates a stream, up to three databases of the Glue catalog and tables below the given prefix, all with names of its own, sends
 some thousand simulated transactions through them with the very binary that is released, asks each reader that is named for
 counts, sums and bounds after the first commits, after checkpoints and after a compaction, and takes away everything it
-created (but for `--keep`). One of the two databases the job keeps itself (`catalog.glue`), and what it has registered there
+created (but for `--keep`). One of the databases the job keeps itself (`catalog.glue`), and what it has registered there
 is held against the lake. With Redshift it also asks what Lakeward avoids by design: does Spectrum read a DECIMAL of 18
 digits that is stored as INT64, and does it read zstd? It costs a few cents and about ten minutes. Credentials and region come
 from the usual chain. Exit code 1 when an answer differs, or when something is left behind.
@@ -86,6 +86,7 @@ class Smoke:
         self.environment = os.environ | {"LAKEWARD_TOKEN_KEY": os.environ.get("LAKEWARD_TOKEN_KEY", "5a" * 32)}
         # Of the catalog that the job keeps, and of Redshift's external schema.
         self.kept = self.id + "_kept"
+        self.crawled = self.id + "_crawled"
         self.schema = self.id + "_spectrum"
         self.differences = 0
         self.left_behind = 0
@@ -244,9 +245,10 @@ class Smoke:
         inputs = json.loads(
             self.lakeward("lake", "ddl", "glue", "--database", self.id, "--iam-role", self.args.crawler_role)
         )
+        client.create_database(DatabaseInput={"Name": self.crawled})
         for crawler in inputs["CreateCrawler"]:
             name = crawler["Name"] = f"{self.id}_{crawler['Name']}"
-            client.create_crawler(**crawler)
+            client.create_crawler(**crawler | {"DatabaseName": self.crawled})
             self.undo.append(lambda: client.delete_crawler(Name=name))
             client.start_crawler(Name=name)
             waited(
@@ -257,6 +259,17 @@ class Smoke:
             crawl = client.get_crawler(Name=name)["Crawler"]["LastCrawl"]
             print(f"crawler  {name}: {crawl['Status']} {crawl.get('ErrorMessage', '')}")
             self.differences += crawl["Status"] != "SUCCEEDED"
+        # A crawl that found nothing has succeeded, too.
+        for table in QUESTIONS:
+            try:
+                parameters = client.get_table(DatabaseName=self.crawled, Name=table)["Table"].get("Parameters", {})
+                kinds = {parameters.get(key, "").lower() for key in ("table_type", "classification", "spark.sql.sources.provider")}
+                self.judge("crawler", table, "delta" if "delta" in kinds else parameters, "delta")
+            except ClientError as error:
+                self.judge("crawler", table, f"{type(error).__name__}: {error}", "delta")
+            if self.args.results:
+                asked = question("athena", table, f'"{self.crawled}"."{table}"')
+                self.compare("Athena, by the crawler", table, lambda asked=asked: self.athena(asked))
 
     # The run
 
@@ -295,7 +308,7 @@ class Smoke:
             self.undo.append(self.drop_schemas)
 
     def drop_databases(self):
-        for database in (self.id, self.kept):
+        for database in (self.id, self.kept, self.crawled):
             try:
                 self.session.client("glue").delete_database(Name=database)
             except ClientError as error:

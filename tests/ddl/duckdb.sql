@@ -1,12 +1,14 @@
--- Lakeward's tables as views of DuckDB. Every query reads the newest version of its tables.
+-- Lakeward's tables as views of DuckDB, for `duckdb -init <this file>`. Every query reads the newest version of its tables.
 -- Times are TIMESTAMP WITH TIME ZONE, SET TimeZone decides how they are shown and cut into days.
 INSTALL delta;
 LOAD delta;
 
--- Credentials as the AWS command line finds them.
+-- Credentials as the AWS command line finds them, which are not kept.
+INSTALL httpfs;
+LOAD httpfs;
 INSTALL aws;
 LOAD aws;
-CREATE OR REPLACE SECRET lakeward (TYPE s3, PROVIDER credential_chain);
+CREATE OR REPLACE SECRET lakeward (TYPE s3, PROVIDER credential_chain, REGION 'eu-west-1', ENDPOINT 's3.example.org:9000', URL_STYLE 'path', USE_SSL true);
 SET TimeZone = 'UTC';
 CREATE SCHEMA IF NOT EXISTS "lake";
 

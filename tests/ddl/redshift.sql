@@ -602,7 +602,8 @@ PARTITION ("day"='2026-11-23') LOCATION 's3://bucket/lake_plain/every_type/day=2
 
 -- Tables of Redshift's own, in the same schema. COPY takes all columns of a Parquet file and no others, and the
 -- partition column is not in the files: each date goes through a table of the file's columns. The files are those
--- live at the version named, a vacuum may take them away a week later, then render this script again.
+-- live at the version named, a vacuum may take them away a week later, then render this script again. A table that is
+-- there stays as it is: after a column was added to the lake, ALTER TABLE … ADD COLUMN it first.
 
 -- amount_outlier: One row an alert: a purchase far above what its card pays in its category, by the history known when it was read.
 CREATE TABLE IF NOT EXISTS "lake"."amount_outlier" (

@@ -133,7 +133,7 @@ fn a_field_comes_to_the_stream_and_every_reader_sees_null_before() {
         "--iam-role",
         "arn:aws:iam::1:role/r",
     ];
-    for dialect in ["athena", "spectrum", "duckdb", "glue", "spark"] {
+    for dialect in ["athena", "spectrum", "redshift", "duckdb", "glue", "spark"] {
         let script = scratch.must(&[&["lake", "ddl", dialect], &site[..]].concat());
         // Spark reads the columns from the log.
         assert!(dialect == "spark" || script.contains("channel"), "{dialect} is not told of the column");

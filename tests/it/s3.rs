@@ -20,8 +20,9 @@ use serde_json::Value;
 
 use self::bucket::Bucket;
 use self::proxy::{Asked, Canned, Fault};
+use crate::ddl::without_extensions;
 use crate::oracle::assert_lake_equals_input;
-use crate::support::{Scratch, interrupt, say, text, wait_for};
+use crate::support::{Scratch, interrupt, read_with, say, text, wait_for};
 
 /// Rows a second of a file: pages of 400 rows, each more than an epoch may hold, so each is one.
 const PACE: &str = "4000";
@@ -74,6 +75,11 @@ fn files_reach_a_lake_in_a_bucket_and_every_command_reads_it() {
     let alone = scratch.must(&["--set", "lake.url=./no/lake", "lake", "check", &url]);
     assert!(alone.starts_with("transactions, version"), "{alone}");
     assert!(scratch.must(&["lake", "ddl", "athena"]).contains(&format!("'{url}/'")));
+    // DuckDB, by the script for it: another client of S3, told of the server.
+    let script = without_extensions(&scratch.must(&["--set", "s3.region=us-east-1", "lake", "ddl", "duckdb"]));
+    let asked = format!("{script}\nSELECT count(*) FROM lake.transactions");
+    let credentials = [("AWS_ACCESS_KEY_ID", "reader"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    assert_eq!(read_with("duck.py", &[], &credentials, &asked).trim(), "[3000]");
     assert!(scratch.must(&["diff"]).contains("city_minute"));
     scratch.must(&["check"]);
     scratch.must(&["explain", "queries/city_minute.sql"]);

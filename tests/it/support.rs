@@ -174,10 +174,16 @@ pub fn strangers(lake: &Path) -> Vec<(String, Value)> {
 
 /// What a script of `tests/readers` prints, given this on standard input.
 pub fn read_by(script: &str, args: &[&str], input: &str) -> String {
+    read_with(script, args, &[], input)
+}
+
+/// The same, with these variables of the environment.
+pub fn read_with(script: &str, args: &[&str], variables: &[(&str, &str)], input: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers").join(script);
     let mut child = Command::new(readers())
         .arg(path)
         .args(args)
+        .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

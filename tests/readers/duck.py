@@ -1,19 +1,19 @@
-"""Runs SQL from standard input in DuckDB, with its own Delta reader; prints the rows as JSON, one array a row."""
+"""Runs SQL from standard input in DuckDB, with its own Delta and S3 readers; prints the rows as JSON, one array a row."""
 import datetime
 import decimal
+import importlib
 import json
 import os
 import sys
 
 import duckdb
-import duckdb_extension_delta
 
 database = duckdb.connect()
-folder = os.path.join(os.path.dirname(duckdb_extension_delta.__file__), "extensions")
-extension = next(
-    os.path.join(path, name) for path, _, names in os.walk(folder) for name in names if name == "delta.duckdb_extension"
-)
-database.execute(f"LOAD '{extension}'")
+for extension in ("httpfs", "aws", "delta"):
+    package = importlib.import_module(f"duckdb_extension_{extension}")
+    found = os.walk(os.path.join(os.path.dirname(package.__file__), "extensions"))
+    file = next(os.path.join(path, name) for path, _, names in found for name in names if name == f"{extension}.duckdb_extension")
+    database.execute(f"LOAD '{file}'")
 database.execute("SET TimeZone = 'UTC'")
 
 
