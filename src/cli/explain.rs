@@ -17,7 +17,8 @@ use crate::config::{Config, micros};
 use crate::error::{Error, Refusals, Result};
 use crate::plans::plan_file;
 use crate::sql::{
-    Driver, Lookup, Params, QueryFile, StandingQuery, StreamingPlan, WindowPlan, WindowShape, read_queries,
+    BUFFERED_ROWS_MAX, Driver, Lookup, Params, QueryFile, StandingQuery, StreamingPlan, WindowPlan, WindowShape,
+    read_queries,
 };
 
 /// Width of the labels.
@@ -59,6 +60,10 @@ pub(super) async fn explain(config: &Config, args: &ExplainArgs) -> Result<ExitC
 /// Counts groups in the query's own table; nothing when there is no lake, no table or no row yet.
 async fn count(config: &Config, query: &StandingQuery) -> Option<Counted> {
     let StandingQuery::Windowed(windowed) = query else { return None };
+    // Its answers tell nothing of the rows that were kept for them.
+    if windowed.is_buffered() {
+        return None;
+    }
     let view = LakeView::open(config).await.ok().filter(|view| view.has(query.name()))?;
     let (table, day) = (query.name(), &windowed.output().partition_by);
     let start = query.start_column()?;
@@ -99,8 +104,11 @@ fn draw(
     drawing.step("rows", &[plan.filter.as_ref().map_or("every row".into(), |filter| format!("where {filter}"))]);
     if let Some(window) = &plan.window {
         drawing.step("window", &[plan.source.clone(), closing(window.allowed_lateness)]);
-        drawing.step("groups", &[list(&window.groups)]);
-        let mut state = vec![estimate(window.group_bytes, counted), held(window, out_of_orderness)];
+        if !window.groups.is_empty() {
+            drawing.step("groups", &[list(&window.groups)]);
+        }
+        let size = if window.keeps_rows { kept(window.group_bytes) } else { estimate(window.group_bytes, counted) };
+        let mut state = vec![size, held(window, out_of_orderness)];
         if window.grows {
             state.push("a group grows with the values it keeps one by one (DISTINCT, ORDER BY)".into());
         }
@@ -126,6 +134,11 @@ fn closing(lateness: Micros) -> String {
         0 => "closes as soon as the watermark reaches its end".into(),
         _ => format!("closes when the watermark has passed its end by {}", length(lateness)),
     }
+}
+
+fn kept(row_bytes: usize) -> String {
+    let (each, rows) = (ByteSize::b(row_bytes as u64), thousands(BUFFERED_ROWS_MAX));
+    format!("about {each} a row; every row of an open window is kept, up to {rows} of all of them")
 }
 
 fn estimate(group_bytes: usize, counted: Option<Counted>) -> String {
@@ -268,12 +281,13 @@ mod tests {
 
     use super::*;
 
-    /// The shipped queries as drawn, with this much counted in their lake.
+    /// The shipped queries as drawn and a join of windows, with this much counted in their lake.
     async fn drawn(counted: Option<Counted>) -> String {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let contracts = read_folder(&root.join("lake")).unwrap();
         let mut refused = Refusals::default();
-        let files = read_queries(&root.join("queries"), &mut refused).unwrap();
+        let mut files = read_queries(&root.join("queries"), &mut refused).unwrap();
+        files.push(QueryFile::read(&root.join("tests/golden/queries/window_join.sql")).unwrap());
         let catalog = Catalog::new(Arc::new(contracts["transactions"].clone()), contracts).unwrap();
         let queries = plan_all(&files, catalog, &mut refused).await.unwrap();
         assert!(refused.is_empty(), "{refused}");

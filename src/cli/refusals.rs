@@ -83,6 +83,21 @@ mod tests {
         }
     }
 
+    /// Whatever letters a place is among.
+    #[tokio::test]
+    async fn every_error_there_is_can_be_drawn() {
+        let mut drawn = 0;
+        for entry in fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.extension().is_some_and(|extension| extension == "sql") {
+                let (name, text) = (entry.file_name().unwrap().to_str().unwrap(), fs::read_to_string(&entry).unwrap());
+                let Some(Error::Usage(refusals)) = error_of(name, &text).await else { continue };
+                assert!(render(&refusals, true).contains(name), "{name}");
+                drawn += 1;
+            }
+        }
+        assert!(drawn > 100, "{drawn}");
+    }
+
     #[test]
     fn contracts_are_drawn_as_queries_are() {
         let text = fs::read_to_string(folder().join("rendered/contract.sql")).unwrap();

@@ -46,7 +46,8 @@ pub(super) fn folder(folder: &Path) -> Result<BTreeMap<Arc<str>, TableContract>>
     for path in &paths {
         let origin = path.display().to_string();
         let sql = fs::read_to_string(path).map_err(|error| Error::usage(format!("cannot read `{origin}`: {error}")))?;
-        let Some(contract) = refused.gather(table_contract(&origin, &sql))? else { continue };
+        let sql = sql.trim_start_matches('\u{feff}');
+        let Some(contract) = refused.gather(table_contract(&origin, sql))? else { continue };
         if let Some(other) = files.insert(contract.name.clone(), path) {
             let (name, other) = (&contract.name, other.display());
             let refusal = Refusal::new(Span::empty(), format!("table `{name}` is already declared in `{other}`"));

@@ -50,7 +50,8 @@ impl SourceText {
             end if end.column > span.start.column => byte(end.column),
             _ => {
                 let is_word = |c: char| c.is_alphanumeric() || c == '_';
-                start + line[start..].find(|c| !is_word(c)).unwrap_or(line.len() - start).max(1)
+                let letter = line[start..].chars().next().map_or(1, char::len_utf8);
+                start + line[start..].find(|c| !is_word(c)).unwrap_or(line.len() - start).max(letter)
             }
         };
         Some(offset + start..offset + end.clamp(start, line.len().max(start)))
@@ -325,6 +326,7 @@ mod tests {
         // A point is the word there, or one letter; several lines are the first of them.
         assert_eq!(at(span(2, 14, 14)), Some("amnt"));
         assert_eq!(at(span(2, 19, 19)), Some("+"));
+        assert_eq!(at(span(2, 8, 8)), Some("\u{3000}"));
         assert_eq!(at(Span::new(Location::new(2, 19), Location::new(3, 2))), Some("+ 1,"));
         // The end of the text, and beyond.
         assert_eq!(at(span(3, 2, 2)), Some(""));

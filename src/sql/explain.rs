@@ -10,6 +10,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::{GroupByExpr, Select};
 
 use super::definition::Definition;
+use super::feed::FeedExec;
 use super::refuse::plain_select;
 use super::spec::WindowShape;
 use super::standing::StandingQuery;
@@ -54,9 +55,11 @@ pub struct WindowPlan {
     pub groups: Vec<String>,
     /// HAVING, as written.
     pub having: Option<String>,
+    /// Whether the rows of open windows are kept as they are, to be joined when their windows close.
+    pub keeps_rows: bool,
     /// Columns of a partial row, with their types.
     pub state: Vec<String>,
-    /// About how many bytes one group of one window takes.
+    /// About how many bytes one group of one window, or one row that is kept, takes.
     pub group_bytes: usize,
     /// Whether some aggregate keeps values one by one (distinct values, ordered lists), so that a group grows with them.
     pub grows: bool,
@@ -67,10 +70,10 @@ impl StandingQuery {
     pub fn describe(&self) -> StreamingPlan {
         let (definition, columns) = match self {
             Self::Windowed(query) if !query.split.sides.is_empty() => {
-                (&query.definition, query.split.sides.iter().flat_map(|side| columns_read(&side.plan)).collect())
+                (&query.definition, columns_read(query.split.sides.iter().map(|side| &side.plan)))
             }
-            Self::Windowed(query) => (&query.definition, columns_read(&query.split.partial)),
-            Self::Stateless(query) => (&query.definition, columns_read(&query.plan)),
+            Self::Windowed(query) => (&query.definition, columns_read([&query.split.partial])),
+            Self::Stateless(query) => (&query.definition, columns_read([&query.plan])),
         };
         let select = definition.select();
         let window = match self {
@@ -117,6 +120,7 @@ fn window(query: &WindowedQuery, select: Option<&Select>) -> WindowPlan {
     WindowPlan {
         allowed_lateness: query.allowed_lateness(),
         shape: query.window().shape(),
+        keeps_rows: query.is_buffered(),
         groups,
         having: select.and_then(|select| select.having.as_ref()).map(ToString::to_string),
         state: state
@@ -136,11 +140,22 @@ fn value_bytes(data_type: &DataType) -> usize {
     }
 }
 
-/// The columns of all leaves, in order.
-fn columns_read(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
-    let children = plan.children();
-    if children.is_empty() {
-        return plan.schema().fields().iter().map(|field| field.name().clone()).collect();
+/// The columns of what drives the query, in order, each once.
+fn columns_read<'a>(plans: impl IntoIterator<Item = &'a Arc<dyn ExecutionPlan>>) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    for column in plans.into_iter().flat_map(leaf_columns) {
+        if !columns.contains(&column) {
+            columns.push(column);
+        }
     }
-    children.into_iter().flat_map(columns_read).collect()
+    columns
+}
+
+fn leaf_columns(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
+    match plan.downcast_ref::<FeedExec>() {
+        Some(feed) if feed.lookup_name().is_some() => Vec::new(),
+        Some(feed) => feed.schema().fields().iter().map(|field| field.name().clone()).collect(),
+        // A file, or what stands above.
+        None => plan.children().into_iter().flat_map(leaf_columns).collect(),
+    }
 }

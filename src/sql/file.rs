@@ -20,7 +20,13 @@ use super::lasting::check_lasting;
 use super::place::{Refusal, Refusals};
 use crate::clock::Micros;
 use crate::error::{Error, Result, SourceText};
-use crate::syntax::{Look, look};
+use crate::syntax::{Look, look, look_at_exprs};
+
+/// What some editors put in front of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Operators in a row: more is no expression that somebody wrote, and more than some thousands are too deep to plan.
+const OPERATORS_MAX: usize = 1_000;
 
 /// Options of `CREATE MATERIALIZED VIEW … WITH (…)`.
 const OPTIONS: [&str; 3] = ["partition_by", "sort_by", "allowed_lateness"];
@@ -69,7 +75,7 @@ impl QueryFile {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .map_err(|error| Error::usage(format!("cannot read the query file `{}`: {error}", path.display())))?;
-        Self::parse(path, &text)
+        Self::parse(path, text.trim_start_matches(BYTE_ORDER_MARK))
     }
 
     /// Parses the text of a file; `path` is what messages name.
@@ -145,15 +151,58 @@ pub fn read_queries(folder: &Path, refused: &mut Refusals) -> Result<Vec<QueryFi
 
 /// Parses exactly one statement.
 pub(super) fn parse_statement(text: &str) -> Result<Statement, Refusal> {
-    let planner = |error| Refusal::planner(&error, &[], &[]).or_at(end_of(text));
+    let planner = |error| foreign(text, Refusal::planner(&error, &[], &[]).or_at(end_of(text)));
     let mut statements = DFParserBuilder::new(text).build().map_err(planner)?.parse_statements().map_err(planner)?;
     match (statements.pop_front(), statements.len()) {
-        (Some(statement), 0) => Ok(statement),
+        (Some(statement), 0) => check_depth(statement),
         (None, _) => Err(Refusal::new(start_of(text), "no statement").help("write one, like a SELECT")),
         (Some(_), more) => {
             let message = format!("{} statements; a query file holds one", more + 1);
             Err(Refusal::new(start_of(text), message).help("move each into a file of its own"))
         }
+    }
+}
+
+/// Adds what Lakeward has for words of other engines that end the parsing.
+fn foreign(text: &str, refusal: Refusal) -> Refusal {
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    let words: Vec<String> = words.map(str::to_uppercase).collect();
+    let has = |sought: &[&str]| words.windows(sought.len()).any(|found| found == sought);
+    let is_window = |word: &str| ["TUMBLE", "HOP", "CUMULATE", "SESSION"].contains(&word);
+    let said = refusal.to_string();
+    match () {
+        () if said.contains("found: EMIT") => {
+            refusal.help("leave it out: the rows of a window are written once, when it has closed")
+        }
+        () if said.contains("found: SYSTEM_TIME") || has(&["FOR", "SYSTEM_TIME"]) => {
+            refusal.help("leave it out: each epoch joins one version of a table, which its slot names")
+        }
+        () if words.windows(2).any(|pair| is_window(&pair[0]) && pair[1] == "TABLE") || has(&["DESCRIPTOR"]) => {
+            refusal.help("name table and column alone: `TUMBLE(transactions, event_time, INTERVAL '1 minute')`")
+        }
+        () => refusal,
+    }
+}
+
+/// Refuses expressions so deep that planning them would not end well: it goes down them by recursion.
+fn check_depth(statement: Statement) -> Result<Statement, Refusal> {
+    let Statement::Statement(parsed) = &statement else { return Ok(statement) };
+    let deepest = look_at_exprs(parsed.as_ref(), |expr| {
+        let operators = std::iter::successors(Some(expr), |expr| match expr {
+            Expr::BinaryOp { left, .. } => Some(left.as_ref()),
+            _ => None,
+        });
+        match operators.count() > OPERATORS_MAX {
+            true => ControlFlow::Break(expr.span()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    match deepest {
+        ControlFlow::Break(at) => {
+            Err(Refusal::new(at, format!("an expression of more than {OPERATORS_MAX} operators in a row"))
+                .help("write `IN (…)` for many `OR`s, or join a file beside the query"))
+        }
+        ControlFlow::Continue(()) => Ok(statement),
     }
 }
 

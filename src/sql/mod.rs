@@ -32,6 +32,7 @@ mod place;
 mod recover;
 mod refuse;
 mod relation;
+mod row_error;
 mod session;
 mod sessions;
 mod sides;

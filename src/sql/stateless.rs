@@ -12,6 +12,7 @@ use super::definition::{Definition, of_definition};
 use super::feed::run;
 use super::joined::{LookupRows, bind};
 use super::output::Output;
+use super::row_error::OnRows;
 use crate::error::{Context, Result};
 
 /// A query over the stream's table without a window (alerts), planned once.
@@ -42,7 +43,7 @@ impl StatelessQuery {
     /// # Errors
     /// A batch of another schema, a failing expression, a value that does not fit the output table's types.
     pub async fn run(&self, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
-        let answer = run(&self.plan, rows, &self.task).await.context(|| format!("running `{}`", self.name()))?;
+        let answer = run(&self.plan, rows, &self.task).await.on_rows(|| format!("running `{}`", self.name()))?;
         answer.iter().filter(|batch| batch.num_rows() > 0).map(|batch| self.output.cast(batch)).collect()
     }
 }

@@ -14,6 +14,7 @@ use super::definition::{Definition, of_definition};
 use super::feed::run;
 use super::joined::{LookupRows, bind};
 use super::output::Output;
+use super::row_error::OnRows;
 use super::sessions::{SessionColumns, Sessions, meet};
 use super::spec::WindowSpec;
 use super::split::Split;
@@ -132,14 +133,14 @@ impl WindowedQuery {
     pub async fn partial_of(&self, driver: &Driver, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let folding = || format!("folding rows into `{}`", self.name());
         if let Some(sessions) = &self.sessions {
-            return sessions.partial(rows, &self.task).await.context(folding);
+            return sessions.partial(rows, &self.task).await.on_rows(folding);
         }
         if self.split.sides.is_empty() {
-            return run(&self.split.partial, rows, &self.task).await.context(folding);
+            return run(&self.split.partial, rows, &self.task).await.on_rows(folding);
         }
         let mut partials = Vec::new();
         for side in self.split.sides.iter().filter(|side| side.driver == *driver) {
-            partials.extend(side.run(rows, &self.task).await.context(folding)?);
+            partials.extend(side.run(rows, &self.task).await.on_rows(folding)?);
         }
         Ok(partials)
     }
@@ -150,7 +151,7 @@ impl WindowedQuery {
     /// As [`WindowedQuery::partial`].
     pub async fn partial_apart(&self, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let folding = || format!("folding rows into `{}`", self.name());
-        run(&self.split.partial, rows, &self.task).await.context(folding)
+        run(&self.split.partial, rows, &self.task).await.on_rows(folding)
     }
 
     /// The same partial rows, each with the bounds of the session it belongs to; sessions that have met share theirs.
@@ -181,11 +182,11 @@ impl WindowedQuery {
         let finish = match self.is_buffered() {
             // Its joins are built of the rows that drive it: what they have built of other windows must go.
             true => bind(&self.split.finish, &LookupRows::new())
-                .context(|| format!("closing windows of `{}`", self.name()))?,
+                .on_rows(|| format!("closing windows of `{}`", self.name()))?,
             false => Arc::clone(&self.split.finish),
         };
         let rows = run(&finish, &partials, &self.task);
-        let rows = rows.await.context(|| format!("closing windows of `{}`", self.name()))?;
+        let rows = rows.await.on_rows(|| format!("closing windows of `{}`", self.name()))?;
         rows.iter().filter(|batch| batch.num_rows() > 0).map(|batch| self.output.cast(batch)).collect()
     }
 }

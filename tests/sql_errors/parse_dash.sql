@@ -1,0 +1,2 @@
+CREATE MATERIALIZED VIEW q AS
+SELECT event_date, amount – 1 AS less FROM transactions

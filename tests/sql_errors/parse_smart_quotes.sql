@@ -1,0 +1,2 @@
+CREATE MATERIALIZED VIEW q AS
+SELECT event_date, city FROM transactions WHERE city = “Toledo”
