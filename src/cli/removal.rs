@@ -14,7 +14,7 @@ use super::{EraseArgs, WritingArgs, beside};
 use crate::clock::Micros;
 use crate::config::{Config, micros};
 use crate::error::{Context, Error, Result};
-use crate::pipeline::{self, ErasedTable, ExpiredTable};
+use crate::pipeline::{self, ErasedTable, Erasure, ExpiredTable};
 use crate::token::{TokenKey, Tokenizer};
 
 /// Cards of one call: a request names one or a few; a list of customers is better erased in pieces that end soon.
@@ -55,25 +55,24 @@ pub(super) async fn erase(config: Config, args: &EraseArgs) -> Result<ExitCode> 
     let at = at_rest(config)?;
     // The files it replaces stay readable as older versions until a vacuum; the next one after this deletes them.
     let kept_until = at.clock.now().saturating_add(micros(at.config.retention.keep));
-    let tables = pipeline::erase(&at, &tokens).await?;
+    let Erasure { tables, behind } = pipeline::erase(&at, &tokens).await?;
     if args.json {
         let gone = (!tables.is_empty()).then(|| show(kept_until));
-        let report = json!({"tables": tables, "old_files_kept_until": gone});
-        answer(&report.to_string())?;
-        return Ok(ExitCode::SUCCESS);
+        answer(&json!({"tables": tables, "old_files_kept_until": gone}).to_string())?;
+    } else if tables.is_empty() {
+        answer("no table holds such a row: nothing was erased")?;
+    } else {
+        for table in &tables {
+            answer(&erased(table))?;
+        }
+        let by_whom = match at.config.retention.enabled {
+            true => "the daily vacuum of a running job, or `lakeward lake vacuum`, deletes them after that",
+            false => "`lakeward lake vacuum` deletes them after that",
+        };
+        answer(&format!("the files as they were stay until {} (`retention.keep`): {by_whom}", show(kept_until)))?;
     }
-    if tables.is_empty() {
-        return answer("no table holds such a row: nothing was erased").map(|()| ExitCode::SUCCESS);
-    }
-    for table in &tables {
-        answer(&erased(table))?;
-    }
-    let by_whom = match at.config.retention.enabled {
-        true => "the daily vacuum of a running job, or `lakeward lake vacuum`, deletes them after that",
-        false => "`lakeward lake vacuum` deletes them after that",
-    };
-    answer(&format!("the files as they were stay until {} (`retention.keep`): {by_whom}", show(kept_until)))?;
-    Ok(ExitCode::SUCCESS)
+    // What was done is told all the same: there is nothing to tell of it the next time.
+    behind.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 fn erased(done: &ErasedTable) -> String {

@@ -5,18 +5,21 @@
 //! hold one of the tokens go; aggregates that do not stay as they were. The slot says how many rows went, of which epochs and
 //! in which minutes, and no token.
 //!
-//! Whoever erases is a writer like a run (see `restate::at_rest`); but a lake that holds no such row is left without a trace.
+//! Whoever erases is a writer like a run (see `restate::at_rest`); but in a lake that holds no such row nothing is decided.
+//! Either way manifests, catalog and export are brought to what the tables are: as long as they are not, readers see the rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::commit::Tables;
+use super::export::Source;
 use super::recover::take;
-use super::restate::{AtRest, Query, decide_at_rest, few, follow_up};
+use super::restate::{AtRest, Query, bring_up, decide_at_rest, end, few};
 use crate::clock::Micros;
 use crate::contract::{Origin, TableContract};
 use crate::epoch::{Erased, Kind, Slot, SlotLog, TableAdds, TokenKeyName, check_token_key};
 use crate::error::{Error, Result};
-use crate::lake::{ErasedFiles, Lake, Marked, TIMES_GRAIN, Table};
+use crate::lake::{ErasedFiles, Lake, LakeLock, Marked, TIMES_GRAIN, Table};
 use crate::plans::Plans;
 use crate::sql::TimeRange;
 use crate::window::joined;
@@ -36,16 +39,28 @@ pub struct ErasedTable {
     pub files_in: u64,
 }
 
-/// Erases every row that holds one of these tokens from every table of the lake. Returns the tables that held some; when none
-/// did, nothing is written.
+/// What [`erase`] did.
+#[derive(Debug)]
+pub struct Erasure {
+    /// Those that held such rows.
+    pub tables: Vec<ErasedTable>,
+    /// Why readers of manifests, catalog or export may still be given the rows. Erase again.
+    pub behind: Option<Error>,
+}
+
+/// Erases every row that holds one of these tokens from every table of the lake, and from what readers are given beside them.
+/// When no table holds one, no slot is written.
 ///
 /// # Errors
 /// [`Error::Usage`] for what is no token, or where there is no lake; [`Error::Fenced`] while a job runs on the lake; else as
 /// [`crate::pipeline::start`].
-pub async fn erase(at: &AtRest, tokens: &[String]) -> Result<Vec<ErasedTable>> {
-    if !is_anywhere(at, tokens).await? {
-        return Ok(Vec::new());
+pub async fn erase(at: &AtRest, tokens: &[String]) -> Result<Erasure> {
+    let untaken = Untaken::open(at).await?;
+    if !untaken.holds(tokens).await? {
+        // Whoever erased them may have failed, or died, before readers were brought up to it.
+        return Ok(erasure(Vec::new(), untaken.bring_up(at).await));
     }
+    drop(untaken);
     let mut taken = take(&at.config, &at.token_key, &at.host, &at.clock).await.map_err(beside_a_job)?;
     let through = taken.base.epoch;
     let mut slot = taken.base.next(&taken.writer, Kind::Epoch, at.clock.now())?;
@@ -70,9 +85,8 @@ pub async fn erase(at: &AtRest, tokens: &[String]) -> Result<Vec<ErasedTable>> {
     }
     let queries: Vec<Query> = std::mem::take(&mut taken.queries).into_iter().map(Query::of).collect();
     if touched.is_empty() {
-        // Decided by somebody who died before the readers were brought up to it.
-        follow_up(at, &taken, &queries, taken.lake.tables.keys()).await;
-        return Ok(touched);
+        // Decided by somebody who died before all tables were published.
+        return Ok(erasure(touched, end(at, &taken, &queries).await));
     }
     if let Some(orphan) = touched.iter().find(|table| !taken.lake.contracts.contains_key(&table.table)) {
         taken.lake.rest(taken.writer.id).await;
@@ -84,8 +98,18 @@ pub async fn erase(at: &AtRest, tokens: &[String]) -> Result<Vec<ErasedTable>> {
     }
     slot.gone.erased_in.push(slot.epoch);
     decide_at_rest(at, &mut taken, slot).await?;
-    follow_up(at, &taken, &queries, touched.iter().map(|table| &table.table)).await;
-    Ok(touched)
+    Ok(erasure(touched, end(at, &taken, &queries).await))
+}
+
+fn erasure(tables: Vec<ErasedTable>, brought_up: Result<()>) -> Erasure {
+    let behind = brought_up.err().map(|error| {
+        Error::external(
+            "readers may still be given such rows; repeat this command, or `lakeward lake manifest` and `lakeward lake export`, \
+             until it succeeds",
+            error,
+        )
+    });
+    Erasure { tables, behind }
 }
 
 /// What the slot says of a table.
@@ -105,40 +129,70 @@ fn told(found: &ErasedFiles, through: u64) -> Erased {
     }
 }
 
-/// Whether some file that is live, or that a slot names which may not be published yet, holds one of the tokens.
-async fn is_anywhere(at: &AtRest, tokens: &[String]) -> Result<bool> {
-    let url = &at.config.lake.url;
-    let none = || Error::usage(format!("no lake in {url}: name another with `--set lake.url=…`"));
-    let lake = Lake::open_existing(url, &at.config.s3)?.ok_or_else(none)?;
-    let _lock = lake.lock().map_err(beside_a_job)?;
-    let slots = SlotLog::new(lake.store());
-    let head = slots.head().await?.ok_or_else(none)?;
-    // A number becomes a token under the key at hand: under another one it would be found nowhere.
-    let key = TokenKeyName { version: at.token_key.version(), fingerprint: at.token_key.fingerprint() };
-    check_token_key(&head, &key)?;
-    if let Some(name) = head.dropping.first() {
-        return Err(Error::usage(format!(
-            "table `{name}` is half dropped, and what is left of it may hold such rows: end that with `lakeward lake drop \
-             {name}` first"
-        )));
-    }
-    let stream = Plans::read(&at.config).await?.stream;
-    let pending = pending(&slots, &head).await?;
-    for name in &head.tables_known {
-        let Some(table) = Table::open_existing(&lake, name).await? else { continue };
-        let columns = columns(&table, &stream);
-        let live = table.live_files().await?;
-        let mut files = Files::new();
-        for file in &live {
-            files.insert(file.path.clone(), (file.date()?, file.bytes));
+/// A lake at rest that is looked at, and not taken over.
+struct Untaken {
+    lake: Lake,
+    slots: SlotLog,
+    head: Slot,
+    plans: Plans,
+    tables: Tables,
+    _lock: Option<LakeLock>,
+}
+
+impl Untaken {
+    async fn open(at: &AtRest) -> Result<Self> {
+        let url = &at.config.lake.url;
+        let none = || Error::usage(format!("no lake in {url}: name another with `--set lake.url=…`"));
+        let lake = Lake::open_existing(url, &at.config.s3)?.ok_or_else(none)?;
+        let lock = lake.lock().map_err(beside_a_job)?;
+        let slots = SlotLog::new(lake.store());
+        let head = slots.head().await?.ok_or_else(none)?;
+        // A number becomes a token under the key at hand: under another one it would be found nowhere.
+        let key = TokenKeyName { version: at.token_key.version(), fingerprint: at.token_key.fingerprint() };
+        check_token_key(&head, &key)?;
+        if let Some(name) = head.dropping.first() {
+            return Err(Error::usage(format!(
+                "table `{name}` is half dropped, and what is left of it may hold such rows: end that with `lakeward lake drop \
+                 {name}` first"
+            )));
         }
-        files.extend(pending.get(name).cloned().unwrap_or_default());
-        let files = files.iter().map(|(path, (date, bytes))| (path.as_str(), Some(date.as_str()), *bytes));
-        if table.holds_marked(files, Marked { columns: &columns, texts: tokens }).await? {
-            return Ok(true);
+        let plans = Plans::read(&at.config).await?;
+        let mut tables = Tables::new();
+        for name in &head.tables_known {
+            if let Some(table) = Table::open_existing(&lake, name).await? {
+                tables.insert(Arc::clone(name), Arc::new(table));
+            }
         }
+        Ok(Self { lake, slots, head, plans, tables, _lock: lock })
     }
-    Ok(false)
+
+    /// Whether some file that is live, or that a slot names which may not be published yet, holds one of the tokens.
+    async fn holds(&self, tokens: &[String]) -> Result<bool> {
+        let pending = pending(&self.slots, &self.head).await?;
+        for (name, table) in &self.tables {
+            let columns = columns(table, &self.plans.stream);
+            let live = table.live_files().await?;
+            let mut files = Files::new();
+            for file in &live {
+                files.insert(file.path.clone(), (file.date()?, file.bytes));
+            }
+            files.extend(pending.get(name).cloned().unwrap_or_default());
+            let files = files.iter().map(|(path, (date, bytes))| (path.as_str(), Some(date.as_str()), *bytes));
+            if table.holds_marked(files, Marked { columns: &columns, texts: tokens }).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Brings all that readers are given to what the tables are.
+    async fn bring_up(self, at: &AtRest) -> Result<()> {
+        let Self { lake, slots, plans, tables, _lock, .. } = self;
+        let (contracts, stream) = (plans.tables(), &plans.stream.name);
+        let queries = plans.queries.into_iter().map(Query::of).collect();
+        let source = Source { lake: &lake, tables: &tables, contracts: &contracts, slots: &slots, queries, stream };
+        bring_up(at, source).await
+    }
 }
 
 /// Files by path, each with the value of its partition and its bytes.

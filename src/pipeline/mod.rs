@@ -57,7 +57,7 @@ use crate::token::TokenKey;
 pub use commit::Commit;
 pub use compaction::{CompactedTable, ExpiredTable, compact, expire};
 pub use drop::{Dropped, drop_table};
-pub use erasure::{ErasedTable, erase};
+pub use erasure::{ErasedTable, Erasure, erase};
 pub use export::export;
 pub use rehearse::{Rehearsed, Script, Step, rehearse};
 pub use restate::{AtRest, Backfill, RestatedTable, reconcile, write_windows};

@@ -114,6 +114,23 @@ impl Upkeep {
         Ok(done)
     }
 
+    /// As [`Upkeep::bring_up`], of every table: manifests first, and a catalog that fails is not asked about the others.
+    ///
+    /// # Errors
+    /// The first, after the manifests of all were tried.
+    pub(super) async fn bring_all_up(&self) -> Result<()> {
+        let mut written = Ok(());
+        for name in self.names() {
+            written = written.and(self.manifests(name).await.map(drop));
+        }
+        for name in self.names() {
+            if let Err(error) = self.catalog(name).await {
+                return written.and(Err(error));
+            }
+        }
+        written
+    }
+
     /// Writes the manifests of a table, if its contract asks for them.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ pub struct Lag {
     /// Dates that are exported.
     pub dates: u64,
     /// Dates whose files in the table are others than those the export stands for: late rows, restatements, and until the
-    /// next look compactions, which owe it nothing; and dates between exported ones that are not.
+    /// next look compactions, which owe it nothing; dates that failed; and dates between exported ones that are not.
     pub behind: u64,
 }
 
@@ -58,10 +58,11 @@ pub async fn lag(table: &Table, place: &Place) -> Result<Lag> {
     let (_, dates) = write::by_date(&files)?;
     let newest = state.dates.keys().next_back().cloned().unwrap_or_default();
     let is_behind = |(date, live): &(&String, &write::Live)| match state.dates.get(*date) {
-        Some(recorded) => recorded.live != live.sha256,
+        Some(recorded) => recorded.live.as_ref() != Some(&live.sha256),
         None => **date <= newest,
     };
     let vacated = state.dates.keys().filter(|date| !dates.contains_key(*date)).count();
     let behind = (dates.iter().filter(is_behind).count() + vacated) as u64;
-    Ok(Lag { version, exported_at: Some(state.version), dates: state.dates.len() as u64, behind })
+    let exported = state.dates.values().filter(|recorded| recorded.live.is_some()).count() as u64;
+    Ok(Lag { version, exported_at: Some(state.version), dates: exported, behind })
 }

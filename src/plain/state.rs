@@ -1,7 +1,8 @@
 //! What is recorded of a table's export, in the lake: the crawled place holds data and nothing else.
 //!
-//! The one law: it is written last, and of a date only what was complete. A record that cannot be read, or is of another
-//! place, counts as none: each date is then held against the table's files, which costs a listing.
+//! The one law: it is written last, and says of a date what its files stand for only when it was complete; one that is owed
+//! something is named all the same. A record that cannot be read, or is of another place, counts as none: each date is then
+//! held against the table's files, which costs a listing.
 
 use std::collections::BTreeMap;
 
@@ -30,13 +31,14 @@ pub(super) struct State {
     pub dates: BTreeMap<String, Recorded>,
 }
 
-/// One date, complete.
+/// One date.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Recorded {
     /// SHA-256 of the names of its exported files.
     pub names: String,
-    /// SHA-256 of the paths of the table's files whose rows these are.
-    pub live: String,
+    /// SHA-256 of the paths of the table's files whose rows these are; `None` while something is owed to it, which no
+    /// version before this reads as a hash.
+    pub live: Option<String>,
 }
 
 fn bookmark(table: &Table) -> Bookmark {

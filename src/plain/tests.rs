@@ -136,6 +136,33 @@ async fn dates_that_were_not_tried_are_owed_what_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dates_that_failed_are_behind_until_they_are_exported() {
+    let (folder, at, lake) = lake();
+    let table = Arc::new(Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap());
+    let place = place(&at, &lake);
+    let (plain, away) = (folder.path().join("plain/payments"), folder.path().join("away"));
+    append_dates(&table, 0, 7).await.unwrap();
+    // A place that takes nothing: three dates fail, and the others are not tried.
+    std::fs::write(&plain, "no folder").unwrap();
+    Export::new(Arc::clone(&table), place.clone()).bring_up(all).await.unwrap_err();
+    assert_eq!(lag(&table, &place).await.unwrap(), Lag { version: 1, exported_at: Some(1), dates: 0, behind: 7 });
+    std::fs::remove_file(&plain).unwrap();
+    Export::new(Arc::clone(&table), place.clone()).bring_up(all).await.unwrap();
+    assert_eq!(lag(&table, &place).await.unwrap(), Lag { version: 1, exported_at: Some(1), dates: 7, behind: 0 });
+    // Late rows of dates that are exported, which nobody takes for done because their old files are there.
+    append_dates(&table, 1, 7).await.unwrap();
+    std::fs::rename(&plain, &away).unwrap();
+    std::fs::write(&plain, "no folder").unwrap();
+    Export::new(Arc::clone(&table), place.clone()).bring_up(all).await.unwrap_err();
+    assert_eq!(lag(&table, &place).await.unwrap(), Lag { version: 2, exported_at: Some(2), dates: 0, behind: 7 });
+    std::fs::remove_file(&plain).unwrap();
+    std::fs::rename(&away, &plain).unwrap();
+    Export::new(Arc::clone(&table), place.clone()).bring_up(all).await.unwrap();
+    assert_eq!(listed(&plain), live(&at, &table).await);
+    assert_eq!(lag(&table, &place).await.unwrap(), Lag { version: 2, exported_at: Some(2), dates: 7, behind: 0 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_rows_are_added_and_compactions_change_nothing() {
     let (folder, at, lake) = lake();
     let table = Arc::new(Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap());

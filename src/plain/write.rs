@@ -124,6 +124,8 @@ impl Export {
         for (date, live) in &live {
             if !known.dates.contains_key(date) && days.get(date).is_some_and(|day| is_ready(*day, &live.files)) {
                 owed.insert(date.clone(), Owed::Same);
+                // Known from now on, so that one that fails, or is not tried, is recorded as owed.
+                known.dates.insert(date.clone(), Standing::default());
             }
         }
         let mut done = Exported { version, ..Exported::default() };
@@ -275,20 +277,19 @@ impl Export {
         let mut is_as_recorded = state.dates.len() == known.dates.len();
         for (date, standing) in &mut known.dates {
             let recorded = state.dates.get(date).filter(|recorded| recorded.names == digest(&standing.names));
-            standing.live = recorded.map(|recorded| recorded.live.clone());
+            standing.live = recorded.and_then(|recorded| recorded.live.clone());
             is_as_recorded &= standing.live.is_some();
         }
         known.recorded_at = Some(state.version).filter(|_| is_as_recorded);
         Ok(known)
     }
 
-    /// Records what is complete.
+    /// Records what each date stands for, and which are owed something.
     async fn record(&self, known: &Known) -> Result<()> {
         let recorded = |(date, standing): (&String, &Standing)| {
-            let live = standing.live.clone()?;
-            Some((date.clone(), Recorded { names: digest(&standing.names), live }))
+            (date.clone(), Recorded { names: digest(&standing.names), live: standing.live.clone() })
         };
-        let dates = known.dates.iter().filter_map(recorded).collect();
+        let dates = known.dates.iter().map(recorded).collect();
         State::new(&self.place, known.version, dates).write(&self.table).await
     }
 }

@@ -10,9 +10,13 @@ use lakeward::catalog::{Catalog, Lag, Synced};
 use lakeward::config::Config;
 use lakeward::contract::{Sink, TableContract, read_folder};
 use lakeward::lake::Lake;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::moto::{Mood, Moto, Proxy};
+use crate::events::{CONTRACT, SECOND_US, events};
+use crate::moto::{Lead, Mood, Moto, Proxy};
+use crate::plain;
 use crate::support::{Scratch, interrupt, text, wait_for};
 
 fn contract() -> TableContract {
@@ -206,6 +210,37 @@ fn who_stops_a_job_does_not_wait_for_a_catalog() {
     assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
     let said = fs::read_to_string(scratch.path("job.err")).unwrap();
     assert!(said.contains("not up to date yet; the next start goes on"), "{said}");
+    scratch.must(&["audit"]);
+}
+
+/// The order is data, log, manifest, catalog, and backwards where a date leaves.
+#[test]
+fn a_partition_is_registered_after_its_manifest_is_there_and_dropped_before_it_goes() {
+    let moto = Moto::start();
+    let proxy = Proxy::start(&moto, Mood::Good, 100);
+    let endpoint = format!("catalog.endpoint={}", proxy.url);
+    let scratch =
+        plain::site(Scratch::new(), &["maintenance.interval=50ms", "plain.url=", "catalog.glue=true", &endpoint]);
+    let keeping = CONTRACT.replace("sort_by = 'at'", "sort_by = 'at', keep = '1d'");
+    fs::write(scratch.path("contracts/events.sql"), keeping).unwrap();
+    let days = events(&mut ChaCha8Rng::seed_from_u64(5), 2_000, 8 * 86_400 * SECOND_US);
+    let file = plain::write(&scratch, "in.ndjson", &days);
+    let mut running = scratch.spawn("job", &["run", "--source", file.to_str().unwrap(), "--pace", "250"]);
+    let has_left = |lead: &Lead| lead.call == "BatchDeletePartition" && !lead.manifest.is_file();
+    let happened = wait_for(&mut running, || proxy.leads().iter().any(has_left));
+    interrupt(&running);
+    running.wait().unwrap();
+    let said = fs::read_to_string(scratch.path("job.err")).unwrap();
+    assert!(happened, "no date has left while the job ran: {said}");
+    // What the job had no time for is done in the same order by hand.
+    scratch.must(&["lake", "expire"]);
+    let leads = proxy.leads();
+    let astray: Vec<&Lead> = leads.iter().filter(|lead| !lead.is_there).collect();
+    assert!(astray.is_empty(), "the catalog led to nothing: {astray:?}");
+    let (dropped, registered): (Vec<_>, Vec<_>) = leads.iter().partition(|lead| lead.call == "BatchDeletePartition");
+    let dropped: BTreeSet<&Path> = dropped.iter().map(|lead| lead.manifest.as_path()).collect();
+    assert!(dropped.iter().all(|manifest| !manifest.exists()), "emptied manifests stay: {dropped:?}");
+    assert!(registered.iter().all(|lead| dropped.contains(&*lead.manifest) || lead.manifest.exists()));
     scratch.must(&["audit"]);
 }
 

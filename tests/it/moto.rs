@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -115,6 +115,15 @@ pub struct Proxy {
     seen: Arc<Seen>,
 }
 
+/// A partition that a call registers or drops, as it was before the call or after it.
+#[derive(Clone, Debug)]
+pub struct Lead {
+    pub call: String,
+    /// What the partition, as it was registered, leads to.
+    pub manifest: PathBuf,
+    pub is_there: bool,
+}
+
 struct Seen {
     server: String,
     mood: Mutex<Mood>,
@@ -123,6 +132,33 @@ struct Seen {
     count: AtomicUsize,
     calls: Mutex<BTreeMap<String, usize>>,
     faults: AtomicUsize,
+    /// Manifests that partitions lead to, by table and value.
+    manifests: Mutex<BTreeMap<(String, String), PathBuf>>,
+    leads: Mutex<Vec<Lead>>,
+}
+
+impl Seen {
+    /// Looks whether the manifests of the partitions are there that a call registers or drops.
+    fn look(&self, call: &str, body: &[u8]) {
+        let named = match call {
+            "BatchCreatePartition" => "PartitionInputList",
+            "BatchDeletePartition" => "PartitionsToDelete",
+            _ => return,
+        };
+        let input: Value = serde_json::from_slice(body).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        for partition in input[named].as_array().unwrap() {
+            let key = (text(&input["TableName"]), text(&partition["Values"][0]));
+            let mut manifests = self.manifests.lock().unwrap();
+            if let Some(folder) = partition["StorageDescriptor"]["Location"].as_str() {
+                let folder = Path::new(folder.trim_start_matches("file://"));
+                manifests.insert(key.clone(), folder.join("manifest"));
+            }
+            let manifest = manifests.get(&key).cloned().unwrap_or_default();
+            let lead = Lead { call: call.to_owned(), is_there: manifest.is_file(), manifest };
+            self.leads.lock().unwrap().push(lead);
+        }
+    }
 }
 
 impl Proxy {
@@ -135,6 +171,8 @@ impl Proxy {
             count: AtomicUsize::default(),
             calls: Mutex::default(),
             faults: AtomicUsize::default(),
+            manifests: Mutex::default(),
+            leads: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -165,6 +203,11 @@ impl Proxy {
         self.seen.count.load(Ordering::Relaxed)
     }
 
+    /// Partitions registered and dropped, each before its call and after it.
+    pub fn leads(&self) -> Vec<Lead> {
+        self.seen.leads.lock().unwrap().clone()
+    }
+
     /// Calls refused, and answers lost.
     pub fn faults(&self) -> usize {
         self.seen.faults.load(Ordering::Relaxed)
@@ -192,9 +235,14 @@ async fn pass(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes) ->
         return refusal(StatusCode::BAD_REQUEST, "ThrottlingException");
     }
     *seen.calls.lock().unwrap().entry(call.clone()).or_default() += 1;
-    let (server, page) = (seen.server.clone(), seen.page);
+    let passing = Arc::clone(&seen);
     let answered = tokio::task::spawn_blocking(move || {
-        if call == "GetPartitions" { paged(&server, &body, page) } else { post(&server, &call, &body) }
+        let server = &passing.server;
+        passing.look(&call, &body);
+        let answer =
+            if call == "GetPartitions" { paged(server, &body, passing.page) } else { post(server, &call, &body) };
+        passing.look(&call, &body);
+        answer
     });
     let (status, answer) = answered.await.unwrap();
     if mood == Mood::Bad && number.is_multiple_of(5) {

@@ -13,7 +13,7 @@ use lakeward::audit::audit;
 use lakeward::clock::Clock;
 use lakeward::config::Config;
 use lakeward::pipeline::{
-    AtRest, ExpiredTable, Rehearsed, RestatedTable, Script, Step, compact, erase, expire, reconcile, rehearse,
+    AtRest, Erasure, ExpiredTable, Rehearsed, RestatedTable, Script, Step, compact, erase, expire, reconcile, rehearse,
 };
 use lakeward::token::{TokenKey, Tokenizer};
 use rand::rngs::StdRng;
@@ -205,7 +205,9 @@ impl Site {
     }
 
     async fn erase(&self, card: usize) -> u64 {
-        erase(&self.at_rest(), &[token(card)]).await.unwrap().iter().map(|table| table.rows).sum()
+        let Erasure { tables, behind } = erase(&self.at_rest(), &[token(card)]).await.unwrap();
+        assert!(behind.is_none(), "{behind:?}");
+        tables.iter().map(|table| table.rows).sum()
     }
 
     async fn reconcile(&self) -> BTreeMap<String, RestatedTable> {
@@ -442,6 +444,60 @@ async fn a_card_is_erased_from_every_table_and_every_other_row_stays() {
     for (table, _) in WITH_CARD {
         assert_eq!(linted[table]["findings"], serde_json::json!([]), "{table}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_that_the_export_does_not_follow_fails_until_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plain, away) = (folder.path().join("plain"), folder.path().join("away"));
+    let site = site_of(|view| FEW.contains(&view), &[], &[&format!("plain.url={}", plain.display())]);
+    site.rehearse(&site.write("in.ndjson", &payments(10, 900)), pieces(18, 50, None)).await;
+    site.scratch.must(&["lake", "export"]);
+    let exported = |card: usize| {
+        ["payments", "payers", "lists"].map(|table| {
+            let column = WITH_CARD.iter().find(|(name, _)| *name == table).unwrap().1;
+            let files = plain.join(table).join("*/*.parquet");
+            let rows = format!("SELECT count(*) FROM read_parquet('{}')", files.display());
+            duckdb(&format!("{rows} WHERE contains({column}, '{}')", token(card)))[0][0].as_i64().unwrap()
+        })
+    };
+    assert!(exported(0).iter().all(|rows| *rows > 0) && exported(1).iter().all(|rows| *rows > 0));
+
+    // The place of one table takes nothing.
+    let payments = plain.join("payments");
+    fs::rename(&payments, &away).unwrap();
+    fs::write(&payments, "no folder").unwrap();
+    let gone = token(0);
+    let command = ["lake", "erase", "--card-token", &gone];
+    let failed = site.scratch.run(&command);
+    let (out, err) = (text(&failed.stdout), text(&failed.stderr));
+    assert_eq!(failed.status.code(), Some(1), "{out}{err}");
+    assert!(err.contains("repeat this command") && err.contains("`lakeward lake export`"), "{err}");
+    // What was done is told all the same.
+    assert!(out.lines().any(|line| line.starts_with("payments: ") && line.contains(" erased ")), "{out}");
+    assert_eq!(count(&site.scratch, "payments", &format!("card = '{gone}'")), 0);
+    let before = slots(&site.scratch.lake());
+    let again = site.scratch.run(&command);
+    assert_eq!(again.status.code(), Some(1), "nothing is left to erase, and readers see it: {again:?}");
+
+    // Once it is free, the same command ends well, and decides nothing.
+    fs::remove_file(&payments).unwrap();
+    fs::rename(&away, &payments).unwrap();
+    // Those of the other tables have followed at once.
+    let [of_payments, of_payers, of_lists] = exported(0);
+    assert!(of_payments > 0 && (of_payers, of_lists) == (0, 0), "{of_payments} {of_payers} {of_lists}");
+    let said = site.scratch.must(&command);
+    assert!(said.contains("nothing was erased"), "{said}");
+    assert_eq!((exported(0), slots(&site.scratch.lake())), ([0; 3], before));
+
+    // Killed after its slot, an erasure leaves what one leaves that knows of no export.
+    let gone = token(1);
+    let command = ["lake", "erase", "--card-token", &gone];
+    site.scratch.must(&[&command[..], &["--set", "plain.url="]].concat());
+    assert!(exported(1).iter().all(|rows| *rows > 0));
+    site.scratch.must(&command);
+    assert_eq!(exported(1), [0; 3]);
+    site.audited().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

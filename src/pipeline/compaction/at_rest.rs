@@ -49,7 +49,7 @@ pub async fn compact(at: &AtRest, tables: &[String]) -> Result<Vec<CompactedTabl
         // Whoever asks wants all of it: no partition is left for later.
         let step = partitions.stage_next(&queries, only.as_ref(), Haste::AtOnce, &mut Done::new()).await?;
         let Some(step) = step else {
-            follow_up(at, &taken, &queries, touched.iter().map(|table| &table.table)).await;
+            follow_up(at, &taken, &queries).await;
             return Ok(touched);
         };
         note(&step, &mut touched);
@@ -92,7 +92,7 @@ pub async fn expire(at: &AtRest, tables: &[String]) -> Result<Vec<ExpiredTable>>
     loop {
         let partitions = Partitions::new(&taken.lake, &at.config, taken.base.epoch, at.clock.now());
         let Some(step) = partitions.expired_next(&queries, only.as_ref()).await? else {
-            follow_up(at, &taken, &queries, touched.iter().map(|table| &table.table)).await;
+            follow_up(at, &taken, &queries).await;
             return Ok(touched);
         };
         if touched.last().is_none_or(|last| last.table != step.table) {

@@ -175,38 +175,51 @@ async fn run(
     if marks.iter().flat_map(|marks| &marks.marks).any(|mark| matches!(mark, Mark::Paid { .. })) {
         decide(at, taken, queries, marks).await?;
     }
-    follow_up(at, taken, queries, done.iter().map(|table| &table.table)).await;
+    follow_up(at, taken, queries).await;
     Ok(done)
 }
 
-/// Ends in order: brings manifests, catalog and export to what was written; what fails here is left to the next start.
-pub(in crate::pipeline) async fn follow_up<'a>(
-    at: &AtRest,
-    taken: &Taken,
-    queries: &[Query],
-    done: impl Iterator<Item = &'a Arc<str>>,
-) {
-    if let Err(error) = bring_up(at, taken, queries, done.cloned().collect()).await {
-        tracing::warn!(%error, "what readers need is not up to date; a start goes on with it");
+/// Ends in order, as [`end`]. What readers lack is told, and left to the next start, or to the same command again: it is as
+/// right as it was before, only older.
+pub(in crate::pipeline) async fn follow_up(at: &AtRest, taken: &Taken, queries: &[Query]) {
+    if let Err(error) = end(at, taken, queries).await {
+        tracing::warn!(
+            %error,
+            "what readers are given is not up to date; a start goes on with it, or `lakeward lake manifest` and `lake export`"
+        );
     }
-    taken.lake.rest(taken.writer.id).await;
 }
 
-async fn bring_up(at: &AtRest, taken: &Taken, queries: &[Query], done: Vec<Arc<str>>) -> Result<()> {
+/// Ends in order: brings all that readers are given to what was written.
+///
+/// # Errors
+/// As [`bring_up`].
+pub(in crate::pipeline) async fn end(at: &AtRest, taken: &Taken, queries: &[Query]) -> Result<()> {
     let LakeState { lake, tables, contracts, slots, stream, .. } = &taken.lake;
-    let upkeep = Upkeep::of(&at.config, lake, tables, contracts).await?;
-    for table in &done {
-        if let Err(error) = upkeep.bring_up(table).await {
-            tracing::warn!(%table, %error, "manifests or catalog are not up to date; a start goes on with them");
-        }
-    }
     let source = Source { lake, tables, contracts, slots, queries: queries.to_vec(), stream: &stream.name };
-    if let Some(mut exporter) = Exporter::of(&at.config, source, at.clock.clone())?
-        && let Ok((_, Some(error))) | Err(error) = exporter.look(Some(&done), Patience::None).await
-    {
-        tracing::warn!(%error, "the plain export is not up to date; a start goes on with it");
-    }
-    Ok(())
+    let ended = bring_up(at, source).await;
+    taken.lake.rest(taken.writer.id).await;
+    ended
+}
+
+/// Brings manifests, catalog and export to what the tables are: of all of them, since whoever came before may have been
+/// kept from it. Whoever calls holds the lake's lock.
+///
+/// # Errors
+/// The first of a table, or of the export, after the others were tried.
+pub(in crate::pipeline) async fn bring_up(at: &AtRest, source: Source<'_>) -> Result<()> {
+    let kept = match Upkeep::of(&at.config, source.lake, source.tables, source.contracts).await {
+        Ok(upkeep) => upkeep.bring_all_up().await,
+        Err(error) => Err(error),
+    };
+    let exported = match Exporter::of(&at.config, source, at.clock.clone()) {
+        Ok(Some(mut exporter)) => {
+            exporter.look(None, Patience::None).await.and_then(|(_, failed)| failed.map_or(Ok(()), Err))
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    kept.and(exported)
 }
 
 /// Decides restatements, of one query at most besides those that are but marks, and brings them into their tables.

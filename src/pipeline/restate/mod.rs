@@ -56,7 +56,7 @@ use crate::sql::{TimeRange, run_batch, session};
 use crate::window::{OpenWindows, WindowShape, WindowSpec, times_of};
 
 pub use at_rest::{AtRest, RestatedTable, reconcile, write_windows};
-pub(super) use at_rest::{decide_at_rest, follow_up};
+pub(super) use at_rest::{bring_up, decide_at_rest, end, follow_up};
 pub(super) use away::owed_since;
 pub(super) use background::{Restater, Step};
 pub(super) use cut::few;
