@@ -384,6 +384,21 @@ async fn nothing_is_found_in_a_good_table() {
     assert_eq!(more.lint().await.findings, []);
 }
 
+/// Trino has failed on checkpoints that have no range of a column's values, and no place of its pages.
+#[tokio::test]
+async fn a_checkpoint_needs_an_index_of_each_column() {
+    for (statistics, is_indexed) in
+        [(EnabledStatistics::Page, true), (EnabledStatistics::Chunk, false), (EnabledStatistics::None, false)]
+    {
+        let path = "_delta_log/00000000000000000000.checkpoint.parquet";
+        let linted = Table::good().object(path, checkpoint(statistics)).lint().await;
+        let found = linted.findings.iter().filter(|finding| finding.rule == Rule::Checkpoint);
+        let said: Vec<_> = found.map(|finding| (finding.place.as_str(), finding.what.as_str())).collect();
+        let without = (path, "its column `version` has no page index");
+        assert_eq!(said, if is_indexed { vec![] } else { vec![without] }, "{statistics:?}");
+    }
+}
+
 #[tokio::test]
 async fn each_broken_table_is_named_by_its_rule() {
     let mut seen = BTreeSet::new();
