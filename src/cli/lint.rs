@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
-use object_store::ObjectStore;
 use object_store::prefix::PrefixStore;
 use serde_json::{Map, Value};
 
@@ -15,13 +14,10 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Result};
 use crate::lake::Lake;
-use crate::lint::{Linted, Rule, lint};
+use crate::lint::{Linted, Rule, Target, lint};
 
 /// Places shown of one rule in one table; `--json` has all.
 const PLACES_SHOWN: usize = 3;
-
-/// A table to judge: its name, and a store rooted at its folder.
-type Target = (String, Arc<dyn ObjectStore>);
 
 /// Prints what was found; exit code 1 when some reader would fail or answer wrongly.
 pub(super) async fn check(config: &Config, args: &LakeCheckArgs) -> Result<ExitCode> {
@@ -38,13 +34,13 @@ pub(super) async fn check(config: &Config, args: &LakeCheckArgs) -> Result<ExitC
         }
     }
     let (mut is_broken, mut report) = (false, Map::new());
-    for (name, store) in targets {
-        let linted = lint(&store, &name, Clock::System.now()).await?;
+    for target in targets {
+        let linted = lint(&target, Clock::System.now()).await?;
         is_broken |= linted.is_broken();
         if args.json {
-            report.insert(name, serde_json::to_value(&linted).context(|| "writing the report")?);
+            report.insert(target.name, serde_json::to_value(&linted).context(|| "writing the report")?);
         } else {
-            answer(&shown(&name, &linted))?;
+            answer(&shown(&target.name, &linted))?;
         }
     }
     if args.json {
@@ -65,7 +61,7 @@ fn rules() -> Result<ExitCode> {
 async fn targets_of(config: &Config, given: &str) -> Result<Vec<Target>> {
     let is_name = !given.contains(['/', '\\', ':']);
     if is_name && !FsPath::new(given).exists() {
-        let found = tables_of(&config.lake.url, &config.s3).await?.into_iter().find(|(name, _)| name == given);
+        let found = tables_of(&config.lake.url, &config.s3).await?.into_iter().find(|table| table.name == given);
         return found.map(|table| vec![table]).ok_or_else(|| {
             let lake = &config.lake.url;
             Error::usage(format!("no table `{given}` in the lake {lake}, and no folder of this name"))
@@ -85,17 +81,18 @@ async fn tables_of(url: &str, s3: &config::S3) -> Result<Vec<Target>> {
     if lake.is_table().await? {
         let name = lake.url().path_segments().and_then(|segments| segments.rev().find(|s| !s.is_empty()));
         let name = name.or_else(|| lake.url().host_str());
-        return Ok(vec![(name.unwrap_or_default().to_owned(), lake.store())]);
+        let name = name.unwrap_or_default().to_owned();
+        return Ok(vec![Target { name, url: lake.url().clone(), store: lake.store() }]);
     }
     let names = lake.tables().await?;
     if names.is_empty() {
         return Err(Error::usage(format!("no tables in the lake {}", lake.url())));
     }
     let target = |name: String| {
-        let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(lake.store(), name.as_str()));
-        (name, store)
+        let (url, store) = (lake.table_url(&name)?, Arc::new(PrefixStore::new(lake.store(), name.as_str())));
+        Ok(Target { name, url, store })
     };
-    Ok(names.into_iter().map(target).collect())
+    names.into_iter().map(target).collect()
 }
 
 fn shown(name: &str, linted: &Linted) -> String {

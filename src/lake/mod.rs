@@ -280,7 +280,10 @@ impl Lake {
     }
 
     /// URL of a table, ending with a slash.
-    fn table_url(&self, name: &str) -> Result<Url> {
+    ///
+    /// # Errors
+    /// [`Error::External`] for a name that cannot stand in a URL.
+    pub fn table_url(&self, name: &str) -> Result<Url> {
         self.url.join(&format!("{name}/")).context(|| format!("`{name}` is no folder name below `{}`", self.url))
     }
 }

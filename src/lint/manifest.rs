@@ -4,16 +4,15 @@
 //! very table. A table without manifests is not meant for Spectrum, which is no finding. (One a moment behind: see `lag`.)
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::lag::{self, Named};
 use super::layout::Objects;
 use super::log::TableLog;
-use super::{Linted, Rule};
+use super::{Linted, Rule, Target};
 use crate::clock::Micros;
 use crate::error::{Context, Error, Result};
 
@@ -29,7 +28,7 @@ const READS_MAX: usize = 16;
 /// # Errors
 /// As [`super::lint`].
 pub(super) async fn check(
-    store: &Arc<dyn ObjectStore>,
+    target: &Target,
     log: &TableLog,
     objects: &Objects,
     now: Micros,
@@ -40,6 +39,7 @@ pub(super) async fn check(
     if manifests.is_empty() {
         return Ok(());
     }
+    let store = &target.store;
     let standing = lag::standing(store).await?;
     let mut live = Named::new();
     for (path, file) in &log.files {
@@ -84,9 +84,13 @@ pub(super) async fn check(
             (None, None) => linted.find(Rule::Manifest, place, "the partition has files and no manifest"),
         }
     }
-    if roots.len() > 1 {
+    // Neither a lag nor a copy is an excuse: readers would follow them to somebody else's files.
+    let here = target.url.as_str();
+    roots.remove(here);
+    if !roots.is_empty() {
         let roots = roots.into_iter().collect::<Vec<_>>().join("`, `");
-        linted.find(Rule::Manifest, MANIFESTS, format!("manifests name files below several tables: `{roots}`"));
+        let what = format!("manifests name files below `{roots}`; the table lies at `{here}`");
+        linted.find(Rule::Manifest, MANIFESTS, what);
     }
     Ok(())
 }
@@ -97,7 +101,7 @@ struct Manifest {
     path: String,
     /// The partition's folder, ending with a slash; empty for a table without partitions.
     folder: String,
-    /// Where its files lie, which has to be one place for all.
+    /// Where its files lie, which has to be the table's own folder.
     roots: BTreeSet<String>,
     /// Paths below the table.
     named: BTreeSet<String>,

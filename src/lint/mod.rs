@@ -21,11 +21,23 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 use serde::Serialize;
+use url::Url;
 
 use crate::clock::Micros;
 use crate::error::Result;
 
 pub use rule::{Rule, Severity};
+
+/// A table to judge.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What its folder is called.
+    pub name: String,
+    /// Where it lies, for everybody who reads it; ends with a slash.
+    pub url: Url,
+    /// Rooted at its folder.
+    pub store: Arc<dyn ObjectStore>,
+}
 
 /// A rule that a table breaks, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -74,7 +86,7 @@ impl Linted {
 /// commit and its manifests within one.
 const LOOKS_MAX: usize = 5;
 
-/// Judges one table: `store` is rooted at the table's folder, which is called `name`; `now` is in microseconds, UTC.
+/// Judges one table; `now` is in microseconds, UTC.
 ///
 /// # Errors
 /// [`Error::Usage`] when there is no log; [`Error::External`] when the store does not answer. Whatever is wrong with the
@@ -82,11 +94,12 @@ const LOOKS_MAX: usize = 5;
 ///
 /// [`Error::Usage`]: crate::error::Error::Usage
 /// [`Error::External`]: crate::error::Error::External
-pub async fn lint(store: &Arc<dyn ObjectStore>, name: &str, now: Micros) -> Result<Linted> {
+pub async fn lint(target: &Target, now: Micros) -> Result<Linted> {
+    let store = &target.store;
     let mut looks = 1;
     let (objects, log, mut linted) = loop {
-        let objects = layout::list(store, name).await?;
-        let (log, linted) = look(store, &objects, name, now).await?;
+        let objects = layout::list(store, &target.name).await?;
+        let (log, linted) = look(target, &objects, now).await?;
         // What was read late may be newer than the listing.
         let is_sure = !linted.is_broken() || looks == LOOKS_MAX;
         if is_sure || !objects.have_changed(store, &[layout::LOG, manifest::MANIFESTS]).await? {
@@ -101,12 +114,8 @@ pub async fn lint(store: &Arc<dyn ObjectStore>, name: &str, now: Micros) -> Resu
 }
 
 /// Everything but the data files.
-async fn look(
-    store: &Arc<dyn ObjectStore>,
-    objects: &layout::Objects,
-    name: &str,
-    now: Micros,
-) -> Result<(log::TableLog, Linted)> {
+async fn look(target: &Target, objects: &layout::Objects, now: Micros) -> Result<(log::TableLog, Linted)> {
+    let Target { name, store, .. } = target;
     let mut linted = Linted::default();
     let log = log::read(store, objects, name, &mut linted).await?;
     linted.version = log.version;
@@ -116,6 +125,6 @@ async fn look(
     columns::check(&log, &mut linted);
     layout::check(&log, objects, name, &mut linted);
     checkpoint::check(store, &log, objects, &mut linted).await?;
-    manifest::check(store, &log, objects, now, &mut linted).await?;
+    manifest::check(target, &log, objects, now, &mut linted).await?;
     Ok((log, linted))
 }

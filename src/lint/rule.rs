@@ -183,7 +183,7 @@ rules! {
         "let the application's id be the name of the job, without a run's id";
     /// Manifests say what the log says.
     Manifest = "manifest", Error,
-        "Spectrum reads what the manifest names: removed rows, too few rows, or a failing query",
+        "Spectrum reads what the manifest names: removed rows, too few, another table's, or a failing query",
         "write the manifests again with the tool that made them (`lakeward lake manifest`; Delta's GENERATE); vacuum only after them";
     /// Manifests are a moment behind the log, as their state says.
     ManifestLag = "manifest-lag", Note,

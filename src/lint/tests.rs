@@ -23,6 +23,7 @@ const FILE: &str = "d=2026-01-01/part-0.parquet";
 /// A table as its objects will say.
 struct Table {
     name: &'static str,
+    url: String,
     protocol: Value,
     columns: Vec<Value>,
     partition_by: Vec<&'static str>,
@@ -84,6 +85,7 @@ impl Table {
     fn good() -> Self {
         let table = Self {
             name: "payments",
+            url: "s3://bucket/payments/".to_owned(),
             protocol: json!({"minReaderVersion": 1, "minWriterVersion": 2}),
             columns: vec![
                 column("id", "long", false),
@@ -158,9 +160,16 @@ impl Table {
         self
     }
 
-    fn manifest(self, day: &str, lines: &[&str]) -> Self {
-        let lines: String = lines.iter().map(|line| format!("s3://bucket/payments/{line}\n")).collect();
+    /// Names files of the table where it lies now.
+    fn manifest(self, day: &str, files: &[&str]) -> Self {
+        let lines: String = files.iter().map(|file| format!("{}{file}\n", self.url)).collect();
         self.object(&format!("_symlink_format_manifest/{day}/manifest"), lines)
+    }
+
+    /// What was written before lies at another place from now on.
+    fn moved(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.url);
+        self
     }
 
     /// What the writer of the manifests has recorded.
@@ -195,7 +204,8 @@ impl Table {
         for (path, bytes) in self.files.into_iter().map(|(path, bytes, _)| (path, bytes)).chain(self.objects) {
             put(&path, bytes).await;
         }
-        lint(&store, self.name, Clock::System.now() + later).await.unwrap()
+        let url = Url::parse(&self.url).unwrap();
+        lint(&Target { name: self.name.to_owned(), url, store }, Clock::System.now() + later).await.unwrap()
     }
 }
 
@@ -384,6 +394,21 @@ async fn nothing_is_found_in_a_good_table() {
     assert_eq!(more.lint().await.findings, []);
 }
 
+/// Trino has failed on checkpoints that have no range of a column's values, and no place of its pages.
+#[tokio::test]
+async fn a_checkpoint_needs_an_index_of_each_column() {
+    for (statistics, is_indexed) in
+        [(EnabledStatistics::Page, true), (EnabledStatistics::Chunk, false), (EnabledStatistics::None, false)]
+    {
+        let path = "_delta_log/00000000000000000000.checkpoint.parquet";
+        let linted = Table::good().object(path, checkpoint(statistics)).lint().await;
+        let found = linted.findings.iter().filter(|finding| finding.rule == Rule::Checkpoint);
+        let said: Vec<_> = found.map(|finding| (finding.place.as_str(), finding.what.as_str())).collect();
+        let without = (path, "its column `version` has no page index");
+        assert_eq!(said, if is_indexed { vec![] } else { vec![without] }, "{statistics:?}");
+    }
+}
+
 #[tokio::test]
 async fn each_broken_table_is_named_by_its_rule() {
     let mut seen = BTreeSet::new();
@@ -397,6 +422,32 @@ async fn each_broken_table_is_named_by_its_rule() {
     // A gigabyte is not written for a test; `files` has one of its own.
     seen.insert(Rule::FileSize);
     assert_eq!(seen, Rule::ALL.iter().copied().collect(), "a rule without a table that breaks it");
+}
+
+/// A manifest is followed to wherever it leads: to a table of before, if the lake was copied.
+#[tokio::test]
+async fn manifests_lead_to_the_table_they_lie_in() {
+    const HERE: &str = "s3://bucket/lake/payments/";
+    let written_at = |url: &str| Table::good().moved(url).manifest(DAY, &[FILE]);
+    for url in [HERE, "s3://bucket/", "file:///srv/a%20lake/payments/"] {
+        assert_eq!(written_at(url).lint().await.findings, []);
+    }
+    for (written, now) in [
+        ("s3://somebody-elses-bucket/lake/payments/", HERE),
+        ("s3a://bucket/lake/payments/", HERE),
+        ("s3://bucket/payments/", HERE),
+        ("s3://bucket/lake/old/payments/", HERE),
+        ("file:///srv/lake/payments/", HERE),
+        (HERE, "file:///srv/lake/payments/"),
+        ("file:///srv/lake/payments/", "file:///srv/copy/payments/"),
+    ] {
+        let found = written_at(written).moved(now).lint().await.findings;
+        let what = format!("manifests name files below `{written}`; the table lies at `{now}`");
+        assert_eq!(found, [Finding { rule: Rule::Manifest, place: manifest::MANIFESTS.to_owned(), what }]);
+    }
+    // Being behind is no excuse.
+    let elsewhere = replaced_file().moved("s3://other/payments/").manifest(DAY, &[FILE]).standing(1, &[]);
+    assert!(elsewhere.moved(HERE).lint().await.is_broken());
 }
 
 /// Version 1 added the file; version 2 takes it out and adds another.
@@ -453,7 +504,7 @@ async fn small_files_are_counted_where_nothing_is_written_any_more() {
 
 #[tokio::test]
 async fn a_folder_without_a_log_is_no_table() {
-    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let missing = lint(&store, "payments", 0).await.unwrap_err();
+    let (name, url) = ("payments".to_owned(), Url::parse("s3://bucket/payments/").unwrap());
+    let missing = lint(&Target { name, url, store: Arc::new(InMemory::new()) }, 0).await.unwrap_err();
     assert!(missing.to_string().contains("no Delta table"), "{missing}");
 }

@@ -9,8 +9,8 @@ use deltalake::kernel::{Add, Remove};
 use super::*;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::lake::testing;
-use crate::lint::{Finding, Rule, lint};
+use crate::lake::{Lake, testing};
+use crate::lint::{Finding, Rule, Target, lint};
 
 /// Rows of an epoch in two dates, as one file each.
 async fn append(table: &Table, epoch: u64) -> Result<Vec<Add>> {
@@ -42,7 +42,8 @@ async fn bring_up(manifests: &mut Manifests) -> Result<Written> {
 
 /// What the linter finds of manifests and files.
 async fn found(table: &Table) -> Vec<Finding> {
-    let linted = lint(&table.store(), table.name(), Clock::System.now()).await.unwrap();
+    let target = Target { name: table.name().to_owned(), url: table.url().unwrap(), store: table.store() };
+    let linted = lint(&target, Clock::System.now()).await.unwrap();
     let about = |finding: &Finding| matches!(finding.rule, Rule::Manifest | Rule::MissingFile | Rule::Log | Rule::Junk);
     linted.findings.into_iter().filter(about).collect()
 }
@@ -116,6 +117,24 @@ async fn what_others_did_to_manifests_is_mended_by_the_next_process() {
     std::fs::write(manifests.join("event_date=2026-11-22/manifest"), "").unwrap();
     bring_up(&mut Manifests::new(Arc::clone(&table))).await.unwrap();
     assert_eq!(found(&table).await, []);
+}
+
+#[tokio::test]
+async fn manifests_of_a_lake_at_another_place_lead_to_the_old_one_until_they_are_written_again() {
+    let (folder, lake) = testing::lake();
+    let table = Arc::new(Table::create_or_open(&lake, &testing::contract("payments")).await.unwrap());
+    append(&table, 0).await.unwrap();
+    bring_up(&mut Manifests::new(Arc::clone(&table))).await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::rename(folder.path().join("payments"), elsewhere.path().join("payments")).unwrap();
+    let lake = Lake::open(elsewhere.path().to_str().unwrap(), &testing::s3()).unwrap();
+    let moved = Arc::new(Table::open_existing(&lake, "payments").await.unwrap().unwrap());
+    let was = table.url().unwrap();
+    let what: Vec<String> = found(&moved).await.into_iter().map(|finding| finding.what).collect();
+    assert_eq!(what, [format!("manifests name files below `{was}`; the table lies at `{}`", moved.url().unwrap())]);
+    assert_eq!(behind(&moved).await.unwrap(), 2);
+    bring_up(&mut Manifests::new(Arc::clone(&moved))).await.unwrap();
+    assert_eq!(found(&moved).await, []);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::lake::dying::DyingStore;
 use crate::lake::{Lake, testing};
-use crate::lint::{Finding, Rule, lint};
+use crate::lint::{Finding, Rule, Target, lint};
 use crate::manifest::{Manifests, lag};
 
 const MONTH: Micros = 30 * 86_400_000_000;
@@ -40,7 +40,8 @@ async fn bring_up(manifests: &mut Manifests) -> Result<()> {
 
 /// What the linter finds of manifests and files.
 async fn found(table: &Table) -> Vec<Finding> {
-    let linted = lint(&table.store(), table.name(), Clock::System.now()).await.unwrap();
+    let target = Target { name: table.name().to_owned(), url: table.url().unwrap(), store: table.store() };
+    let linted = lint(&target, Clock::System.now()).await.unwrap();
     let about = |finding: &Finding| matches!(finding.rule, Rule::Manifest | Rule::MissingFile | Rule::Log | Rule::Junk);
     linted.findings.into_iter().filter(about).collect()
 }

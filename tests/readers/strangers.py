@@ -142,13 +142,13 @@ def many_small_files(path):
 
 
 def generate(path):
-    """Manifests as the same call writes them on S3: of a table in a folder it names plain paths."""
+    """Manifests of URIs, as the same call writes them on S3: of a table in a folder it names plain paths."""
     DeltaTable(path).generate()
     for folder, _, names in os.walk(os.path.join(path, "_symlink_format_manifest")):
         for name in names:
             manifest = os.path.join(folder, name)
             with open(manifest, encoding="utf-8") as file:
-                text = file.read().replace(path, "s3://bucket/lake/table")
+                text = file.read().replace(path, "file://" + path)
             with open(manifest, "w", encoding="utf-8") as file:
                 file.write(text)
 
