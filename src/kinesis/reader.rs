@@ -6,7 +6,7 @@
 //! One task owns the lineage. It lists the shards when it starts, every minute, and whenever a shard ends. Whether a shard is
 //! polled or subscribed to is its own reader's business.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +16,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::ageing::Ageing;
-use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Trouble};
+use super::backoff::Backoff;
 use super::client::{Client, retention};
 use super::consumer::Consumer;
 use super::fan_out::FanOut;
-use super::lineage::{Lineage, ListedShard, Startable};
+use super::lineage::{Lineage, Startable};
+use super::listing::list_shards;
 use super::pacing::{Pace, Pacing};
 use super::retention::RETENTION_MIN;
 #[cfg(doc)]
@@ -51,10 +52,6 @@ const CALLS_MAX: usize = 128;
 
 /// Opened shards that wait for the pipeline, which takes them at once: enough for a mass reshard not to stutter.
 const OPENED_MAX: usize = 16;
-
-/// Listings begun again because the token of the next page had expired. A listing takes milliseconds a page; the token
-/// lives five minutes.
-const LISTINGS_MAX: usize = 5;
 
 /// What to read, and how.
 #[derive(Clone, Debug)]
@@ -133,7 +130,6 @@ pub fn spawn(client: Client, options: Options, resume: &BTreeMap<ShardId, ShardP
     let stop = CancellationToken::new();
     let unread = UnreadShards::default();
     let reader = Reader {
-        backoff: Backoff::new(&client, &options.stream),
         lineage: Lineage::new(first_position(options.start, &options.clock), resume),
         retention: watch::Sender::new(options.retention),
         unread: unread.clone(),
@@ -172,7 +168,6 @@ struct Reader {
     opened: mpsc::Sender<OpenedShard>,
     shards: JoinSet<(ShardId, Outcome)>,
     calls: Arc<Semaphore>,
-    backoff: Backoff,
 }
 
 impl Reader {
@@ -253,44 +248,6 @@ impl Reader {
 
     /// Lists the shards and takes them into the lineage.
     async fn discover(&mut self) -> Result<()> {
-        let what = format!("listing the shards of stream `{}`", self.options.stream);
-        for _ in 0..LISTINGS_MAX {
-            match self.list(&what).await {
-                Ok(shards) => return self.lineage.discover(shards),
-                Err(failure) if failure.trouble == Trouble::ExpiredToken => tracing::debug!("{what}: {failure}"),
-                Err(failure) if failure.trouble == Trouble::NotFound => {
-                    let says = self.client.site().no_stream(&self.options.stream, &failure.to_string());
-                    return Err(Error::usage(says));
-                }
-                Err(failure) => return Err(failure.into_error(what)),
-            }
-        }
-        Err(Error::external(what, "its page tokens expire before they can be used"))
-    }
-
-    /// ListShards to the last page.
-    async fn list(&mut self, what: &str) -> Result<Vec<ListedShard>, super::backoff::Failure> {
-        let mut shards = Vec::new();
-        let mut token: Option<String> = None;
-        loop {
-            let request = match &token {
-                // A token stands for the stream's name; the service refuses both.
-                Some(token) => self.client.list_shards().next_token(token),
-                None => self.client.list_shards().stream_name(&self.options.stream),
-            };
-            let page = self.backoff.retry(what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await?;
-            shards.extend(page.shards.unwrap_or_default().into_iter().map(|shard| {
-                let parents: BTreeSet<ShardId> = [shard.parent_shard_id, shard.adjacent_parent_shard_id]
-                    .into_iter()
-                    .flatten()
-                    .map(Into::into)
-                    .collect();
-                ListedShard { id: shard.shard_id.into(), parents }
-            }));
-            token = page.next_token;
-            if token.is_none() {
-                return Ok(shards);
-            }
-        }
+        self.lineage.discover(list_shards(&self.client, &self.options.stream).await?)
     }
 }

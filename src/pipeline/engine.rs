@@ -411,6 +411,11 @@ impl Engine {
         }
     }
 
+    /// A shard that was read to its end, or lost, is no longer in the stream.
+    pub(super) fn shard_expired(&mut self, key: &ShardKey) {
+        self.watermarks.expired(key);
+    }
+
     pub(super) fn finished(&mut self, key: &ShardKey) {
         self.watermarks.finish(key);
         if let Some(shard) = self.shards.get_mut(key) {

@@ -1,16 +1,19 @@
 //! Records that expired from the stream before they were read: found at the start, and accepted by hand.
 //!
 //! The one law: no loss goes unsaid. Without `--accept-gap` it stops the job; with it, a slot of its own names shard and
-//! positions before anything behind the gap is read. A shard that stood at its tip less than the stream's retention ago has
+//! positions before anything behind the gap is read. A shard that was not read to its end and is listed no more is lost from
+//! there on, and so is one that came and went unseen between two starts. A shard that stood at its tip less than the stream's retention ago has
 //! lost nothing, however old its position is: whatever it has not read arrived later.
+
+use std::collections::BTreeSet;
 
 use super::Job;
 use super::recover::{Recovered, restore_watermarks};
 use crate::clock::{MICROS_PER_SECOND, Micros};
-use crate::epoch::{Kind, ShardSlot};
+use crate::epoch::{Counts, Kind, ShardSlot};
 use crate::error::{Error, Result};
-use crate::kinesis::{Client, Held, RETENTION_MIN, held, reader, span};
-use crate::stream::{Position, ShardId};
+use crate::kinesis::{Client, Held, Lineage, ListedShard, RETENTION_MIN, held, list_shards, reader, span};
+use crate::stream::{Position, ShardId, ShardKey, ShardProgress};
 
 /// How far a reader's clock and the stream's may be apart: not a record's age.
 const CLOCKS_APART_MAX: Micros = 300 * MICROS_PER_SECOND;
@@ -35,10 +38,21 @@ pub(super) async fn meet_gaps(
     client: &Client,
     options: &reader::Options,
 ) -> Result<()> {
-    let losses = find(job, recovered, client, options).await?;
-    if losses.is_empty() {
+    // A lake that has read nothing of the stream begins with what there is.
+    if !options.check_trimmed || recovered.base.resume(&options.source).is_empty() {
         return Ok(());
     }
+    let listing = list_shards(client, &options.stream).await?;
+    let losses = find(job, recovered, client, options, &listing).await?;
+    if !losses.is_empty() {
+        accept(job, recovered, options, &losses).await?;
+    }
+    tell_expired(recovered, options, &listing);
+    Ok(())
+}
+
+/// Goes on behind the losses in a slot that names them, if the job accepts that.
+async fn accept(job: &Job, recovered: &mut Recovered, options: &reader::Options, losses: &[Loss]) -> Result<()> {
     if !job.accept_gap {
         let shards: Vec<&str> = losses.iter().map(|loss| &*loss.shard).collect();
         return Err(Error::usage(format!(
@@ -50,13 +64,11 @@ pub(super) async fn meet_gaps(
         )));
     }
     let mut slot = recovered.base.next(&recovered.writer, Kind::Gap, job.clock.now())?;
-    for loss in &losses {
-        let shard = slot.sources.get_mut(&options.source).and_then(|source| source.shards.get_mut(&loss.shard));
-        let Some(shard) = shard else { continue };
-        let from = shard.from.clone();
+    let shards = &mut slot.sources.entry(options.source.clone()).or_default().shards;
+    for loss in losses {
+        let shard = shards.entry(loss.shard.clone()).or_insert_with(unseen);
         loss.apply(shard);
-        let to = shard.lost_before.as_ref().map_or_else(String::new, |to| format!(" and before {to}"));
-        recovered.gaps.push(format!("shard {}: records after {from}{to} expired before they were read", loss.shard));
+        recovered.gaps.extend(shard.loss().map(|lost| format!("shard {}: {lost}", loss.shard)));
     }
     recovered.facts.notes.extend(recovered.gaps.iter().cloned());
     recovered.lake.slots.decide(&slot).await?.ours()?;
@@ -87,12 +99,19 @@ pub(super) fn tell_absence(job: &Job, recovered: &mut Recovered, options: &reade
     }
 }
 
-async fn find(job: &Job, recovered: &Recovered, client: &Client, options: &reader::Options) -> Result<Vec<Loss>> {
-    let mut losses = Vec::new();
-    let Some(source) = recovered.base.sources.get(&options.source).filter(|_| options.check_trimmed) else {
-        return Ok(losses);
-    };
-    for (shard, slot) in source.shards.iter().filter(|(_, slot)| !slot.progress.finished) {
+async fn find(
+    job: &Job,
+    recovered: &Recovered,
+    client: &Client,
+    options: &reader::Options,
+    listing: &[ListedShard],
+) -> Result<Vec<Loss>> {
+    let mut lineage = Lineage::new(Position::TrimHorizon, &recovered.base.resume(&options.source));
+    lineage.list(listing.to_vec());
+    let gone = lineage.gone();
+    let mut losses: Vec<Loss> = gone.iter().map(|shard| Loss { shard: shard.clone(), left: Held::Gone }).collect();
+    let shards = recovered.base.sources.get(&options.source).into_iter().flat_map(|source| &source.shards);
+    for (shard, slot) in shards.filter(|(shard, slot)| !slot.progress.finished && !gone.contains(*shard)) {
         let now = job.clock.now();
         let away = slot.at_tip.map(|at_tip| now.saturating_sub(at_tip));
         if away.is_some_and(|away| away < RETENTION_MIN - CLOCKS_APART_MAX) {
@@ -116,6 +135,22 @@ async fn find(job: &Job, recovered: &Recovered, client: &Client, options: &reade
         }
     }
     Ok(losses)
+}
+
+/// Nobody waits for the children of a shard that has ended when neither it nor one of them is in the stream any more.
+fn tell_expired(recovered: &mut Recovered, options: &reader::Options, listing: &[ListedShard]) {
+    let there: BTreeSet<&ShardId> = listing.iter().flat_map(|shard| shard.parents.iter().chain([&shard.id])).collect();
+    for shard in recovered.base.resume(&options.source).into_keys().filter(|shard| !there.contains(shard)) {
+        recovered.engine.shard_expired(&ShardKey { source: options.source.clone(), shard });
+    }
+}
+
+/// A shard that no slot has named.
+fn unseen() -> ShardSlot {
+    let position = Position::TrimHorizon;
+    let progress =
+        ShardProgress { position: position.clone(), finished: false, parents: BTreeSet::new(), watermark: None };
+    ShardSlot { from: position, progress, counts: Counts::default(), at_tip: None, lost_before: None }
 }
 
 impl Loss {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use lakeward::kinesis::{Acknowledged, Client, EmbeddedKinesis, Producer, PutRecord, client, create_stream};
+use lakeward::kinesis::{Acknowledged, Client, EmbeddedKinesis, Faults, Producer, PutRecord, client, create_stream};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -11,28 +11,42 @@ use crate::support::{Scratch, text};
 
 const STREAM: &str = "transactions";
 
-/// A stream of one shard, and the transactions to put into it.
+const SHARDS: [&str; 5] = [
+    "shardId-000000000000",
+    "shardId-000000000001",
+    "shardId-000000000002",
+    "shardId-000000000003",
+    "shardId-000000000004",
+];
+
+/// A stream of few shards, and the transactions to put into it.
 struct World {
     runtime: Runtime,
     server: EmbeddedKinesis,
     client: Client,
+    faults: Faults,
     scratch: Scratch,
     lines: Vec<String>,
 }
 
 impl World {
     fn new() -> Self {
-        let runtime = Runtime::new().unwrap();
-        let server = runtime.block_on(EmbeddedKinesis::start("127.0.0.1:0", "eu-west-1")).unwrap();
+        Self::of_shards(1)
+    }
+
+    fn of_shards(shards: u32) -> Self {
+        let (runtime, faults) = (Runtime::new().unwrap(), Faults::default());
+        let server = EmbeddedKinesis::start_with("127.0.0.1:0", "eu-west-1", |router| faults.before(router));
+        let server = runtime.block_on(server).unwrap();
         let client = client::connect_to_url(server.url(), "eu-west-1");
-        runtime.block_on(create_stream(&client, STREAM, 1)).unwrap();
+        runtime.block_on(create_stream(&client, STREAM, shards)).unwrap();
         let scratch = Scratch::new()
             .set(&format!("stream.endpoint={}", server.url()))
             .set(&format!("stream.name={STREAM}"))
             .set("commit.interval=200ms");
         let file = scratch.simulated("days.ndjson", 700);
         let lines = fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect();
-        Self { runtime, server, client, scratch, lines }
+        Self { runtime, server, client, faults, scratch, lines }
     }
 
     fn put(&self, lines: std::ops::Range<usize>) -> Vec<Acknowledged> {
@@ -44,6 +58,34 @@ impl World {
     /// Everything up to this record expires.
     fn expire(&self, last: &Acknowledged) {
         self.runtime.block_on(self.server.delete_through(STREAM, &last.shard, &last.sequence)).unwrap();
+    }
+
+    /// Splits a shard at a hash key.
+    fn split(&self, shard: &str, at: u128) {
+        let split = self.client.split_shard().stream_name(STREAM).shard_to_split(shard);
+        self.runtime.block_on(split.new_starting_hash_key(at.to_string()).send()).unwrap();
+    }
+
+    /// These shards are listed no more.
+    fn hide(&self, shards: &[&str]) {
+        let script = format!("[[fault]]\ndoes = {{ hide_shards = {shards:?} }}");
+        self.faults.arm(&Faults::parse(&script).unwrap());
+    }
+
+    /// The start is refused, naming these shards and no other; accepted, it goes on, and the next has nothing to accept.
+    /// Returns the summary.
+    fn must_accept(&self, lost: &[&str]) -> Value {
+        let refused = self.scratch.run(&["run", "--until-caught-up"]);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        let named: Vec<&str> = SHARDS.into_iter().filter(|shard| said.contains(shard)).collect();
+        assert!(said.contains("--accept-gap") && named == lost, "{said}");
+        let summary = self.scratch.summary(&["--accept-gap"]);
+        assert_eq!(summary["gaps"].as_array().unwrap().len(), lost.len(), "{summary}");
+        let told = self.scratch.must(&["audit"]);
+        assert_eq!(told.matches("accepted by hand").count(), lost.len(), "{told}");
+        assert_eq!(self.scratch.summary(&[])["gaps"], Value::Null, "the next start has nothing to accept");
+        summary
     }
 
     fn newest_slot(&self) -> PathBuf {
@@ -99,4 +141,33 @@ fn an_idle_shard_whose_position_has_expired_has_lost_nothing() {
     let summary = world.scratch.summary(&[]);
     assert_eq!((&summary["read"], &summary["gaps"]), (&300.into(), &Value::Null));
     world.scratch.must(&["audit"]);
+}
+
+/// The job was stopped across two reshards; when it comes back, the shard it has read is gone, and so is one of its children
+/// that no slot has named.
+#[test]
+fn shards_that_expired_whole_are_accepted_though_no_slot_has_named_one_of_them() {
+    let world = World::new();
+    world.put(0..200);
+    assert_eq!(world.scratch.summary(&[])["read"], 200);
+    world.split(SHARDS[0], 1 << 127);
+    let lost = world.put(200..300);
+    world.split(SHARDS[2], 3 << 126);
+    world.put(300..700);
+    let gone = [SHARDS[0], SHARDS[2]];
+    world.hide(&gone);
+    assert_eq!(&*lost[0].shard, SHARDS[2]);
+    assert_eq!(world.must_accept(&gone)["read"], 400);
+    world.faults.all_struck().unwrap();
+}
+
+#[test]
+fn an_open_shard_that_was_never_read_and_is_gone_is_accepted() {
+    let world = World::of_shards(2);
+    let first = world.put(0..200);
+    assert_eq!(world.scratch.summary(&[])["read"], 200);
+    let silent = SHARDS[..2].iter().copied().find(|shard| *shard != &*first[0].shard).unwrap();
+    world.hide(&[silent]);
+    world.put(200..300);
+    assert_eq!(world.must_accept(&[silent])["read"], 100);
 }
