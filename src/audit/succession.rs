@@ -202,8 +202,6 @@ fn query_place(epoch: u64, query: &Arc<str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use uuid::Uuid;
 
     use super::*;
@@ -335,7 +333,7 @@ mod tests {
     fn a_stream_made_anew_starts_over_in_a_slot_that_says_so() {
         let anew = |slot: &mut Slot| {
             slot.kind = Kind::NewStream;
-            let anew = SourceProgress { incarnation: "other".into(), shards: BTreeMap::new() };
+            let anew = SourceProgress { incarnation: "other".into(), ..SourceProgress::default() };
             slot.sources.insert("s".into(), anew);
         };
         assert!(found(anew).is_empty());

@@ -107,6 +107,10 @@ pub enum Kind {
 pub struct SourceProgress {
     /// Tells one stream from another of the same name: ARN and creation time. Empty for files.
     pub incarnation: String,
+    /// How long the stream kept a record when the run began that wrote this, microseconds. `None`: not a stream, or written
+    /// before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Micros>,
     pub shards: BTreeMap<ShardId, ShardSlot>,
 }
 
@@ -129,6 +133,14 @@ pub struct ShardSlot {
 }
 
 impl ShardSlot {
+    /// What is unread arrived since then (microseconds, UTC); `None` when nobody knows.
+    pub fn unread_since(&self) -> Option<Micros> {
+        match self.progress.position {
+            Position::AtTimestamp(from) => self.at_tip.max(Some(from)),
+            Position::TrimHorizon | Position::After(_) => self.at_tip,
+        }
+    }
+
     /// What of the shard was lost before it was read, when the slot accepts a loss.
     pub fn loss(&self) -> Option<String> {
         let from = match &self.from {

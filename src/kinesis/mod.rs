@@ -48,5 +48,5 @@ pub use lineage::{Lineage, ListedShard};
 pub use listing::list_shards;
 pub use pacing::Pacing;
 pub use producer::{Acknowledged, Producer, PutRecord};
-pub use retention::{Held, RETENTION_MIN, held};
+pub use retention::{Held, RETENTION_MIN, held, holds_since};
 pub use terms::Terms;

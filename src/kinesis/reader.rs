@@ -74,8 +74,8 @@ pub struct Options {
     pub check_trimmed: bool,
     /// How long the stream keeps a record when reading begins, microseconds; it is asked for now and then.
     pub retention: Micros,
-    /// When the saved positions were last found to be in the stream (microseconds, UTC); `None` when nobody looked.
-    pub checked_at: Option<Micros>,
+    /// Of shards that were read before: what is unread arrived since then (microseconds, UTC), where that is known.
+    pub unread_since: BTreeMap<ShardId, Micros>,
     pub clock: Clock,
 }
 
@@ -95,7 +95,7 @@ impl Options {
             in_flight: InFlight::new(usize::try_from(stream.in_flight_max.as_u64()).unwrap_or(usize::MAX)),
             check_trimmed: stream.endpoint != Endpoint::Embedded,
             retention: RETENTION_MIN,
-            checked_at: None,
+            unread_since: BTreeMap::new(),
             clock,
         }
     }
@@ -214,6 +214,8 @@ impl Reader {
             let fan_out = consumer.map(|consumer| FanOut::new(&self.client, consumer, self.options.terms, &id));
             let (pause, paused) = pause();
             let Options { pacing, tick, idle_poll_max, .. } = self.options;
+            let since = self.options.unread_since.remove(&id);
+            let ageing = Ageing::new(key.clone(), self.retention.subscribe(), self.unread.clone(), since);
             let reader = ShardReader {
                 client: self.client.clone(),
                 stream: self.options.stream.clone(),
@@ -227,8 +229,7 @@ impl Reader {
                 calls: self.calls.clone(),
                 clock: self.options.clock.clone(),
                 check_trimmed: self.options.check_trimmed,
-                answered_at: self.options.checked_at,
-                ageing: Ageing::new(key.clone(), self.retention.subscribe(), self.unread.clone()),
+                ageing,
                 fan_out,
             };
             if self.opened.send(OpenedShard { key, position, parents, events: receiver, pause }).await.is_err() {

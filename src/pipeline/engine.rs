@@ -26,7 +26,7 @@ use crate::epoch::{Counts, Kind, QueryProgress, Slot, TableAdds, Writer, books_b
 use crate::error::{Error, Result};
 use crate::lookups::Loaded;
 use crate::micro_batch::{Admitted, Duplicates, MicroBatch, Published};
-use crate::stream::{OpenedShard, Position, ShardKey};
+use crate::stream::{OpenedShard, Position, ShardKey, SourceId};
 use crate::window::Watermarks;
 
 /// Rows gathered before the queries fold them although no tick is due: enough to make a plan's fixed cost vanish, few
@@ -408,6 +408,13 @@ impl Engine {
         if let Some(shard) = self.shards.get_mut(key) {
             shard.caught_up = true;
             shard.at_tip = Some(now);
+        }
+    }
+
+    /// How long a stream keeps its records: the next epoch says it.
+    pub(super) fn keeps(&mut self, source: &SourceId, retention: Micros) {
+        if let Some(progress) = self.base.sources.get_mut(source) {
+            progress.retention = Some(retention);
         }
     }
 
