@@ -22,12 +22,8 @@ pub(super) fn check_slot(slot: &Slot, stream_table: &str, report: &mut Report) {
         let at = || format!("{}, shard {key}", place(slot.epoch));
         check_counts(&shard.counts, at(), report);
         positions::check_interval(shard, at(), report);
-        match &shard.lost_before {
-            Some(to) if slot.kind == Kind::Gap => report.note(format!(
-                "{}: records after {} and before {to} expired before they were read; accepted by hand",
-                at(),
-                shard.from
-            )),
+        match shard.loss() {
+            Some(loss) if slot.kind == Kind::Gap => report.note(format!("{}: {loss}; accepted by hand", at())),
             Some(_) => report.find(Found::PositionGap, at(), "records are said to be lost in a slot that is no gap"),
             None => {}
         }
@@ -206,8 +202,6 @@ fn query_place(epoch: u64, query: &Arc<str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use uuid::Uuid;
 
     use super::*;
@@ -318,11 +312,28 @@ mod tests {
         assert_eq!(gap(Kind::Epoch).0, [Found::PositionGap]);
     }
 
+    /// A shard that came and went between two starts enters the books as lost, and its child follows it.
+    #[test]
+    fn a_lost_shard_that_no_slot_knew_is_told_and_its_child_may_follow() {
+        let mut gap = first().next(&writer(1), Kind::Gap, 0).unwrap();
+        let mut lost = shard(Position::TrimHorizon, Position::TrimHorizon, 0, &[]);
+        (lost.progress.finished, lost.lost_before) = (true, Some(Position::TrimHorizon));
+        put(&mut gap, "b", lost);
+        let mut next = gap.next(&writer(1), Kind::Epoch, 0).unwrap();
+        put(&mut next, "c", shard(Position::TrimHorizon, after(5), 1, &["b"]));
+        let mut report = Report::default();
+        check_slot(&gap, "transactions", &mut report);
+        check_pair(&first(), &gap, &mut report);
+        check_pair(&gap, &next, &mut report);
+        let (found, told) = (report.findings.len(), report.notes.join(" "));
+        assert!(found == 0 && told.contains("s/b: records up to its end expired"), "{found} {told}");
+    }
+
     #[test]
     fn a_stream_made_anew_starts_over_in_a_slot_that_says_so() {
         let anew = |slot: &mut Slot| {
             slot.kind = Kind::NewStream;
-            let anew = SourceProgress { incarnation: "other".into(), shards: BTreeMap::new() };
+            let anew = SourceProgress { incarnation: "other".into(), ..SourceProgress::default() };
             slot.sources.insert("s".into(), anew);
         };
         assert!(found(anew).is_empty());

@@ -107,6 +107,10 @@ pub enum Kind {
 pub struct SourceProgress {
     /// Tells one stream from another of the same name: ARN and creation time. Empty for files.
     pub incarnation: String,
+    /// How long the stream kept a record when the run began that wrote this, microseconds. `None`: not a stream, or written
+    /// before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Micros>,
     pub shards: BTreeMap<ShardId, ShardSlot>,
 }
 
@@ -122,9 +126,34 @@ pub struct ShardSlot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_tip: Option<Micros>,
     /// Only in a slot of [`Kind::Gap`]: records after `from` and before this one were lost, and reading goes on with the
-    /// oldest there is. `trim_horizon` when nobody knows which one that was.
+    /// oldest there is. `trim_horizon` when nobody knows which one that was. Of a shard
+    /// that is gone, and finished so, all after `from` was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_before: Option<Position>,
+}
+
+impl ShardSlot {
+    /// What is unread arrived since then (microseconds, UTC); `None` when nobody knows.
+    pub fn unread_since(&self) -> Option<Micros> {
+        match self.progress.position {
+            Position::AtTimestamp(from) => self.at_tip.max(Some(from)),
+            Position::TrimHorizon | Position::After(_) => self.at_tip,
+        }
+    }
+
+    /// What of the shard was lost before it was read, when the slot accepts a loss.
+    pub fn loss(&self) -> Option<String> {
+        let from = match &self.from {
+            Position::TrimHorizon => "records".to_owned(),
+            from => format!("records after {from}"),
+        };
+        let to = match self.lost_before.as_ref()? {
+            _ if self.progress.finished => " up to its end".to_owned(),
+            Position::TrimHorizon => String::new(),
+            to => format!(" and before {to}"),
+        };
+        Some(format!("{from}{to} expired before they were read"))
+    }
 }
 
 /// The books of one shard in one epoch: `read = written + duplicates + rejected`; `late` is part of `written`.

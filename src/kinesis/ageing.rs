@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::retention::holds_since;
 use crate::clock::{MICROS_PER_SECOND, Micros, show_time};
 use crate::stream::{ShardKey, Unread, UnreadShards};
 
@@ -15,6 +16,9 @@ const LEVELS: [Micros; 3] = [50, 75, 90];
 
 /// Percents below a level at which it counts as left: a reader that comes and goes around it says so once.
 const SLACK: Micros = 5;
+
+/// How long an iterator lives: who asks anew within it reads on as between two calls, along the edge of the retention, too.
+const ITERATOR_LIFE: Micros = 300 * MICROS_PER_SECOND;
 
 /// What is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +59,36 @@ pub struct Ageing {
     retention: watch::Receiver<Micros>,
     all: UnreadShards,
     alarm: Alarm,
+    /// `None` when nothing is known.
+    heard: Option<Heard>,
+}
+
+/// What was last heard of a shard: when, and since when what was unread then had arrived (microseconds, UTC).
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    at: Micros,
+    unread_since: Micros,
 }
 
 impl Ageing {
-    /// Of a shard that nothing is known of yet; `all` is told what is found.
-    pub fn new(shard: ShardKey, retention: watch::Receiver<Micros>, all: UnreadShards) -> Self {
-        Self { shard, retention, all, alarm: Alarm::default() }
+    /// Of a shard that has not answered yet, with what a slot knows of it; `all` is told what is found.
+    pub fn new(
+        shard: ShardKey,
+        retention: watch::Receiver<Micros>,
+        all: UnreadShards,
+        unread_since: Option<Micros>,
+    ) -> Self {
+        let heard = unread_since.map(|since| Heard { at: since, unread_since: since });
+        Self { shard, retention, all, alarm: Alarm::default(), heard }
+    }
+
+    /// Whether the stream must still hold what is unread; `None` when nobody knows how old that is. A shard of which nothing
+    /// was read yet begins with what there is as long as it answers.
+    pub fn is_held(&self, now: Micros, is_read: bool) -> Option<bool> {
+        let Heard { at, unread_since } = self.heard?;
+        let was_silent = now.saturating_sub(at) >= ITERATOR_LIFE;
+        let since = if is_read && was_silent { unread_since } else { at };
+        Some(holds_since(since, now, *self.retention.borrow()))
     }
 
     /// An answer of now says how far behind the tip it is.
@@ -68,6 +96,7 @@ impl Ageing {
         let Some(behind) = behind_millis else { return };
         let (age, retention) = (behind.max(0).saturating_mul(1_000), *self.retention.borrow());
         let unread = Unread { read_to: now.saturating_sub(age), retention };
+        self.heard = Some(Heard { at: now, unread_since: unread.read_to });
         self.all.tell(&self.shard.shard, (age > 0).then_some(unread));
         let (shard, old, kept) = (&self.shard, span(age), span(retention));
         match self.alarm.at(age, retention) {
@@ -140,12 +169,31 @@ mod tests {
         assert_eq!([of(7), of(61), of(48_059), of(86_400)], ["7s", "1m", "13h 20m", "1day"]);
     }
 
+    /// Of a retention of a day.
+    #[test]
+    fn what_is_unread_is_held_until_it_is_as_old_as_the_retention() {
+        const HOUR: Micros = 3_600 * MICROS_PER_SECOND;
+        let (_retention, told) = watch::channel(24 * HOUR);
+        let shard = ShardKey { source: "kinesis:s".into(), shard: "a".into() };
+        let of = |since| Ageing::new(shard.clone(), told.clone(), UnreadShards::default(), since);
+        let held = |ageing: &Ageing, hours| [true, false].map(|is_read| ageing.is_held(hours * HOUR, is_read));
+        assert_eq!(held(&of(None), 1), [None; 2]);
+        let mut ageing = of(Some(HOUR));
+        assert_eq!(held(&ageing, 24), [Some(true); 2]);
+        assert_eq!(held(&ageing, 25), [Some(false); 2]);
+        // A first start reads the oldest there is; of a shard that falls silent then, that has expired soon.
+        ageing.answered(30 * HOUR, Some(24 * 3_600_000));
+        assert_eq!(held(&ageing, 30), [Some(true); 2]);
+        assert_eq!(held(&ageing, 31), [Some(false), Some(true)]);
+        assert_eq!(held(&ageing, 54), [Some(false); 2]);
+    }
+
     #[test]
     fn a_reader_that_ends_is_behind_no_more() {
         let all = UnreadShards::default();
         let (_retention, told) = watch::channel(1_000_000);
         let shard = ShardKey { source: "kinesis:s".into(), shard: "a".into() };
-        let mut ageing = Ageing::new(shard, told, all.clone());
+        let mut ageing = Ageing::new(shard, told, all.clone(), None);
         ageing.answered(2_000_000, Some(600));
         let (_, unread) = all.oldest(2_000_000).unwrap();
         assert_eq!((unread.age(2_000_000), unread.share(2_000_000)), (600_000, 0.6));

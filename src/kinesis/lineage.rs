@@ -88,8 +88,20 @@ impl Lineage {
     /// Takes in a complete listing. Known shards are matched by id alone.
     ///
     /// # Errors
-    /// [`Error::Broken`] on a gap: an unread shard is no longer listed, or a new one descends from shards never seen.
+    /// [`Error::Usage`] on a gap: see [`Lineage::gone`].
     pub fn discover(&mut self, listing: Vec<ListedShard>) -> Result<()> {
+        self.list(listing);
+        let gone: Vec<String> = self.gone().iter().map(|id| format!("`{id}`")).collect();
+        match gone.is_empty() {
+            true => Ok(()),
+            false => {
+                Err(Error::usage(format!("not read to their end and gone: shards {}: {GAP_REMEDY}", gone.join(", "))))
+            }
+        }
+    }
+
+    /// Takes in a complete listing, whatever it lacks.
+    pub fn list(&mut self, listing: Vec<ListedShard>) {
         for shard in self.shards.values_mut() {
             shard.listed = false;
         }
@@ -102,7 +114,21 @@ impl Lineage {
             self.begin();
         }
         self.settle_ancestors();
-        self.refuse_gaps()
+    }
+
+    /// Shards that hold what nobody has read and nobody can any more: those that are no longer listed, and those that came
+    /// and went unseen, of which only a child tells.
+    pub fn gone(&self) -> BTreeSet<ShardId> {
+        let mut gone = BTreeSet::new();
+        for (id, shard) in &self.shards {
+            if shard.stage != Stage::Over && !shard.ended && !shard.listed {
+                gone.insert(id.clone());
+            }
+            if shard.stage == Stage::Waiting {
+                gone.extend(shard.parents.iter().filter(|parent| !self.shards.contains_key(*parent)).cloned());
+            }
+        }
+        gone
     }
 
     /// Shards that may be read from now on. Each is returned once.
@@ -170,25 +196,6 @@ impl Lineage {
                 above.extend(shard.parents.iter().cloned());
             }
         }
-    }
-
-    fn refuse_gaps(&self) -> Result<()> {
-        for (id, shard) in &self.shards {
-            let unread = shard.stage != Stage::Over && !shard.ended;
-            if unread && !shard.listed {
-                return Err(Error::broken(format!(
-                    "shard `{id}` is not read to its end and no longer listed: {GAP_REMEDY}"
-                )));
-            }
-            if shard.stage == Stage::Waiting
-                && let Some(missing) = shard.parents.iter().find(|parent| !self.shards.contains_key(*parent))
-            {
-                return Err(Error::broken(format!(
-                    "shard `{missing}`, a parent of `{id}`, came and expired unread: {GAP_REMEDY}"
-                )));
-            }
-        }
-        Ok(())
     }
 
     fn is_over(&self, id: &ShardId) -> bool {

@@ -146,8 +146,22 @@ fn a_saved_open_shard_that_is_not_listed_is_a_gap() {
 fn a_generation_that_came_and_expired_while_stopped_is_a_gap() {
     let saved = resume(&[("a", progress(after("5"), true, &[]))]);
     let mut lineage = Lineage::new(Position::TrimHorizon, &saved);
-    let error = lineage.discover(vec![shard("c", &["b"])]).unwrap_err().to_string();
-    assert!(error.contains("`b`"), "{error}");
+    let error = lineage.discover(vec![shard("c", &["b"])]).unwrap_err();
+    assert!(matches!(&error, Error::Usage(_)) && error.to_string().contains("`b`"), "{error}");
+}
+
+#[test]
+fn all_that_is_gone_is_named_at_once_and_its_children_start_when_it_counts_as_over() {
+    let mut saved = resume(&[("a", progress(after("5"), false, &[])), ("x", progress(after("1"), true, &[]))]);
+    let listing = vec![shard("c", &["a"]), shard("d", &["b"]), shard("e", &["b"]), shard("y", &["x", "w"])];
+    let mut lineage = Lineage::new(Position::TrimHorizon, &saved);
+    lineage.list(listing.clone());
+    let gone = lineage.gone();
+    assert_eq!(gone.iter().map(|id| &**id).collect::<Vec<_>>(), ["a", "b", "w"]);
+    saved.extend(gone.into_iter().map(|id| (id, progress(Position::TrimHorizon, true, &[]))));
+    let mut lineage = Lineage::new(Position::TrimHorizon, &saved);
+    lineage.discover(listing).unwrap();
+    assert_eq!(ids(&lineage.startable()), ["c", "d", "e", "y"]);
 }
 
 #[test]

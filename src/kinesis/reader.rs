@@ -6,7 +6,7 @@
 //! One task owns the lineage. It lists the shards when it starts, every minute, and whenever a shard ends. Whether a shard is
 //! polled or subscribed to is its own reader's business.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +16,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::ageing::Ageing;
-use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Trouble};
+use super::backoff::Backoff;
 use super::client::{Client, retention};
 use super::consumer::Consumer;
 use super::fan_out::FanOut;
-use super::lineage::{Lineage, ListedShard, Startable};
+use super::lineage::{Lineage, Startable};
+use super::listing::list_shards;
 use super::pacing::{Pace, Pacing};
 use super::retention::RETENTION_MIN;
 #[cfg(doc)]
@@ -52,10 +53,6 @@ const CALLS_MAX: usize = 128;
 /// Opened shards that wait for the pipeline, which takes them at once: enough for a mass reshard not to stutter.
 const OPENED_MAX: usize = 16;
 
-/// Listings begun again because the token of the next page had expired. A listing takes milliseconds a page; the token
-/// lives five minutes.
-const LISTINGS_MAX: usize = 5;
-
 /// What to read, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -77,8 +74,8 @@ pub struct Options {
     pub check_trimmed: bool,
     /// How long the stream keeps a record when reading begins, microseconds; it is asked for now and then.
     pub retention: Micros,
-    /// When the saved positions were last found to be in the stream (microseconds, UTC); `None` when nobody looked.
-    pub checked_at: Option<Micros>,
+    /// Of shards that were read before: what is unread arrived since then (microseconds, UTC), where that is known.
+    pub unread_since: BTreeMap<ShardId, Micros>,
     pub clock: Clock,
 }
 
@@ -98,7 +95,7 @@ impl Options {
             in_flight: InFlight::new(usize::try_from(stream.in_flight_max.as_u64()).unwrap_or(usize::MAX)),
             check_trimmed: stream.endpoint != Endpoint::Embedded,
             retention: RETENTION_MIN,
-            checked_at: None,
+            unread_since: BTreeMap::new(),
             clock,
         }
     }
@@ -133,7 +130,6 @@ pub fn spawn(client: Client, options: Options, resume: &BTreeMap<ShardId, ShardP
     let stop = CancellationToken::new();
     let unread = UnreadShards::default();
     let reader = Reader {
-        backoff: Backoff::new(&client, &options.stream),
         lineage: Lineage::new(first_position(options.start, &options.clock), resume),
         retention: watch::Sender::new(options.retention),
         unread: unread.clone(),
@@ -172,7 +168,6 @@ struct Reader {
     opened: mpsc::Sender<OpenedShard>,
     shards: JoinSet<(ShardId, Outcome)>,
     calls: Arc<Semaphore>,
-    backoff: Backoff,
 }
 
 impl Reader {
@@ -219,6 +214,8 @@ impl Reader {
             let fan_out = consumer.map(|consumer| FanOut::new(&self.client, consumer, self.options.terms, &id));
             let (pause, paused) = pause();
             let Options { pacing, tick, idle_poll_max, .. } = self.options;
+            let since = self.options.unread_since.remove(&id);
+            let ageing = Ageing::new(key.clone(), self.retention.subscribe(), self.unread.clone(), since);
             let reader = ShardReader {
                 client: self.client.clone(),
                 stream: self.options.stream.clone(),
@@ -232,8 +229,7 @@ impl Reader {
                 calls: self.calls.clone(),
                 clock: self.options.clock.clone(),
                 check_trimmed: self.options.check_trimmed,
-                answered_at: self.options.checked_at,
-                ageing: Ageing::new(key.clone(), self.retention.subscribe(), self.unread.clone()),
+                ageing,
                 fan_out,
             };
             if self.opened.send(OpenedShard { key, position, parents, events: receiver, pause }).await.is_err() {
@@ -253,44 +249,6 @@ impl Reader {
 
     /// Lists the shards and takes them into the lineage.
     async fn discover(&mut self) -> Result<()> {
-        let what = format!("listing the shards of stream `{}`", self.options.stream);
-        for _ in 0..LISTINGS_MAX {
-            match self.list(&what).await {
-                Ok(shards) => return self.lineage.discover(shards),
-                Err(failure) if failure.trouble == Trouble::ExpiredToken => tracing::debug!("{what}: {failure}"),
-                Err(failure) if failure.trouble == Trouble::NotFound => {
-                    let says = self.client.site().no_stream(&self.options.stream, &failure.to_string());
-                    return Err(Error::usage(says));
-                }
-                Err(failure) => return Err(failure.into_error(what)),
-            }
-        }
-        Err(Error::external(what, "its page tokens expire before they can be used"))
-    }
-
-    /// ListShards to the last page.
-    async fn list(&mut self, what: &str) -> Result<Vec<ListedShard>, super::backoff::Failure> {
-        let mut shards = Vec::new();
-        let mut token: Option<String> = None;
-        loop {
-            let request = match &token {
-                // A token stands for the stream's name; the service refuses both.
-                Some(token) => self.client.list_shards().next_token(token),
-                None => self.client.list_shards().stream_name(&self.options.stream),
-            };
-            let page = self.backoff.retry(what, ATTEMPTS_UNBOUNDED, || request.clone().send()).await?;
-            shards.extend(page.shards.unwrap_or_default().into_iter().map(|shard| {
-                let parents: BTreeSet<ShardId> = [shard.parent_shard_id, shard.adjacent_parent_shard_id]
-                    .into_iter()
-                    .flatten()
-                    .map(Into::into)
-                    .collect();
-                ListedShard { id: shard.shard_id.into(), parents }
-            }));
-            token = page.next_token;
-            if token.is_none() {
-                return Ok(shards);
-            }
-        }
+        self.lineage.discover(list_shards(&self.client, &self.options.stream).await?)
     }
 }

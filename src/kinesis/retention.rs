@@ -15,8 +15,11 @@ use crate::clock::{MICROS_PER_SECOND, Micros};
 use crate::error::{Error, Result};
 use crate::stream::{SequenceNumber, ShardId};
 
-/// The shortest retention a stream can have. Who was away for less cannot have missed a record.
+/// The shortest retention a stream can have.
 pub const RETENTION_MIN: Micros = 24 * 3600 * MICROS_PER_SECOND;
+
+/// How far a reader's clock and the stream's may be apart: not a record's age.
+const CLOCKS_APART_MAX: Micros = 300 * MICROS_PER_SECOND;
 
 /// Records asked for to see whether a saved position still exists.
 const PROBE_LIMIT: i32 = 1;
@@ -30,12 +33,16 @@ const PROBES_MAX: usize = 20;
 pub enum Held {
     /// The record read last: nothing after it is lost.
     Saved,
-    /// No record: nothing came, or all that came has expired.
-    Nothing,
-    /// A later record; what was between, if anything, is lost. `None` when the service does not name it.
+    /// A later record; what was between, if anything, is lost. `None` when the service names none: nothing may have come, or
+    /// all that came has expired.
     From(Option<SequenceNumber>),
     /// The shard itself is gone.
     Gone,
+}
+
+/// Whether a stream that keeps records for `retention` must still hold all that arrived since `unread_since`.
+pub fn holds_since(unread_since: Micros, now: Micros, retention: Micros) -> bool {
+    now.saturating_sub(unread_since) < retention.saturating_sub(CLOCKS_APART_MAX)
 }
 
 /// Asks for the record at `saved`.
@@ -83,7 +90,7 @@ pub async fn held(
         }
         tokio::time::sleep_until(called + pacing.wait_after(0)).await;
     }
-    Ok(Held::Nothing)
+    Ok(Held::From(None))
 }
 
 fn refused(failure: Failure, what: &str) -> Result<Held> {

@@ -23,7 +23,7 @@ use super::client::Client;
 use super::fan_out::{FanOut, Left};
 use super::lineage::GAP_REMEDY;
 use super::pacing::{Answered, Ask, Pace};
-use super::retention::{Held, RETENTION_MIN, held};
+use super::retention::{Held, held};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::error::{Error, Result};
 use crate::stream::{InFlight, Interval, Page, Paused, Position, Record, SequenceNumber, ShardEvent, ShardKey, Share};
@@ -75,8 +75,6 @@ pub struct ShardReader {
     pub clock: Clock,
     /// Whether a saved position must still be in the stream. Not so on the embedded server, which frees what is committed.
     pub check_trimmed: bool,
-    /// When the shard last answered in this run (microseconds, UTC).
-    pub answered_at: Option<Micros>,
     pub ageing: Ageing,
     pub backoff: Backoff,
     /// Its subscriptions; `None` when it is polled.
@@ -149,9 +147,7 @@ impl ShardReader {
 
     /// The shard has told how far behind its tip it was read.
     pub(super) fn answered(&mut self, behind: Option<i64>) {
-        let now = self.clock.now();
-        self.answered_at = Some(now);
-        self.ageing.answered(now, behind);
+        self.ageing.answered(self.clock.now(), behind);
     }
 
     async fn get_records(&mut self, iterator: &str, ask: Ask) -> Result<Got, Failure> {
@@ -288,12 +284,22 @@ impl ShardReader {
         Ok(answer.shard_iterator.unwrap_or_default())
     }
 
-    /// Fails when records may have expired since the shard last answered.
+    /// Fails when records may have expired unread.
     pub(super) async fn refuse_gap(&mut self) -> Result<()> {
-        let away_long = self.answered_at.is_none_or(|at| self.clock.now().saturating_sub(at) >= RETENTION_MIN);
-        match self.position.clone() {
-            Position::After(saved) if self.check_trimmed && away_long => self.refuse_trimmed(&saved).await,
-            _ => Ok(()),
+        if !self.check_trimmed {
+            return Ok(());
+        }
+        let is_read = matches!(self.position, Position::After(_));
+        match (self.ageing.is_held(self.clock.now(), is_read), self.position.clone()) {
+            (Some(true), _) => Ok(()),
+            (_, Position::After(saved)) => self.refuse_trimmed(&saved).await,
+            // It begins with what there is.
+            (None, _) => Ok(()),
+            // What came first is the first to expire.
+            (Some(false), _) => Err(Error::usage(format!(
+                "`{}` has read nothing for longer than the stream keeps records: {GAP_REMEDY}",
+                self.key
+            ))),
         }
     }
 
@@ -301,28 +307,21 @@ impl ShardReader {
     async fn refuse_trimmed(&mut self, saved: &SequenceNumber) -> Result<()> {
         match held(&self.client, &self.stream, &self.key.shard, saved, self.pace.pacing()).await? {
             Held::Saved => Ok(()),
-            Held::Nothing => {
-                tracing::warn!(
-                    "`{}` holds nothing at or after the saved position; what came since and expired is unknown",
-                    self.key
-                );
-                Ok(())
-            }
             Held::From(Some(first)) => Err(self.trimmed(saved, &format!("the oldest record is `{first}`"))),
-            Held::From(None) => Err(self.trimmed(saved, "the stream does not know it")),
-            Held::Gone => Err(Error::broken(format!("`{}` is not read to its end and gone: {GAP_REMEDY}", self.key))),
+            Held::From(None) => Err(self.trimmed(saved, "and nothing tells what followed it")),
+            Held::Gone => Err(Error::usage(format!("`{}` is not read to its end and gone: {GAP_REMEDY}", self.key))),
         }
     }
 
     fn trimmed(&self, saved: &SequenceNumber, why: &str) -> Error {
-        Error::broken(format!(
+        Error::usage(format!(
             "`{}`: the saved position `{saved}` is no longer in the stream ({why}): {GAP_REMEDY}",
             self.key
         ))
     }
 
     fn gone(&self, failure: &Failure) -> Error {
-        Error::broken(format!("`{}` is not read to its end and gone ({failure}): {GAP_REMEDY}", self.key))
+        Error::usage(format!("`{}` is not read to its end and gone ({failure}): {GAP_REMEDY}", self.key))
     }
 }
 

@@ -26,14 +26,14 @@ use crate::epoch::{Counts, Kind, QueryProgress, Slot, TableAdds, Writer, books_b
 use crate::error::{Error, Result};
 use crate::lookups::Loaded;
 use crate::micro_batch::{Admitted, Duplicates, MicroBatch, Published};
-use crate::stream::{OpenedShard, Position, ShardKey};
+use crate::stream::{OpenedShard, Position, ShardKey, SourceId};
 use crate::window::Watermarks;
 
 /// Rows gathered before the queries fold them although no tick is due: enough to make a plan's fixed cost vanish, few
 /// enough to stay in the cache's reach.
 const FOLD_ROWS: usize = 65_536;
 /// A stream on which nothing happens gets an epoch this often, which says that it was watched: far below the shortest
-/// retention, a day, so that idle shards do not look like lost ones.
+/// retention, a day, so that idle shards, read or not, do not look like lost ones.
 const TIP_TOLD_EVERY: Micros = 3_600 * MICROS_PER_SECOND;
 /// Rows of each stateless query kept for the live view.
 const LAST_ALERTS: usize = 3;
@@ -380,7 +380,7 @@ impl Engine {
         let saved = self.base.sources.get(&key.source).and_then(|source| source.shards.get(&key.shard));
         let told = saved.map(|saved| saved.at_tip.unwrap_or(0));
         let is_old = |(told, at_tip): (Micros, Micros)| at_tip.saturating_sub(told) >= TIP_TOLD_EVERY;
-        matches!(shard.position(), Position::After(_)) && told.zip(shard.at_tip).is_some_and(is_old)
+        told.zip(shard.at_tip).is_some_and(is_old)
     }
 
     /// Tables that queries are joined with have changed: the next epoch sees these rows. It may have been begun already, if
@@ -409,6 +409,18 @@ impl Engine {
             shard.caught_up = true;
             shard.at_tip = Some(now);
         }
+    }
+
+    /// How long a stream keeps its records: the next epoch says it.
+    pub(super) fn keeps(&mut self, source: &SourceId, retention: Micros) {
+        if let Some(progress) = self.base.sources.get_mut(source) {
+            progress.retention = Some(retention);
+        }
+    }
+
+    /// A shard that was read to its end, or lost, is no longer in the stream.
+    pub(super) fn shard_expired(&mut self, key: &ShardKey) {
+        self.watermarks.expired(key);
     }
 
     pub(super) fn finished(&mut self, key: &ShardKey) {

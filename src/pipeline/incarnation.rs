@@ -5,8 +5,6 @@
 //! for: by `--demo` in a lake on S3, by `--accept-new-stream` where another stream was read. It is refused before anything
 //! is written. What an embedded stream held is gone with its process; the next one takes its place without a word.
 
-use std::collections::BTreeMap;
-
 use super::recover::{Recovered, restore_watermarks};
 use super::{Feed, Input, Job, input};
 use crate::config::Endpoint;
@@ -89,7 +87,7 @@ pub(super) async fn meet_stream(
     incarnation: String,
 ) -> Result<()> {
     let known = recovered.base.sources.get(source).map(|s| s.incarnation.clone());
-    let anew = SourceProgress { incarnation: incarnation.clone(), shards: BTreeMap::new() };
+    let anew = SourceProgress { incarnation: incarnation.clone(), ..SourceProgress::default() };
     match known {
         Some(known) if known == incarnation => Ok(()),
         // A stream never read before is named by the first epoch that reads from it.
@@ -132,7 +130,7 @@ mod tests {
         let writer = Writer { id: Uuid::nil(), generation: 0, host: "a".into() };
         let mut slot = Slot::first(&writer, TokenKeyName { version: 1, fingerprint: "k".into() }, 0);
         for (source, incarnation) in sources {
-            let progress = SourceProgress { incarnation: (*incarnation).into(), shards: BTreeMap::new() };
+            let progress = SourceProgress { incarnation: (*incarnation).into(), ..SourceProgress::default() };
             slot.sources.insert((*source).into(), progress);
         }
         slot

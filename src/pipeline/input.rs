@@ -121,7 +121,9 @@ async fn open_stream(job: &Job, feed: &Feed, recovered: &mut Recovered) -> Resul
     meet_stream(job, recovered, &source, incarnation(job, facts.incarnation)).await?;
     tell_absence(job, recovered, &options);
     meet_gaps(job, recovered, &client, &options).await?;
-    options.checked_at = Some(job.clock.now());
+    recovered.engine.keeps(&source, facts.retention);
+    let known = recovered.base.sources.get(&source).into_iter().flat_map(|source| &source.shards);
+    options.unread_since = known.filter_map(|(id, shard)| Some((id.clone(), shard.unread_since()?))).collect();
     options.consumer = registered(&client, stream, job.config.consumer_name()).await?;
     let resume = recovered.base.resume(&source);
     if resume.is_empty() {

@@ -125,6 +125,13 @@ impl Watermarks {
         self.shards.entry(key.clone()).or_default().finished = true;
     }
 
+    /// A shard that has ended has expired: whatever children it had are being read or gone, and none is waited for.
+    pub fn expired(&mut self, key: &ShardKey) {
+        if let Some(shard) = self.shards.get_mut(key).filter(|shard| shard.finished) {
+            shard.succeeded = true;
+        }
+    }
+
     /// Raises a shard's watermark: a replay was read up to the last record it had acknowledged in this shard, so that
     /// what follows is at least as late as its low mark. Read the low mark before comparing positions.
     pub fn raise(&mut self, key: &ShardKey, watermark: Micros) {
@@ -352,6 +359,21 @@ mod tests {
         marks.observe(&key("c"), Some(310));
         assert_eq!(marks.advance(0), Some(300));
         assert_eq!(marks.greatest_event_time(), Some(310));
+    }
+
+    #[test]
+    fn an_expired_shard_without_children_holds_nothing_back() {
+        let (mut marks, ended) = (Watermarks::new(DISORDER, Idleness::After(IDLE_AFTER)), key("ended"));
+        for (shard, time) in [(&ended, 100), (&key("open"), 300)] {
+            marks.open(shard, &BTreeSet::new());
+            marks.observe(shard, Some(time));
+        }
+        marks.expired(&ended);
+        assert_eq!(marks.advance(0), Some(100 - DISORDER), "it has not ended");
+        marks.finish(&ended);
+        assert_eq!(marks.advance(0), Some(100 - DISORDER), "its children may come");
+        marks.expired(&ended);
+        assert_eq!(marks.advance(0), Some(300 - DISORDER));
     }
 
     #[derive(Clone, Debug)]

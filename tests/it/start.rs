@@ -1,6 +1,7 @@
 //! Where a stream is begun, in all forms of `stream.start`, and that the first epoch remembers it.
 
 use std::fs;
+use std::path::PathBuf;
 
 use lakeward::clock::{Clock, MICROS_PER_SECOND, Micros, show_time};
 use lakeward::kinesis::{Client, EmbeddedKinesis, Faults, Producer, PutRecord, client, create_stream};
@@ -60,10 +61,15 @@ fn next_second() -> Micros {
     next
 }
 
-fn positions(scratch: &Scratch) -> Vec<Value> {
+fn newest_slot(scratch: &Scratch) -> (PathBuf, Value) {
     let slots = fs::read_dir(scratch.lake().join("_epochs")).unwrap().map(|entry| entry.unwrap().path());
     let newest = slots.filter(|path| path.extension().is_some_and(|e| e == "json")).max().unwrap();
-    let slot: Value = serde_json::from_slice(&fs::read(newest).unwrap()).unwrap();
+    let slot = serde_json::from_slice(&fs::read(&newest).unwrap()).unwrap();
+    (newest, slot)
+}
+
+fn positions(scratch: &Scratch) -> Vec<Value> {
+    let (_, slot) = newest_slot(scratch);
     let shards = slot["sources"][format!("kinesis:{STREAM}")]["shards"].as_object().unwrap().clone();
     shards.into_values().map(|shard| shard["position"].clone()).collect()
 }
@@ -105,15 +111,34 @@ fn the_latest_is_resolved_in_the_first_epoch_though_nothing_was_read() {
     scratch.must(&["audit"]);
 }
 
+/// It is watched, and nothing comes: that is said, though the position stays.
+#[test]
+fn a_silent_stream_that_was_watched_is_no_loss() {
+    let world = World::new();
+    let scratch = world.from("latest");
+    assert_eq!(scratch.summary(&[])["read"], 0);
+    let shards = |slot: &Value| slot["sources"][format!("kinesis:{STREAM}")]["shards"].as_object().unwrap().clone();
+    let mut slot = newest_slot(&scratch).1;
+    let begun = Clock::System.now();
+    for (id, mut shard) in shards(&slot) {
+        shard["at_tip"] = (begun - 2 * 3_600 * MICROS_PER_SECOND).into();
+        slot["sources"][format!("kinesis:{STREAM}")]["shards"][id] = shard;
+    }
+    fs::write(newest_slot(&scratch).0, slot.to_string()).unwrap();
+    assert_eq!(scratch.summary(&[])["read"], 0);
+    for (_, shard) in shards(&newest_slot(&scratch).1) {
+        assert!(shard["at_tip"].as_i64().unwrap() >= begun, "{shard}");
+        assert!(shard["position"]["at_timestamp"].is_i64(), "{shard}");
+    }
+}
+
 /// It has read nothing for longer than the stream keeps records: what came first is gone, whatever there is now.
 #[test]
 fn a_beginning_that_has_expired_unread_is_a_loss() {
     let world = World::new();
     let scratch = world.from("latest");
     assert_eq!(scratch.summary(&[])["read"], 0);
-    let slots = fs::read_dir(scratch.lake().join("_epochs")).unwrap().map(|entry| entry.unwrap().path());
-    let newest = slots.filter(|path| path.extension().is_some_and(|e| e == "json")).max().unwrap();
-    let mut slot: Value = serde_json::from_slice(&fs::read(&newest).unwrap()).unwrap();
+    let (newest, mut slot) = newest_slot(&scratch);
     for shard in slot["sources"][format!("kinesis:{STREAM}")]["shards"].as_object_mut().unwrap().values_mut() {
         shard["position"] = serde_json::json!({"at_timestamp": 1_700_000_000_000_000_i64});
         shard["at_tip"] = 0.into();

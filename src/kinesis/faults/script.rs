@@ -88,6 +88,8 @@ pub enum Does {
     ReadLimits,
     /// ListShards: so many shards a page.
     PageOf(usize),
+    /// ListShards: leaves these out, as if they had expired.
+    HideShards(Vec<String>),
     /// SubscribeToShard: ends after so many events, as if its five minutes were over.
     EndAfter(u64),
     /// SubscribeToShard: the connection ends in the middle of the event after so many.
@@ -162,6 +164,7 @@ impl Fault {
             Does::RefuseRecords(share) if !is_share(*share) => {
                 Err("`refuse_records` is a share of the records, above 0 and at most 1".to_owned())
             }
+            Does::HideShards(shards) if shards.is_empty() => Err("`hide_shards` names no shard".to_owned()),
             Does::PageOf(0) => Err("`page_of` is a number of shards, at least 1".to_owned()),
             Does::Answer { status, .. } if StatusCode::from_u16(*status).is_err() => {
                 Err(format!("`{status}` is no HTTP status"))
@@ -190,7 +193,7 @@ impl Does {
             Self::BehindMs(_) | Self::ChildShards | Self::ExpireIterator | Self::FullAnswers | Self::ReadLimits => {
                 Some("GetRecords")
             }
-            Self::PageOf(_) | Self::ExpireToken => Some("ListShards"),
+            Self::PageOf(_) | Self::HideShards(_) | Self::ExpireToken => Some("ListShards"),
             Self::EndAfter(_)
             | Self::CutAfter(_)
             | Self::SilentAfter(_)
@@ -218,6 +221,7 @@ impl fmt::Display for Does {
             Self::FullAnswers => f.write_str("full_answers"),
             Self::ReadLimits => f.write_str("read_limits"),
             Self::PageOf(shards) => write!(f, "page_of {shards}"),
+            Self::HideShards(shards) => write!(f, "hide_shards {}", shards.join(" ")),
             Self::EndAfter(events) => write!(f, "end_after {events}"),
             Self::CutAfter(events) => write!(f, "cut_after {events}"),
             Self::SilentAfter(events) => write!(f, "silent_after {events}"),
@@ -246,6 +250,7 @@ mod tests {
             ("[[fault]]\nat = [0]\ndoes = \"reset\"", "count from 1"),
             ("[[fault]]\ndoes = { refuse_records = 2.0 }", "share of the records"),
             ("[[fault]]\ndoes = { page_of = 0 }", "at least 1"),
+            ("[[fault]]\ndoes = { hide_shards = [] }", "names no shard"),
             ("[[fault]]\ndoes = { answer = { status = 42, code = \"X\" } }", "no HTTP status"),
             ("[[fault]]\noperation = \"GetRecords\"\ndoes = { end_after = 2 }", "is about SubscribeToShard"),
             ("[[fault]]\ndoes = { fail_after = { events = 0, code = \"X\" } }", "no subscription ends with `X`"),

@@ -88,6 +88,7 @@ async fn carry_out(does: Does, call: Call, behind: Behind<'_>) -> Response {
         Does::FullAnswers => answer_in_full(call, behind).await,
         Does::ReadLimits => keep_limits(call, behind).await,
         Does::PageOf(shards) => page(shards, call, behind).await,
+        Does::HideShards(shards) => hide(&shards, call, behind).await,
         Does::EndAfter(_)
         | Does::CutAfter(_)
         | Does::SilentAfter(_)
@@ -298,6 +299,17 @@ async fn page(shards: usize, call: Call, behind: Behind<'_>) -> Response {
             told["NextToken"] = next.into();
         }
         has_more
+    })
+    .await
+}
+
+async fn hide(hidden: &[String], call: Call, behind: Behind<'_>) -> Response {
+    let response = behind.pass(call).await;
+    changed(response, &behind, |told| {
+        let Some(shards) = told["Shards"].as_array_mut() else { return false };
+        let there = shards.len();
+        shards.retain(|shard| shard["ShardId"].as_str().is_none_or(|id| !hidden.iter().any(|hidden| hidden == id)));
+        shards.len() < there
     })
     .await
 }

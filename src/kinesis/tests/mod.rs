@@ -59,7 +59,7 @@ fn options(start: Start) -> Options {
         in_flight: InFlight::new(64 << 20),
         check_trimmed: false,
         retention: RETENTION_MIN,
-        checked_at: None,
+        unread_since: Default::default(),
         clock: Clock::System,
     }
 }

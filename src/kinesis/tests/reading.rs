@@ -1,10 +1,13 @@
 //! Positions, iterators and throttling.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::pipeline::{News, Pipeline, assert_order_per_key, expected};
 use super::*;
 use crate::clock::MICROS_PER_SECOND;
+use crate::error::Error;
 use crate::kinesis::{Held, Producer, held, reader};
 use crate::stream::{Position, ShardEvent, ShardId, ShardProgress};
 
@@ -164,6 +167,66 @@ async fn a_saved_position_is_looked_for_again_when_the_iterator_expires() {
     .await;
 }
 
+/// Nothing is there any more, and whether something follows stays open; or the shard is gone.
+#[tokio::test]
+async fn an_open_answer_about_a_saved_position_is_a_loss() {
+    within(async {
+        let faults = Faults::default();
+        let (server, client) = server_with(1, &faults).await;
+        let acknowledged = Producer::new(client.clone(), STREAM).put(&records(0..10)).await.unwrap();
+        let (shard, last) = (&acknowledged[0].shard, &acknowledged[9].sequence);
+        server.delete_through(STREAM, shard, last).await.unwrap();
+        let ask = || held(&client, STREAM, shard, last, Pacing::LOCAL);
+        assert_eq!(ask().await.unwrap(), Held::From(None));
+        faults.arm(&Faults::parse("[[fault]]\ndoes = { behind_ms = 1000 }").unwrap());
+        assert_eq!(ask().await.unwrap(), Held::From(None));
+        assert!(faults.struck()[0].times > 1, "it was asked again: more was said to follow");
+        faults.add("GetShardIterator", refused(400, "ResourceNotFoundException"));
+        assert_eq!(ask().await.unwrap(), Held::Gone);
+    })
+    .await;
+}
+
+/// A shard at its tip falls silent while its iterators expire; the record read last, if any, is gone.
+#[tokio::test]
+async fn a_loss_is_suspected_when_the_streams_own_retention_is_used_up() {
+    const HOUR: i64 = 3_600 * MICROS_PER_SECOND;
+    within(async {
+        for read in [0, 10] {
+            let (faults, time) = (Faults::default(), Arc::new(AtomicI64::new(Clock::System.now())));
+            let (server, client) = server_with(1, &faults).await;
+            let mut checked = options(Start::TrimHorizon);
+            (checked.check_trimmed, checked.retention) = (true, 168 * HOUR);
+            checked.clock = Clock::Fixed(time.clone());
+            let mut pipeline = spawn(&client, checked, &BTreeMap::new());
+            if read > 0 {
+                let put = Producer::new(client.clone(), STREAM).put(&records(0..read)).await.unwrap();
+                pipeline.until_read(read).await;
+                server.delete_through(STREAM, &put[0].shard, &put.last().unwrap().sequence).await.unwrap();
+            }
+            pipeline.until_caught_up("shardId-000000000000").await;
+            faults.arm(&Faults::parse("[[fault]]\ndoes = \"expire_iterator\"").unwrap());
+            // After the first strike no answer is under way; after the others a new iterator was asked for.
+            for (strikes, hours) in [(1, 30), (4, 168)] {
+                while faults.struck()[0].times < strikes {
+                    tokio::select! {
+                        news = pipeline.next() => drop(news.unwrap()),
+                        () = tokio::task::yield_now() => {}
+                    }
+                }
+                time.fetch_add(hours * HOUR, Ordering::Relaxed);
+            }
+            let error = loop {
+                if let Err(error) = pipeline.next().await {
+                    break error;
+                }
+            };
+            assert!(matches!(&error, Error::Usage(_)) && error.to_string().contains("--accept-gap"), "{error}");
+        }
+    })
+    .await;
+}
+
 /// The start lies up to a second ahead of the server's clock, so it is refused at first; then the embedded server goes
 /// back to the start of the shard, whose records are all older.
 #[tokio::test]
@@ -212,7 +275,7 @@ async fn a_missing_stream_is_the_users_to_mend() {
         let mut handle = reader::spawn(client, missing, &BTreeMap::new());
         assert!(handle.opened.recv().await.is_none());
         let error = handle.task.await.unwrap().unwrap_err();
-        assert!(matches!(&error, crate::Error::Usage(text) if text.contains("`orders`")), "{error}");
+        assert!(matches!(&error, Error::Usage(text) if text.contains("`orders`")), "{error}");
     })
     .await;
 }
