@@ -6,7 +6,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,15 +203,13 @@ pub struct Backoff {
 
 impl Backoff {
     /// Delays for `what`, of calls by this client. Jitter needs no good randomness, only that two shards and two processes
-    /// differ.
+    /// differ; the processes of two containers have the same number.
     pub fn new(client: &Client, what: &str) -> Self {
-        Self::at(client.site(), what)
+        Self::seeded(client.site(), RandomState::new().hash_one(what))
     }
 
-    fn at(site: Arc<Site>, what: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        (what, std::process::id()).hash(&mut hasher);
-        Self { site, rng: StdRng::seed_from_u64(hasher.finish()), failures: 0 }
+    fn seeded(site: Arc<Site>, seed: u64) -> Self {
+        Self { site, rng: StdRng::seed_from_u64(seed), failures: 0 }
     }
 
     /// How long to wait after one more failure.
@@ -254,6 +252,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinesis::client::connect_to_url;
 
     #[test]
     fn throttling_and_broken_servers_pass_and_the_rest_does_not() {
@@ -278,7 +277,7 @@ mod tests {
 
     #[test]
     fn delays_are_bounded_spread_and_fall_back_after_a_success() {
-        let mut backoff = Backoff::at(Arc::default(), "test");
+        let mut backoff = Backoff::seeded(Arc::default(), 7);
         let delays: Vec<Duration> = (0..200).map(|_| backoff.delay()).collect();
         assert!(delays[0] <= DELAY_FIRST);
         assert!(delays.iter().all(|delay| *delay <= DELAY_MAX));
@@ -287,5 +286,15 @@ mod tests {
         assert!(delays[20..].iter().any(|delay| *delay > DELAY_MAX / 2));
         backoff.reset();
         assert!(backoff.delay() <= DELAY_FIRST);
+    }
+
+    #[test]
+    fn two_readers_of_one_shard_wait_differently() {
+        let client = connect_to_url("http://127.0.0.1:1", "eu-west-1");
+        let delays = || {
+            let mut backoff = Backoff::new(&client, "shardId-000000000000");
+            (0..8).map(|_| backoff.delay()).collect::<Vec<_>>()
+        };
+        assert_ne!(delays(), delays(), "in two containers both are process 1");
     }
 }
