@@ -2,7 +2,8 @@
 //!
 //! The one law: whatever passes by itself (throttling, 5xx, a broken connection) is waited out with full jitter and a
 //! bounded delay; whatever does not is returned at once. The SDK itself retries nothing, so that every wait is counted
-//! and said here. Credentials that have expired are fetched again before each further call, and waited for within a bound.
+//! and said here; of a row of throttled calls the first one. Credentials that have expired are fetched again before each
+//! further call, and waited for within a bound.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,6 +20,9 @@ use rand::{RngExt, SeedableRng};
 use super::client::Client;
 use super::refusal::{Asked, Site, is_about_time, is_expired};
 use crate::error::{Error, Mendable, causes};
+
+/// What the service calls it when the limits of a shard are reached.
+const THROTTLED: &str = "ProvisionedThroughputExceededException";
 
 /// The first delay is drawn from zero to this: half a GetRecords interval.
 const DELAY_FIRST: Duration = Duration::from_millis(100);
@@ -70,6 +74,8 @@ pub enum Trouble {
 pub struct Failure {
     pub trouble: Trouble,
     message: String,
+    /// More was asked of a shard than it gives or takes.
+    pub is_throttled: bool,
     /// What the user can mend.
     mendable: Option<Mendable>,
 }
@@ -80,22 +86,22 @@ impl Failure {
         E: StdError + ProvideErrorMetadata + Asked + 'static,
     {
         let (trouble, message) = (trouble(error), message(error));
-        let (mendable, told) = match error {
+        let (mendable, told, is_throttled) = match error {
             SdkError::ServiceError(failure) => {
                 let code = failure.err().code().unwrap_or_default();
-                (site.mendable(E::ACTION, code, failure.err().message()), site.waits(code))
+                (site.mendable(E::ACTION, code, failure.err().message()), site.waits(code), code == THROTTLED)
             }
             _ => {
                 let found = Mendable::inside(error).map(|found| found.0.clone());
-                (found, site.unreachable(&message).map(|says| format!("{says} ({message})")))
+                (found, site.unreachable(&message).map(|says| format!("{says} ({message})")), false)
             }
         };
-        Self { trouble, message: told.unwrap_or(message), mendable: mendable.map(Mendable) }
+        Self { trouble, message: told.unwrap_or(message), is_throttled, mendable: mendable.map(Mendable) }
     }
 
     /// One in our words, which nobody can mend.
     pub(super) fn new(trouble: Trouble, message: impl Into<String>) -> Self {
-        Self { trouble, message: message.into(), mendable: None }
+        Self { trouble, message: message.into(), is_throttled: false, mendable: None }
     }
 
     /// The failure as an error naming the action that failed.
@@ -147,7 +153,7 @@ fn of_code(code: &str, status: u16) -> Trouble {
         "InvalidArgumentException" => Trouble::InvalidArgument,
         "ResourceNotFoundException" => Trouble::NotFound,
         "ResourceInUseException" => Trouble::InUse,
-        "ProvisionedThroughputExceededException"
+        THROTTLED
         | "KMSThrottlingException"
         | "LimitExceededException"
         | "ThrottlingException"
@@ -219,6 +225,11 @@ impl Backoff {
         self.rng.random_range(Duration::ZERO..=bound)
     }
 
+    /// Drawn evenly from zero to one.
+    pub fn draw(&mut self) -> f64 {
+        self.rng.random()
+    }
+
     /// A call succeeded: the next failure is a first one.
     pub fn reset(&mut self) {
         self.failures = 0;
@@ -239,13 +250,23 @@ impl Backoff {
                 }
                 Err(error) => Failure::of(&error, &self.site),
             };
-            if self.failures.saturating_add(1) >= attempts_of(failure.trouble, attempts) {
-                return Err(failure);
-            }
-            let delay = self.delay();
-            tracing::warn!(failures = self.failures, ?delay, "{what}: {failure}; trying again");
-            tokio::time::sleep(delay).await;
+            self.wait_out(what, attempts, failure).await?;
         }
+    }
+
+    /// Waits until the next attempt of a call that failed so; gives the failure back when there is to be none.
+    pub async fn wait_out(&mut self, what: &str, attempts: u32, failure: Failure) -> Result<(), Failure> {
+        if self.failures.saturating_add(1) >= attempts_of(failure.trouble, attempts) {
+            return Err(failure);
+        }
+        let is_news = self.failures == 0 || !failure.is_throttled;
+        let delay = self.delay();
+        match is_news {
+            true => tracing::warn!(failures = self.failures, ?delay, "{what}: {failure}; trying again"),
+            false => tracing::debug!(failures = self.failures, ?delay, "{what}: {failure}; trying again"),
+        }
+        tokio::time::sleep(delay).await;
+        Ok(())
     }
 }
 
