@@ -218,6 +218,9 @@ impl Reader {
             let consumer = self.options.consumer.clone();
             let fan_out = consumer.map(|consumer| FanOut::new(&self.client, consumer, self.options.terms, &id));
             let (pause, paused) = pause();
+            let (read_to, told) = watch::channel(self.options.clock.now());
+            let (retention, unread) = (self.retention.subscribe(), self.unread.clone());
+            let ageing = Ageing::new(key.clone(), told, retention, unread, self.options.clock.clone());
             let Options { pacing, tick, idle_poll_max, .. } = self.options;
             let reader = ShardReader {
                 client: self.client.clone(),
@@ -233,13 +236,19 @@ impl Reader {
                 clock: self.options.clock.clone(),
                 check_trimmed: self.options.check_trimmed,
                 answered_at: self.options.checked_at,
-                ageing: Ageing::new(key.clone(), self.retention.subscribe(), self.unread.clone()),
+                read_to,
                 fan_out,
             };
             if self.opened.send(OpenedShard { key, position, parents, events: receiver, pause }).await.is_err() {
                 return false;
             }
-            self.shards.spawn(async move { (id, reader.run().await) });
+            self.shards.spawn(async move {
+                let outcome = tokio::select! {
+                    outcome = reader.run() => outcome,
+                    never = ageing.run() => match never {},
+                };
+                (id, outcome)
+            });
         }
         true
     }

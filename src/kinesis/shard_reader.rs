@@ -14,10 +14,9 @@ use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Record as Received, ShardIteratorType};
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::ageing::Ageing;
 use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Failure, Trouble};
 use super::client::Client;
 use super::fan_out::{FanOut, Left};
@@ -77,7 +76,8 @@ pub struct ShardReader {
     pub check_trimmed: bool,
     /// When the shard last answered in this run (microseconds, UTC).
     pub answered_at: Option<Micros>,
-    pub ageing: Ageing,
+    /// Told that all which arrived before this time has been read (microseconds, UTC).
+    pub read_to: watch::Sender<Micros>,
     pub backoff: Backoff,
     /// Its subscriptions; `None` when it is polled.
     pub fan_out: Option<FanOut>,
@@ -148,7 +148,9 @@ impl ShardReader {
     pub(super) fn answered(&mut self, behind: Option<i64>) {
         let now = self.clock.now();
         self.answered_at = Some(now);
-        self.ageing.answered(now, behind);
+        if let Some(behind) = behind {
+            self.read_to.send_replace(now.saturating_sub(behind.max(0).saturating_mul(1_000)));
+        }
     }
 
     /// The next answer, however many attempts it takes: each when its time has come, and unless the pipeline says to wait.
