@@ -1,24 +1,26 @@
 //! How much of the stream's retention the unread records of a shard have used up, and when to say so.
 //!
 //! The one law: nobody is surprised by a loss. Each level is told once when it is reached, and again only after the shard has
-//! been clearly below it.
+//! been clearly below it. A shard that does not answer, or that waits for others, grows older as well: each is looked at when
+//! it answers, and every minute.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::sleep;
 
-use super::retention::holds_since;
-use crate::clock::{MICROS_PER_SECOND, Micros, show_time};
+use crate::clock::{Clock, MICROS_PER_SECOND, Micros, show_time};
 use crate::stream::{ShardKey, Unread, UnreadShards};
 
 /// Percents of the retention at which it is told. Half of it leaves a day's retention half a day to act in.
 const LEVELS: [Micros; 3] = [50, 75, 90];
 
+/// Time between two looks at a shard of which nothing is heard: a thousandth of the shortest retention is more.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Percents below a level at which it counts as left: a reader that comes and goes around it says so once.
 const SLACK: Micros = 5;
-
-/// How long an iterator lives: who asks anew within it reads on as between two calls, along the edge of the retention, too.
-const ITERATOR_LIFE: Micros = 300 * MICROS_PER_SECOND;
 
 /// What is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,62 +57,59 @@ impl Alarm {
 #[derive(Debug)]
 pub struct Ageing {
     shard: ShardKey,
+    /// All that arrived before this time has been read, says the shard's reader (microseconds, UTC).
+    read_to: watch::Receiver<Micros>,
     /// The stream's, microseconds; it may be changed at any time.
     retention: watch::Receiver<Micros>,
     all: UnreadShards,
+    clock: Clock,
+    look_interval: Duration,
     alarm: Alarm,
-    /// `None` when nothing is known.
-    heard: Option<Heard>,
-}
-
-/// What was last heard of a shard: when, and since when what was unread then had arrived (microseconds, UTC).
-#[derive(Clone, Copy, Debug)]
-struct Heard {
-    at: Micros,
-    unread_since: Micros,
 }
 
 impl Ageing {
-    /// Of a shard that has not answered yet, with what a slot knows of it; `all` is told what is found.
+    /// Of a shard that is opened; `all` is told what is found.
     pub fn new(
         shard: ShardKey,
+        read_to: watch::Receiver<Micros>,
         retention: watch::Receiver<Micros>,
         all: UnreadShards,
-        unread_since: Option<Micros>,
+        clock: Clock,
     ) -> Self {
-        let heard = unread_since.map(|since| Heard { at: since, unread_since: since });
-        Self { shard, retention, all, alarm: Alarm::default(), heard }
+        Self { shard, read_to, retention, all, clock, look_interval: LOOK_INTERVAL, alarm: Alarm::default() }
     }
 
-    /// Whether the stream must still hold what is unread; `None` when nobody knows how old that is. A shard of which nothing
-    /// was read yet begins with what there is as long as it answers.
-    pub fn is_held(&self, now: Micros, is_read: bool) -> Option<bool> {
-        let Heard { at, unread_since } = self.heard?;
-        let was_silent = now.saturating_sub(at) >= ITERATOR_LIFE;
-        let since = if is_read && was_silent { unread_since } else { at };
-        Some(holds_since(since, now, *self.retention.borrow()))
+    /// Looks now, at each answer, and every so often. Cancel by dropping the future: the shard is read no more then.
+    pub async fn run(mut self) -> Infallible {
+        loop {
+            self.look();
+            tokio::select! {
+                Ok(()) = self.read_to.changed() => {}
+                () = sleep(self.look_interval) => {}
+            }
+        }
     }
 
-    /// An answer of now says how far behind the tip it is.
-    pub fn answered(&mut self, now: Micros, behind_millis: Option<i64>) {
-        let Some(behind) = behind_millis else { return };
-        let (age, retention) = (behind.max(0).saturating_mul(1_000), *self.retention.borrow());
-        let unread = Unread { read_to: now.saturating_sub(age), retention };
-        self.heard = Some(Heard { at: now, unread_since: unread.read_to });
-        self.all.tell(&self.shard.shard, (age > 0).then_some(unread));
-        let (shard, old, kept) = (&self.shard, span(age), span(retention));
-        match self.alarm.at(age, retention) {
+    /// Tells everybody how old the shard is, and the log what is news.
+    fn look(&mut self) -> Option<News> {
+        let unread = Unread { read_to: *self.read_to.borrow_and_update(), retention: *self.retention.borrow() };
+        self.all.tell(&self.shard.shard, Some(unread));
+        let age = unread.age(self.clock.now());
+        let (shard, old, kept) = (&self.shard, span(age), span(unread.retention));
+        let news = self.alarm.at(age, unread.retention);
+        match news {
             Some(News::Reached(level)) => tracing::warn!(
                 "`{shard}` is {old} behind, more than {level} % of the {kept} that the stream keeps records: unless it catches \
                  up, records are lost from {} on; lengthen the retention (`aws kinesis \
                  increase-stream-retention-period`), give the job more cores, or look at what slows it",
-                show_time(whole_second(now.saturating_add(retention - age)))
+                show_time(whole_second(unread.read_to.saturating_add(unread.retention)))
             ),
             Some(News::Below) => {
                 tracing::info!("`{shard}` is {old} behind, of the {kept} that the stream keeps records");
             }
             None => {}
         }
+        news
     }
 }
 
@@ -133,6 +132,10 @@ pub fn span(micros: Micros) -> humantime::FormattedDuration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicI64;
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
 
     #[test]
@@ -169,38 +172,55 @@ mod tests {
         assert_eq!([of(7), of(61), of(48_059), of(86_400)], ["7s", "1m", "13h 20m", "1day"]);
     }
 
-    /// Of a retention of a day.
-    #[test]
-    fn what_is_unread_is_held_until_it_is_as_old_as_the_retention() {
-        const HOUR: Micros = 3_600 * MICROS_PER_SECOND;
-        let (_retention, told) = watch::channel(24 * HOUR);
+    const HOUR: Micros = 3_600 * MICROS_PER_SECOND;
+
+    /// The ageing of a shard of a stream that keeps records for a day, read to the time 0, which it is; and those who tell it.
+    fn of_a_shard() -> (Ageing, Arc<AtomicI64>, [watch::Sender<Micros>; 2]) {
+        let time = Arc::new(AtomicI64::new(0));
+        let ((read, read_to), (keep, retention)) = (watch::channel(0), watch::channel(24 * HOUR));
         let shard = ShardKey { source: "kinesis:s".into(), shard: "a".into() };
-        let of = |since| Ageing::new(shard.clone(), told.clone(), UnreadShards::default(), since);
-        let held = |ageing: &Ageing, hours| [true, false].map(|is_read| ageing.is_held(hours * HOUR, is_read));
-        assert_eq!(held(&of(None), 1), [None; 2]);
-        let mut ageing = of(Some(HOUR));
-        assert_eq!(held(&ageing, 24), [Some(true); 2]);
-        assert_eq!(held(&ageing, 25), [Some(false); 2]);
-        // A first start reads the oldest there is; of a shard that falls silent then, that has expired soon.
-        ageing.answered(30 * HOUR, Some(24 * 3_600_000));
-        assert_eq!(held(&ageing, 30), [Some(true); 2]);
-        assert_eq!(held(&ageing, 31), [Some(false), Some(true)]);
-        assert_eq!(held(&ageing, 54), [Some(false); 2]);
+        let clock = Clock::Fixed(time.clone());
+        (Ageing::new(shard, read_to, retention, UnreadShards::default(), clock), time, [read, keep])
     }
 
     #[test]
-    fn a_reader_that_ends_is_behind_no_more() {
-        let all = UnreadShards::default();
-        let (_retention, told) = watch::channel(1_000_000);
-        let shard = ShardKey { source: "kinesis:s".into(), shard: "a".into() };
-        let mut ageing = Ageing::new(shard, told, all.clone(), None);
-        ageing.answered(2_000_000, Some(600));
-        let (_, unread) = all.oldest(2_000_000).unwrap();
-        assert_eq!((unread.age(2_000_000), unread.share(2_000_000)), (600_000, 0.6));
-        ageing.answered(3_000_000, Some(0));
-        assert_eq!(all.oldest(3_000_000), None);
-        ageing.answered(3_000_000, Some(1));
+    fn a_shard_that_does_not_answer_is_told_of_until_it_does_or_ends() {
+        let (mut ageing, time, [read, _keep]) = of_a_shard();
+        let all = ageing.all.clone();
+        let mut look_at = |hour: Micros| {
+            time.store(hour * HOUR, Relaxed);
+            (ageing.look(), all.oldest(hour * HOUR).map(|(_, unread)| unread.age(hour * HOUR) / HOUR))
+        };
+        assert_eq!(look_at(0), (None, None));
+        assert_eq!(look_at(11), (None, Some(11)));
+        assert_eq!(look_at(12), (Some(News::Reached(50)), Some(12)));
+        assert_eq!(look_at(22), (Some(News::Reached(90)), Some(22)));
+        read.send_replace(23 * HOUR);
+        assert_eq!(look_at(23), (Some(News::Below), None));
+        assert_eq!(look_at(24), (None, Some(1)));
         drop(ageing);
-        assert_eq!(all.oldest(3_000_000), None);
+        assert_eq!(all.oldest(30 * HOUR), None);
+    }
+
+    #[tokio::test]
+    async fn without_an_answer_it_is_looked_at_all_the_same() {
+        let (mut ageing, _, [_read, keep]) = of_a_shard();
+        ageing.look_interval = Duration::from_millis(1);
+        let all = ageing.all.clone();
+        let looking = tokio::spawn(ageing.run());
+        let kept = || all.oldest(HOUR).map(|(_, unread)| unread.retention / HOUR);
+        for hours in [24, 48] {
+            keep.send_replace(hours * HOUR);
+            tokio::time::timeout(Duration::from_secs(60), async {
+                while kept() != Some(hours) {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .expect("nobody looks");
+        }
+        looking.abort();
+        assert!(looking.await.unwrap_err().is_cancelled());
+        assert_eq!(kept(), None);
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! The one law: whatever passes by itself (throttling, 5xx, a broken connection) is waited out with full jitter and a
 //! bounded delay; whatever does not is returned at once. The SDK itself retries nothing, so that every wait is counted
-//! and said here. Credentials that have expired are fetched again before each further call, and waited for within a bound.
+//! and said here; of a row of throttled calls the first one. Credentials that have expired are fetched again before each
+//! further call, and waited for within a bound.
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use rand::{RngExt, SeedableRng};
 use super::client::Client;
 use super::refusal::{Asked, Site, is_about_time, is_expired};
 use crate::error::{Error, Mendable, causes};
+
+/// What the service calls it when the limits of a shard are reached.
+const THROTTLED: &str = "ProvisionedThroughputExceededException";
 
 /// The first delay is drawn from zero to this: half a GetRecords interval.
 const DELAY_FIRST: Duration = Duration::from_millis(100);
@@ -70,6 +74,8 @@ pub enum Trouble {
 pub struct Failure {
     pub trouble: Trouble,
     message: String,
+    /// More was asked of a shard than it gives or takes.
+    pub is_throttled: bool,
     /// What the user can mend.
     mendable: Option<Mendable>,
 }
@@ -80,22 +86,22 @@ impl Failure {
         E: StdError + ProvideErrorMetadata + Asked + 'static,
     {
         let (trouble, message) = (trouble(error), message(error));
-        let (mendable, told) = match error {
+        let (mendable, told, is_throttled) = match error {
             SdkError::ServiceError(failure) => {
                 let code = failure.err().code().unwrap_or_default();
-                (site.mendable(E::ACTION, code, failure.err().message()), site.waits(code))
+                (site.mendable(E::ACTION, code, failure.err().message()), site.waits(code), code == THROTTLED)
             }
             _ => {
                 let found = Mendable::inside(error).map(|found| found.0.clone());
-                (found, site.unreachable(&message).map(|says| format!("{says} ({message})")))
+                (found, site.unreachable(&message).map(|says| format!("{says} ({message})")), false)
             }
         };
-        Self { trouble, message: told.unwrap_or(message), mendable: mendable.map(Mendable) }
+        Self { trouble, message: told.unwrap_or(message), is_throttled, mendable: mendable.map(Mendable) }
     }
 
     /// One in our words, which nobody can mend.
     pub(super) fn new(trouble: Trouble, message: impl Into<String>) -> Self {
-        Self { trouble, message: message.into(), mendable: None }
+        Self { trouble, message: message.into(), is_throttled: false, mendable: None }
     }
 
     /// The failure as an error naming the action that failed.
@@ -147,7 +153,7 @@ fn of_code(code: &str, status: u16) -> Trouble {
         "InvalidArgumentException" => Trouble::InvalidArgument,
         "ResourceNotFoundException" => Trouble::NotFound,
         "ResourceInUseException" => Trouble::InUse,
-        "ProvisionedThroughputExceededException"
+        THROTTLED
         | "KMSThrottlingException"
         | "LimitExceededException"
         | "ThrottlingException"
@@ -203,15 +209,13 @@ pub struct Backoff {
 
 impl Backoff {
     /// Delays for `what`, of calls by this client. Jitter needs no good randomness, only that two shards and two processes
-    /// differ.
+    /// differ; the processes of two containers have the same number.
     pub fn new(client: &Client, what: &str) -> Self {
-        Self::at(client.site(), what)
+        Self::seeded(client.site(), RandomState::new().hash_one(what))
     }
 
-    fn at(site: Arc<Site>, what: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        (what, std::process::id()).hash(&mut hasher);
-        Self { site, rng: StdRng::seed_from_u64(hasher.finish()), failures: 0 }
+    fn seeded(site: Arc<Site>, seed: u64) -> Self {
+        Self { site, rng: StdRng::seed_from_u64(seed), failures: 0 }
     }
 
     /// How long to wait after one more failure.
@@ -219,6 +223,11 @@ impl Backoff {
         let bound = (DELAY_FIRST * (1 << self.failures.min(DOUBLINGS_MAX))).min(DELAY_MAX);
         self.failures = self.failures.saturating_add(1);
         self.rng.random_range(Duration::ZERO..=bound)
+    }
+
+    /// Drawn evenly from zero to one.
+    pub fn draw(&mut self) -> f64 {
+        self.rng.random()
     }
 
     /// A call succeeded: the next failure is a first one.
@@ -241,19 +250,30 @@ impl Backoff {
                 }
                 Err(error) => Failure::of(&error, &self.site),
             };
-            if self.failures.saturating_add(1) >= attempts_of(failure.trouble, attempts) {
-                return Err(failure);
-            }
-            let delay = self.delay();
-            tracing::warn!(failures = self.failures, ?delay, "{what}: {failure}; trying again");
-            tokio::time::sleep(delay).await;
+            self.wait_out(what, attempts, failure).await?;
         }
+    }
+
+    /// Waits until the next attempt of a call that failed so; gives the failure back when there is to be none.
+    pub async fn wait_out(&mut self, what: &str, attempts: u32, failure: Failure) -> Result<(), Failure> {
+        if self.failures.saturating_add(1) >= attempts_of(failure.trouble, attempts) {
+            return Err(failure);
+        }
+        let is_news = self.failures == 0 || !failure.is_throttled;
+        let delay = self.delay();
+        match is_news {
+            true => tracing::warn!(failures = self.failures, ?delay, "{what}: {failure}; trying again"),
+            false => tracing::debug!(failures = self.failures, ?delay, "{what}: {failure}; trying again"),
+        }
+        tokio::time::sleep(delay).await;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinesis::client::connect_to_url;
 
     #[test]
     fn throttling_and_broken_servers_pass_and_the_rest_does_not() {
@@ -278,7 +298,7 @@ mod tests {
 
     #[test]
     fn delays_are_bounded_spread_and_fall_back_after_a_success() {
-        let mut backoff = Backoff::at(Arc::default(), "test");
+        let mut backoff = Backoff::seeded(Arc::default(), 7);
         let delays: Vec<Duration> = (0..200).map(|_| backoff.delay()).collect();
         assert!(delays[0] <= DELAY_FIRST);
         assert!(delays.iter().all(|delay| *delay <= DELAY_MAX));
@@ -287,5 +307,15 @@ mod tests {
         assert!(delays[20..].iter().any(|delay| *delay > DELAY_MAX / 2));
         backoff.reset();
         assert!(backoff.delay() <= DELAY_FIRST);
+    }
+
+    #[test]
+    fn two_readers_of_one_shard_wait_differently() {
+        let client = connect_to_url("http://127.0.0.1:1", "eu-west-1");
+        let delays = || {
+            let mut backoff = Backoff::new(&client, "shardId-000000000000");
+            (0..8).map(|_| backoff.delay()).collect::<Vec<_>>()
+        };
+        assert_ne!(delays(), delays(), "in two containers both are process 1");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The one law: a shard's own limits (5 calls and 2 MB a second, shared by all its readers) are never reached by us, so
 //! that throttling is the exception. The next call waits for the last one's bytes: a 10 MiB answer costs five seconds.
+//! Who is throttled all the same is not alone with the shard, and takes less of it. However a call is answered, the next one
+//! comes no sooner than the interval.
 //!
 //! Within the limits a shard is read as fast as they allow while it holds more than was answered; once a tick, or sooner the
 //! fuller answers are, while records come; and ever more seldom while none do: the next look comes after a part of the
@@ -29,6 +31,14 @@ const RECORD_BYTES_GUESSED: usize = ANSWER_BYTES / 500;
 /// The part of a silence after which a silent shard is looked at again. Waits grow by a quarter each: from a quarter of a
 /// second to five seconds in fourteen looks.
 const SILENCE_PARTS: u32 = 4;
+
+/// How many times longer all waits become, at most, while a shard is throttled. So five readers of one on AWS have a call a
+/// second each.
+const STRETCH_MAX: u32 = 4;
+
+/// How long a shard is read without being throttled before it is read twice as fast again. Two readers that have found their
+/// pace are throttled about once a minute by trying more.
+const CALM: Duration = Duration::from_secs(60);
 
 /// What the server of a shard may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +110,12 @@ pub struct Pace {
     answer_bytes: usize,
     /// When records came last; before the first ones, when reading began.
     silent_since: Instant,
+    /// How many times longer the waits are than the pacing's, because others read the shard, too.
+    stretch: u32,
+    /// When it was throttled last, or read faster after that; `None` when that is over.
+    strained_at: Option<Instant>,
+    /// No call is made before.
+    due: Instant,
 }
 
 impl Pace {
@@ -112,6 +128,9 @@ impl Pace {
             record_bytes: RECORD_BYTES_GUESSED,
             answer_bytes: ANSWER_BYTES,
             silent_since: now,
+            stretch: 1,
+            strained_at: None,
+            due: now,
         }
     }
 
@@ -124,6 +143,25 @@ impl Pace {
     pub fn ask(&self) -> Ask {
         let limit = self.records_in(self.answer_bytes);
         Ask { limit, bytes: limit.saturating_mul(self.record_bytes) }
+    }
+
+    /// When the next call is to be made.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// A call is made now: whatever becomes of it, the next one comes an interval later.
+    pub fn call(&mut self, now: Instant) {
+        self.due = now + self.wait_after(0);
+    }
+
+    /// The call made at `called` was throttled. The next one comes an interval later, and the part `drawn` (0 to 1) of another, so
+    /// that two readers do not stay in step. Returns whether that is news: the first time of a row, which ends when the shard has
+    /// been read at full pace for a while.
+    pub fn throttled(&mut self, called: Instant, drawn: f64) -> bool {
+        self.stretch = (self.stretch * 2).min(STRETCH_MAX);
+        self.due = called + self.wait_after(0).mul_f64(1.0 + drawn);
+        self.strained_at.replace(called).is_none()
     }
 
     /// Takes note of the answer to the last call, made at `called`, and says when the next one is to be made.
@@ -145,7 +183,22 @@ impl Pace {
             (false, 0) => self.wait_in_silence(called),
             (false, _) => self.wait_at_tip(records),
         };
-        called + wait.max(self.pacing.wait_after(bytes))
+        self.calm_down(called);
+        self.due = called + wait.max(self.wait_after(bytes));
+        self.due
+    }
+
+    /// A call was let through: who has not been throttled for long tries more.
+    fn calm_down(&mut self, called: Instant) {
+        if self.strained_at.is_some_and(|at| called - at >= CALM) {
+            self.strained_at = Some(called).filter(|_| self.stretch > 1);
+            self.stretch = (self.stretch / 2).max(1);
+        }
+    }
+
+    /// The least time between a call that was answered by so many bytes and the next one, as things are.
+    fn wait_after(&self, bytes: usize) -> Duration {
+        self.pacing.wait_after(bytes) * self.stretch
     }
 
     /// The fuller an answer was the sooner the next will be, so that a fast stream's records do not lie about for a whole tick.
@@ -233,6 +286,21 @@ mod tests {
         assert_eq!(pace.answered(now, at_tip(1, 500)) - now, TICK.mul_f64(9_999.0 / 10_000.0).max(TICK));
         now += TICK;
         assert_eq!(pace.answered(now, at_tip(0, 0)) - now, TICK);
+    }
+
+    #[test]
+    fn a_throttled_shard_is_asked_for_less_and_after_a_while_for_more_again() {
+        let (start, answer) = (Instant::now(), Answered { records: 100, bytes: 1_000_000, behind: true });
+        let mut pace = pace(Pacing::AWS, start);
+        let wait = |pace: &mut Pace, now| (pace.answered(now, answer) - now).as_millis();
+        assert_eq!(wait(&mut pace, start), 500, "for its bytes");
+        let told = [0.0, 0.0, 0.5].map(|drawn| (pace.throttled(start, drawn), (pace.due() - start).as_millis()));
+        assert_eq!(told, [(true, 500), (false, 1_000), (false, 1_500)]);
+        let waits = [59, 60, 119, 120, 179, 180].map(|second| wait(&mut pace, start + Duration::from_secs(second)));
+        assert_eq!(waits, [2_000, 1_000, 1_000, 500, 500, 500]);
+        assert!(pace.throttled(start + Duration::from_secs(181), 1.0), "a minute at full pace ended the row");
+        pace.call(start + Duration::from_secs(182));
+        assert_eq!(pace.due(), start + Duration::from_millis(182_500), "whatever becomes of it");
     }
 
     fn pacings() -> impl Strategy<Value = Pacing> {

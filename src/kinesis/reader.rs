@@ -23,7 +23,7 @@ use super::fan_out::FanOut;
 use super::lineage::{Lineage, Startable};
 use super::listing::list_shards;
 use super::pacing::{Pace, Pacing};
-use super::retention::RETENTION_MIN;
+use super::retention::{Heard, RETENTION_MIN};
 #[cfg(doc)]
 use super::shard_reader::PAGE_BYTES_MAX;
 use super::shard_reader::{Outcome, ShardReader};
@@ -213,9 +213,11 @@ impl Reader {
             let consumer = self.options.consumer.clone();
             let fan_out = consumer.map(|consumer| FanOut::new(&self.client, consumer, self.options.terms, &id));
             let (pause, paused) = pause();
+            let (read_to, told) = watch::channel(self.options.clock.now());
+            let (retention, unread) = (self.retention.subscribe(), self.unread.clone());
+            let ageing = Ageing::new(key.clone(), told, retention, unread, self.options.clock.clone());
             let Options { pacing, tick, idle_poll_max, .. } = self.options;
             let since = self.options.unread_since.remove(&id);
-            let ageing = Ageing::new(key.clone(), self.retention.subscribe(), self.unread.clone(), since);
             let reader = ShardReader {
                 client: self.client.clone(),
                 stream: self.options.stream.clone(),
@@ -229,13 +231,21 @@ impl Reader {
                 calls: self.calls.clone(),
                 clock: self.options.clock.clone(),
                 check_trimmed: self.options.check_trimmed,
-                ageing,
+                retention: self.retention.subscribe(),
+                heard: since.map(Heard::saved),
+                read_to,
                 fan_out,
             };
             if self.opened.send(OpenedShard { key, position, parents, events: receiver, pause }).await.is_err() {
                 return false;
             }
-            self.shards.spawn(async move { (id, reader.run().await) });
+            self.shards.spawn(async move {
+                let outcome = tokio::select! {
+                    outcome = reader.run() => outcome,
+                    never = ageing.run() => match never {},
+                };
+                (id, outcome)
+            });
         }
         true
     }

@@ -21,6 +21,9 @@ pub const RETENTION_MIN: Micros = 24 * 3600 * MICROS_PER_SECOND;
 /// How far a reader's clock and the stream's may be apart: not a record's age.
 const CLOCKS_APART_MAX: Micros = 300 * MICROS_PER_SECOND;
 
+/// How long an iterator lives: who asks anew within it reads on as between two calls, along the edge of the retention, too.
+const ITERATOR_LIFE: Micros = 300 * MICROS_PER_SECOND;
+
 /// Records asked for to see whether a saved position still exists.
 const PROBE_LIMIT: i32 = 1;
 
@@ -38,6 +41,27 @@ pub enum Held {
     From(Option<SequenceNumber>),
     /// The shard itself is gone.
     Gone,
+}
+
+/// What was last heard of a shard: when, and since when what was unread then had arrived (microseconds, UTC).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub at: Micros,
+    pub unread_since: Micros,
+}
+
+impl Heard {
+    /// All that a slot tells.
+    pub fn saved(unread_since: Micros) -> Self {
+        Self { at: unread_since, unread_since }
+    }
+
+    /// Whether a stream that keeps records for `retention` must still hold what is unread. A shard of which nothing was read
+    /// yet begins with what there is, as long as it answers.
+    pub fn is_held(self, now: Micros, retention: Micros, is_read: bool) -> bool {
+        let was_silent = now.saturating_sub(self.at) >= ITERATOR_LIFE;
+        holds_since(if is_read && was_silent { self.unread_since } else { self.at }, now, retention)
+    }
 }
 
 /// Whether a stream that keeps records for `retention` must still hold all that arrived since `unread_since`.
@@ -98,5 +122,24 @@ fn refused(failure: Failure, what: &str) -> Result<Held> {
         Trouble::InvalidArgument => Ok(Held::From(None)),
         Trouble::NotFound => Ok(Held::Gone),
         _ => Err(Error::external(what, failure)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a retention of a day.
+    #[test]
+    fn what_is_unread_is_held_until_it_is_as_old_as_the_retention() {
+        const HOUR: Micros = 3_600 * MICROS_PER_SECOND;
+        let held = |heard: Heard, hours| [true, false].map(|is_read| heard.is_held(hours * HOUR, 24 * HOUR, is_read));
+        assert_eq!(held(Heard::saved(HOUR), 24), [true; 2]);
+        assert_eq!(held(Heard::saved(HOUR), 25), [false; 2]);
+        // A first start reads the oldest there is; of a shard that falls silent then, that has expired soon.
+        let heard = Heard { at: 30 * HOUR, unread_since: 6 * HOUR };
+        assert_eq!(held(heard, 30), [true; 2]);
+        assert_eq!(held(heard, 31), [false, true]);
+        assert_eq!(held(heard, 54), [false; 2]);
     }
 }

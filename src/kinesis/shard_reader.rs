@@ -14,16 +14,15 @@ use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Record as Received, ShardIteratorType};
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::ageing::Ageing;
 use super::backoff::{ATTEMPTS_UNBOUNDED, Backoff, Failure, Trouble};
 use super::client::Client;
 use super::fan_out::{FanOut, Left};
 use super::lineage::GAP_REMEDY;
-use super::pacing::{Answered, Ask, Pace};
-use super::retention::{Held, held};
+use super::pacing::{Answered, Pace};
+use super::retention::{Heard, Held, held};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::error::{Error, Result};
 use crate::stream::{InFlight, Interval, Page, Paused, Position, Record, SequenceNumber, ShardEvent, ShardKey, Share};
@@ -75,7 +74,12 @@ pub struct ShardReader {
     pub clock: Clock,
     /// Whether a saved position must still be in the stream. Not so on the embedded server, which frees what is committed.
     pub check_trimmed: bool,
-    pub ageing: Ageing,
+    /// The stream's, microseconds; it may be changed at any time.
+    pub retention: watch::Receiver<Micros>,
+    /// When the shard last answered, and what was unread then; `None` when nothing is known.
+    pub heard: Option<Heard>,
+    /// Told that all which arrived before this time has been read (microseconds, UTC).
+    pub read_to: watch::Sender<Micros>,
     pub backoff: Backoff,
     /// Its subscriptions; `None` when it is polled.
     pub fan_out: Option<FanOut>,
@@ -116,12 +120,10 @@ impl ShardReader {
         let mut refused = 0;
         let mut iterator = self.iterator().await?;
         loop {
-            self.paused.over().await;
-            let Got { called, answer, mut share } = match self.get_records(&iterator, self.pace.ask()).await {
+            let Got { called, answer, mut share } = match self.get_records(&iterator).await {
                 Ok(got) => got,
                 Err(failure) => {
                     refused = self.renewable(failure, refused)?;
-                    tokio::time::sleep(self.pace.pacing().wait_after(0)).await;
                     iterator = self.iterator().await?;
                     continue;
                 }
@@ -131,7 +133,7 @@ impl ShardReader {
             self.answered(behind);
             let bytes = answer.records.iter().map(|record| record.data.as_ref().len()).sum();
             share.settle(bytes);
-            let next_call = self.pace.answered(called, Answered { records, bytes, behind: behind.unwrap_or(0) > 0 });
+            self.pace.answered(called, Answered { records, bytes, behind: behind.unwrap_or(0) > 0 });
             let next = answer.next_shard_iterator;
             if !self.hand_over(answer.records, share, behind, next.is_none()).await {
                 return Ok(Some(Outcome::Abandoned));
@@ -141,31 +143,46 @@ impl ShardReader {
                 return Ok(None);
             }
             iterator = next;
-            tokio::time::sleep_until(next_call).await;
         }
     }
 
     /// The shard has told how far behind its tip it was read.
     pub(super) fn answered(&mut self, behind: Option<i64>) {
-        self.ageing.answered(self.clock.now(), behind);
+        let (Some(behind), now) = (behind, self.clock.now()) else { return };
+        let unread_since = now.saturating_sub(behind.max(0).saturating_mul(1_000));
+        self.heard = Some(Heard { at: now, unread_since });
+        self.read_to.send_replace(unread_since);
     }
 
-    async fn get_records(&mut self, iterator: &str, ask: Ask) -> Result<Got, Failure> {
+    /// The next answer, however many attempts it takes: each when its time has come, and unless the pipeline says to wait.
+    async fn get_records(&mut self, iterator: &str) -> Result<Got, Failure> {
+        let ask = self.pace.ask();
         let limit = i32::try_from(ask.limit).unwrap_or(i32::MAX);
         let request = self.client.get_records().shard_iterator(iterator).limit(limit);
         let what = format!("reading `{}`", self.key);
-        let (in_flight, calls) = (&self.in_flight, &self.calls);
-        let attempt = || {
-            let request = request.clone();
-            async move {
-                let share = in_flight.reserve(ask.bytes).await;
+        self.backoff.reset();
+        loop {
+            sleep_until(self.pace.due()).await;
+            self.paused.over().await;
+            let (called, failure) = {
+                let share = self.in_flight.reserve(ask.bytes).await;
                 // It is never closed. Whoever has it waits for the answer alone, and for that only so long.
-                let _call = calls.acquire().await;
+                let _call = self.calls.acquire().await;
                 let called = Instant::now();
-                Ok(Got { called, answer: request.send().await?, share })
+                self.pace.call(called);
+                match request.clone().send().await {
+                    Ok(answer) => return Ok(Got { called, answer, share }),
+                    Err(error) => (called, Failure::of(&error, &self.client.site())),
+                }
+            };
+            if !failure.is_throttled {
+                self.backoff.wait_out(&what, ATTEMPTS_UNBOUNDED, failure).await?;
+            } else if self.pace.throttled(called, self.backoff.draw()) {
+                tracing::warn!("{what}: {failure}; others read the shard, too: it is asked less often");
+            } else {
+                tracing::debug!("{what}: {failure}");
             }
-        };
-        self.backoff.retry(&what, ATTEMPTS_UNBOUNDED, attempt).await
+        }
     }
 
     /// Whether a new iterator helps. Expired ones are nobody's fault, for ever; others are counted.
@@ -247,7 +264,7 @@ impl ShardReader {
             match (failure.trouble, &self.position) {
                 (Trouble::InvalidArgument, Position::AtTimestamp(_)) if refused < REFUSED_TIMES_MAX => {
                     refused += 1;
-                    tokio::time::sleep(refusals.delay()).await;
+                    sleep(refusals.delay()).await;
                 }
                 (Trouble::InvalidArgument, Position::After(saved)) => {
                     return Err(self.trimmed(saved, &failure.to_string()));
@@ -290,7 +307,9 @@ impl ShardReader {
             return Ok(());
         }
         let is_read = matches!(self.position, Position::After(_));
-        match (self.ageing.is_held(self.clock.now(), is_read), self.position.clone()) {
+        let (now, retention) = (self.clock.now(), *self.retention.borrow());
+        let is_held = self.heard.map(|heard| heard.is_held(now, retention, is_read));
+        match (is_held, self.position.clone()) {
             (Some(true), _) => Ok(()),
             (_, Position::After(saved)) => self.refuse_trimmed(&saved).await,
             // It begins with what there is.

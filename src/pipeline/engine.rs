@@ -300,7 +300,7 @@ impl Engine {
             let (mut shard_slot, books) = shard.turn_over(self.watermarks.of_shard(key))?;
             self.totals.add(&shard_slot.counts);
             let source = slot.sources.entry(key.source.clone()).or_default();
-            shard_slot.at_tip = shard_slot.at_tip.max(source.shards.get(&key.shard).and_then(|before| before.at_tip));
+            shard_slot.at_tip = shard_slot.at_tip.or(source.shards.get(&key.shard).and_then(|before| before.at_tip));
             source.shards.insert(key.shard.clone(), shard_slot);
             notes.insert(key.clone(), books);
         }
@@ -379,7 +379,8 @@ impl Engine {
     fn is_tip_due(&self, key: &ShardKey, shard: &Shard) -> bool {
         let saved = self.base.sources.get(&key.source).and_then(|source| source.shards.get(&key.shard));
         let told = saved.map(|saved| saved.at_tip.unwrap_or(0));
-        let is_old = |(told, at_tip): (Micros, Micros)| at_tip.saturating_sub(told) >= TIP_TOLD_EVERY;
+        // What was told in a time to come, by a clock that has been set back since, would hide a loss.
+        let is_old = |(told, at_tip): (Micros, Micros)| at_tip.saturating_sub(told) >= TIP_TOLD_EVERY || told > at_tip;
         told.zip(shard.at_tip).is_some_and(is_old)
     }
 

@@ -1,6 +1,7 @@
 //! What of a shard is unread: how old it may be, and how long the source keeps it.
 //!
-//! The one law: an age is never told too small. What a reader has not read came after what it has read.
+//! The one law: an age is never told too small. What a reader has not read came after what it has read. (A shard that has not
+//! answered yet counts from when it was opened: nobody knows what it holds.)
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::ShardId;
-use crate::clock::Micros;
+use crate::clock::{MICROS_PER_SECOND, Micros};
+
+/// Younger ones are not told of: a shard at its tip is looked at every few seconds.
+const YOUNG: Micros = 60 * MICROS_PER_SECOND;
 
 /// Unread records of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +35,7 @@ impl Unread {
     }
 }
 
-/// The shards that are behind, each told by its reader. A source that keeps its records for ever tells none.
+/// The shards that are read, at their tips or not, each told by its reader. A source that keeps its records for ever tells none.
 #[derive(Clone, Debug)]
 pub struct UnreadShards(Arc<watch::Sender<BTreeMap<ShardId, Unread>>>);
 
@@ -42,7 +46,7 @@ impl Default for UnreadShards {
 }
 
 impl UnreadShards {
-    /// A shard's reader tells where it stands; `None` at the tip.
+    /// A shard's reader tells where it stands; `None` when it is read no more.
     pub fn tell(&self, shard: &ShardId, unread: Option<Unread>) {
         self.0.send_if_modified(|all| match unread {
             Some(unread) => all.insert(shard.clone(), unread) != Some(unread),
@@ -50,10 +54,11 @@ impl UnreadShards {
         });
     }
 
-    /// The shard that is nearest to losing records.
+    /// The shard that is nearest to losing records, of those that hold any for longer than a moment.
     pub fn oldest(&self, now: Micros) -> Option<(ShardId, Unread)> {
         let all = self.0.borrow();
-        let oldest = all.iter().max_by(|(_, a), (_, b)| a.share(now).total_cmp(&b.share(now)));
+        let oldest = all.iter().filter(|(_, unread)| unread.age(now) >= YOUNG);
+        let oldest = oldest.max_by(|(_, a), (_, b)| a.share(now).total_cmp(&b.share(now)));
         oldest.map(|(shard, unread)| (shard.clone(), *unread))
     }
 }
@@ -63,15 +68,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shard_nearest_to_a_loss_is_told_until_it_has_caught_up() {
+    fn the_shard_nearest_to_a_loss_is_told_unless_it_is_young() {
         let shards = UnreadShards::default();
-        assert_eq!(shards.oldest(100), None);
-        let unread = |read_to, retention| Unread { read_to, retention };
+        let now = 100 * YOUNG;
+        assert_eq!(shards.oldest(now), None);
+        let unread = |read_to, retention| Unread { read_to: read_to * YOUNG, retention: retention * YOUNG };
         shards.tell(&"a".into(), Some(unread(60, 200)));
         shards.tell(&"b".into(), Some(unread(70, 100)));
-        assert_eq!(shards.oldest(100), Some(("b".into(), unread(70, 100))));
-        assert_eq!((unread(70, 100).share(100), unread(70, 100).age(0)), (0.3, 0));
-        shards.clone().tell(&"b".into(), None);
-        assert_eq!(shards.oldest(100), Some(("a".into(), unread(60, 200))));
+        assert_eq!(shards.oldest(now), Some(("b".into(), unread(70, 100))));
+        assert_eq!((unread(70, 100).share(now), unread(70, 100).age(0)), (0.3, 0));
+        shards.clone().tell(&"b".into(), Some(unread(100, 100)));
+        assert_eq!(shards.oldest(now), Some(("a".into(), unread(60, 200))));
+        shards.tell(&"a".into(), None);
+        assert_eq!(shards.oldest(now + YOUNG - 1), None);
+        assert_eq!(shards.oldest(now + YOUNG), Some(("b".into(), unread(100, 100))));
     }
 }

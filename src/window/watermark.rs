@@ -117,7 +117,8 @@ impl Watermarks {
     /// The source said that nothing follows in this shard at present.
     pub fn caught_up(&mut self, key: &ShardKey, now: Micros) {
         let at_tip = &mut self.shards.entry(key.clone()).or_default().at_tip;
-        *at_tip = Some((at_tip.map_or(now, |(since, _)| since), now));
+        // A clock may be set back: what was heard before would lie in the time to come.
+        *at_tip = Some((at_tip.map_or(now, |(since, _)| since.min(now)), now));
     }
 
     /// Nothing will ever follow in this shard.
@@ -210,7 +211,9 @@ impl Watermarks {
     pub(super) fn is_at_tip(&self, shard: &Shard, now: Micros) -> bool {
         match (self.idleness, shard.at_tip) {
             (Idleness::After(idle_after), Some((_, heard))) => {
-                !shard.finished && now.saturating_sub(heard) < idle_after.max(HEARD_WITHIN)
+                let silent = now.saturating_sub(heard);
+                // Before that? The clock was set back since, by nobody knows how much.
+                !shard.finished && (0..idle_after.max(HEARD_WITHIN)).contains(&silent)
             }
             _ => false,
         }
@@ -285,6 +288,24 @@ mod tests {
         assert_eq!(marks.advance(silent), Some(990), "throttled, say");
         marks.caught_up(&key("b"), silent + 1);
         assert_eq!(marks.advance(silent + 1), Some(1_990));
+        marks.observe(&key("a"), Some(3_000));
+        assert_eq!(marks.advance(0), Some(1_990), "a clock that is set back tells of no silence");
+        marks.caught_up(&key("b"), 1);
+        assert_eq!(marks.advance(101), Some(2_990));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_leaves_idle_shards_idle_within_the_usual_time() {
+        let mut marks = live(&["a", "b"]);
+        marks.observe(&key("b"), Some(500));
+        marks.caught_up(&key("b"), 1_000_000);
+        marks.observe(&key("a"), Some(1_000));
+        assert_eq!(marks.advance(1_000_000), Some(490));
+        // Set back by a million.
+        marks.caught_up(&key("b"), 0);
+        assert_eq!(marks.advance(0), Some(490));
+        assert_eq!(marks.advance(99), Some(490));
+        assert_eq!(marks.advance(100), Some(990));
     }
 
     #[test]

@@ -61,17 +61,20 @@ fn next_second() -> Micros {
     next
 }
 
-fn newest_slot(scratch: &Scratch) -> (PathBuf, Value) {
+/// The newest slot, and where it is.
+fn newest(scratch: &Scratch) -> (PathBuf, Value) {
     let slots = fs::read_dir(scratch.lake().join("_epochs")).unwrap().map(|entry| entry.unwrap().path());
     let newest = slots.filter(|path| path.extension().is_some_and(|e| e == "json")).max().unwrap();
     let slot = serde_json::from_slice(&fs::read(&newest).unwrap()).unwrap();
     (newest, slot)
 }
 
+fn shards(slot: &mut Value) -> &mut serde_json::Map<String, Value> {
+    slot["sources"][format!("kinesis:{STREAM}")]["shards"].as_object_mut().unwrap()
+}
+
 fn positions(scratch: &Scratch) -> Vec<Value> {
-    let (_, slot) = newest_slot(scratch);
-    let shards = slot["sources"][format!("kinesis:{STREAM}")]["shards"].as_object().unwrap().clone();
-    shards.into_values().map(|shard| shard["position"].clone()).collect()
+    shards(&mut newest(scratch).1).values().map(|shard| shard["position"].clone()).collect()
 }
 
 #[test]
@@ -118,15 +121,15 @@ fn a_silent_stream_that_was_watched_is_no_loss() {
     let scratch = world.from("latest");
     assert_eq!(scratch.summary(&[])["read"], 0);
     let shards = |slot: &Value| slot["sources"][format!("kinesis:{STREAM}")]["shards"].as_object().unwrap().clone();
-    let mut slot = newest_slot(&scratch).1;
+    let mut slot = newest(&scratch).1;
     let begun = Clock::System.now();
     for (id, mut shard) in shards(&slot) {
         shard["at_tip"] = (begun - 2 * 3_600 * MICROS_PER_SECOND).into();
         slot["sources"][format!("kinesis:{STREAM}")]["shards"][id] = shard;
     }
-    fs::write(newest_slot(&scratch).0, slot.to_string()).unwrap();
+    fs::write(newest(&scratch).0, slot.to_string()).unwrap();
     assert_eq!(scratch.summary(&[])["read"], 0);
-    for (_, shard) in shards(&newest_slot(&scratch).1) {
+    for (_, shard) in shards(&newest(&scratch).1) {
         assert!(shard["at_tip"].as_i64().unwrap() >= begun, "{shard}");
         assert!(shard["position"]["at_timestamp"].is_i64(), "{shard}");
     }
@@ -138,12 +141,12 @@ fn a_beginning_that_has_expired_unread_is_a_loss() {
     let world = World::new();
     let scratch = world.from("latest");
     assert_eq!(scratch.summary(&[])["read"], 0);
-    let (newest, mut slot) = newest_slot(&scratch);
-    for shard in slot["sources"][format!("kinesis:{STREAM}")]["shards"].as_object_mut().unwrap().values_mut() {
+    let (path, mut slot) = newest(&scratch);
+    for shard in shards(&mut slot).values_mut() {
         shard["position"] = serde_json::json!({"at_timestamp": 1_700_000_000_000_000_i64});
         shard["at_tip"] = 0.into();
     }
-    fs::write(newest, slot.to_string()).unwrap();
+    fs::write(path, slot.to_string()).unwrap();
     world.put(0..100);
     let output = scratch.run(&["run", "--until-caught-up"]);
     let said = text(&output.stderr);
@@ -154,6 +157,24 @@ fn a_beginning_that_has_expired_unread_is_a_loss() {
     // The beginning made up here is a break in the chain of positions, which the audit names besides.
     let audited = text(&scratch.run(&["audit"]).stdout);
     assert!(audited.contains("accepted by hand"), "{audited}");
+}
+
+/// As if nothing could be lost of a shard for a month.
+#[test]
+fn a_tip_told_by_a_clock_that_was_ahead_is_told_anew() {
+    let world = World::new();
+    world.put(0..100);
+    let scratch = world.from("trim_horizon");
+    assert_eq!(scratch.summary(&[])["read"], 100);
+    let (path, mut slot) = newest(&scratch);
+    for shard in shards(&mut slot).values_mut() {
+        shard["at_tip"] = (Clock::System.now() + 30 * 24 * 3_600 * MICROS_PER_SECOND).into();
+    }
+    fs::write(path, slot.to_string()).unwrap();
+    assert_eq!(scratch.summary(&[])["read"], 0);
+    for shard in shards(&mut newest(&scratch).1).values() {
+        assert!(shard["at_tip"].as_i64().unwrap() <= Clock::System.now(), "{shard}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ const BYTES_PER_SECOND: u64 = 2 << 20;
 
 /// The latest reads of a shard.
 #[derive(Debug, Default)]
-pub(super) struct Reads {
+pub(in crate::kinesis) struct Reads {
     /// Calls of the last second that were let through.
     calls: VecDeque<Instant>,
     /// What was answered has been paid for then.
@@ -23,7 +23,7 @@ pub(super) struct Reads {
 
 impl Reads {
     /// Whether a call made now is let through; it counts then.
-    pub(super) fn admit(&mut self, now: Instant) -> bool {
+    pub(in crate::kinesis) fn admit(&mut self, now: Instant) -> bool {
         while self.calls.front().is_some_and(|call| now - *call >= Duration::from_secs(1)) {
             self.calls.pop_front();
         }
@@ -35,7 +35,7 @@ impl Reads {
     }
 
     /// The call made at `called` was answered by so many bytes of records.
-    pub(super) fn answered(&mut self, called: Instant, bytes: usize) {
+    pub(in crate::kinesis) fn answered(&mut self, called: Instant, bytes: usize) {
         let time = Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / BYTES_PER_SECOND);
         let paid = self.paid_at.map_or(called, |paid| paid.max(called));
         self.paid_at = Some(paid + time);

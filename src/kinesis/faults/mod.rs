@@ -8,7 +8,7 @@
 //! Requests of JSON are looked at; others (CBOR) go through untouched. What a script says is in `script`.
 
 mod events;
-mod limits;
+pub(super) mod limits;
 mod script;
 mod strike;
 

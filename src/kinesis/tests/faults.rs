@@ -1,11 +1,16 @@
 //! Each fault as a client meets it, and all of them at once.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use tokio::time::Instant;
 
 use super::pipeline::{News, Pipeline, assert_order_per_key, expected};
 use super::*;
+use crate::clock::MICROS_PER_SECOND;
 use crate::kinesis::{Producer, reader};
 
 const S0: &str = "shardId-000000000000";
@@ -176,6 +181,71 @@ async fn the_pace_for_aws_keeps_the_limits_of_a_shard_and_throttling_is_survived
             pipeline.next().await.unwrap();
         }
         assert_eq!(pipeline.all(), expected(&records(0..2_000)));
+        pipeline.stop().await;
+    })
+    .await;
+}
+
+/// Each takes four of a shard's five calls a second: they are refused some, and then each takes fewer.
+#[tokio::test]
+async fn two_jobs_on_one_stream_find_a_pace_that_is_not_throttled() {
+    within(async {
+        let (_server, [client, within], faults) = behind(1, &script(&["does = \"read_limits\""])).await;
+        Producer::new(within, STREAM).put(&records(0..2_000)).await.unwrap();
+        let paced = || Options { pacing: Pacing::AWS, ..options(Start::TrimHorizon) };
+        let job = || Pipeline::new(reader::spawn(client.clone(), paced(), &Default::default()));
+        let reads = async |mut pipeline: Pipeline| {
+            pipeline.until_read(2_000).await;
+            for _ in 0..4 {
+                pipeline.until_caught_up(S0).await;
+            }
+            assert_eq!(pipeline.all(), expected(&records(0..2_000)));
+            pipeline.stop().await;
+        };
+        tokio::join!(reads(job()), reads(job()));
+        assert!(times(&faults)[0] <= 5, "{:?} calls refused: neither job is to be refused three times", times(&faults));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_attempt_comes_sooner_than_the_interval_of_calls_which_grows_while_they_are_refused() {
+    within(async {
+        let throttled = "operation = \"GetRecords\"\nat = [1, 2]\ndoes = \"throttle\"";
+        let (_server, [client, _], faults) = behind(1, &script(&[throttled])).await;
+        let paced = Options { pacing: Pacing::AWS, ..options(Start::TrimHorizon) };
+        let begun = Instant::now();
+        let mut pipeline = Pipeline::new(reader::spawn(client, paced, &Default::default()));
+        assert!(matches!(pipeline.next().await.unwrap(), News::Opened(_)));
+        assert!(matches!(pipeline.next().await.unwrap(), News::CaughtUp(_)));
+        // Back-off alone waits for three tenths of a second at most.
+        assert!(begun.elapsed() >= Duration::from_millis(1_500), "{:?}", begun.elapsed());
+        assert_eq!(times(&faults), [2]);
+        pipeline.stop().await;
+    })
+    .await;
+}
+
+/// It has not answered since it was opened; the other one does.
+#[tokio::test]
+async fn a_shard_that_never_answers_grows_old() {
+    within(async {
+        let throttled = format!("operation = \"GetRecords\"\nshard = \"{S0}\"\ndoes = \"throttle\"");
+        let (_server, [client, _], faults) = behind(2, &script(&[&throttled])).await;
+        let time = Arc::new(AtomicI64::new(Clock::System.now()));
+        let clock = Clock::Fixed(time.clone());
+        let handle =
+            reader::spawn(client, Options { clock: clock.clone(), ..options(Start::Latest) }, &Default::default());
+        let unread = handle.unread.clone();
+        let mut pipeline = Pipeline::new(handle);
+        pipeline.until_caught_up(S1).await;
+        assert_eq!(unread.oldest(clock.now()), None);
+        time.fetch_add(13 * 3_600 * MICROS_PER_SECOND, Relaxed);
+        pipeline.until_caught_up(S1).await;
+        let (shard, oldest) = unread.oldest(clock.now()).expect("a shard grows old");
+        assert_eq!((&*shard, oldest.retention), (S0, RETENTION_MIN));
+        assert!((0.54..0.55).contains(&oldest.share(clock.now())), "{oldest:?}");
+        faults.all_struck().unwrap();
         pipeline.stop().await;
     })
     .await;

@@ -2,8 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
+
 use super::pipeline::{News, Pipeline, expected};
 use super::*;
+use crate::kinesis::faults::limits::Reads;
+use crate::kinesis::pacing::{Answered, Pace};
 use crate::kinesis::{Producer, reader};
 use crate::stream::{OpenedShard, Page, SequenceNumber, ShardEvent, SourceHandle};
 
@@ -240,7 +246,7 @@ async fn a_silent_shard_is_asked_ever_more_seldom_and_tells_of_its_tip_all_the_s
         options.idle_poll_max = HANG_GUARD;
         let mut pipeline = read_by(options, &client);
         assert!(matches!(pipeline.next().await.unwrap(), News::Opened(_)));
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         for _ in 0..24 {
             assert!(matches!(pipeline.next().await.unwrap(), News::CaughtUp(_)));
         }
@@ -248,4 +254,64 @@ async fn a_silent_shard_is_asked_ever_more_seldom_and_tells_of_its_tip_all_the_s
         pipeline.stop().await;
     })
     .await;
+}
+
+/// A job's reading of a shard that others read, too, without a server: times are arguments.
+#[derive(Debug)]
+struct Job {
+    pace: Pace,
+    due: Instant,
+    answered: Instant,
+    answers: u32,
+    throttled: u32,
+    /// Longest time without an answer.
+    starved: Duration,
+}
+
+/// An hour of a shard whose limits are the service's and of which each call is answered so.
+fn an_hour_of(jobs: u64, answer: Answered, seed: u64) -> Vec<Job> {
+    let (start, mut reads, mut random) = (Instant::now(), Reads::default(), StdRng::seed_from_u64(seed));
+    let job = |number| {
+        let begun = start + Duration::from_millis(70 * number);
+        let pace = Pace::new(Pacing::AWS, Duration::from_millis(250), Duration::from_secs(5), begun);
+        Job { pace, due: begun, answered: begun, answers: 0, throttled: 0, starved: Duration::ZERO }
+    };
+    let mut jobs: Vec<Job> = (0..jobs).map(job).collect();
+    loop {
+        let job = jobs.iter_mut().min_by_key(|job| job.due).unwrap();
+        let now = job.due;
+        if now - start >= Duration::from_secs(3_600) {
+            return jobs;
+        }
+        job.pace.call(now);
+        if reads.admit(now) {
+            reads.answered(now, answer.bytes);
+            job.pace.answered(now, answer);
+            job.answers += 1;
+            job.starved = job.starved.max(now - job.answered);
+            job.answered = now;
+        } else {
+            job.pace.throttled(now, random.random());
+            job.throttled += 1;
+        }
+        // A call is some milliseconds under way.
+        job.due = job.pace.due() + random.random_range(Duration::ZERO..Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn two_jobs_that_share_a_shard_are_seldom_throttled_and_neither_is_starved() {
+    // At the tip, and with so much to read that a job alone has an answer in four seconds.
+    for (bytes, alone, throttled_max, starved_max) in [(1_000, 14_400, 100, 4), (8 << 20, 859, 300, 180)] {
+        let answer = Answered { records: 1_000, bytes, behind: true };
+        let [job] = &an_hour_of(1, answer, 0)[..] else { panic!("one job") };
+        assert!(job.answers > alone - alone / 50 && job.throttled == 0, "{job:?}");
+        for seed in 0..8 {
+            for job in an_hour_of(2, answer, seed) {
+                assert!(job.answers > alone / 4, "seed {seed}: a quarter of what there is at least: {job:?}");
+                assert!(job.throttled <= throttled_max, "seed {seed}: {job:?}");
+                assert!(job.starved <= Duration::from_secs(starved_max), "seed {seed}: {job:?}");
+            }
+        }
+    }
 }
