@@ -88,6 +88,8 @@ pub enum Does {
     ReadLimits,
     /// ListShards: so many shards a page.
     PageOf(usize),
+    /// ListShards: this shard is left out, as one that the service does not list yet.
+    Hide(String),
     /// SubscribeToShard: ends after so many events, as if its five minutes were over.
     EndAfter(u64),
     /// SubscribeToShard: the connection ends in the middle of the event after so many.
@@ -190,7 +192,7 @@ impl Does {
             Self::BehindMs(_) | Self::ChildShards | Self::ExpireIterator | Self::FullAnswers | Self::ReadLimits => {
                 Some("GetRecords")
             }
-            Self::PageOf(_) | Self::ExpireToken => Some("ListShards"),
+            Self::PageOf(_) | Self::Hide(_) | Self::ExpireToken => Some("ListShards"),
             Self::EndAfter(_)
             | Self::CutAfter(_)
             | Self::SilentAfter(_)
@@ -218,6 +220,7 @@ impl fmt::Display for Does {
             Self::FullAnswers => f.write_str("full_answers"),
             Self::ReadLimits => f.write_str("read_limits"),
             Self::PageOf(shards) => write!(f, "page_of {shards}"),
+            Self::Hide(shard) => write!(f, "hide {shard}"),
             Self::EndAfter(events) => write!(f, "end_after {events}"),
             Self::CutAfter(events) => write!(f, "cut_after {events}"),
             Self::SilentAfter(events) => write!(f, "silent_after {events}"),

@@ -88,6 +88,16 @@ async fn carry_out(does: Does, call: Call, behind: Behind<'_>) -> Response {
         Does::FullAnswers => answer_in_full(call, behind).await,
         Does::ReadLimits => keep_limits(call, behind).await,
         Does::PageOf(shards) => page(shards, call, behind).await,
+        Does::Hide(shard) => {
+            let answer = behind.pass(call).await;
+            changed(answer, &behind, |told| {
+                let Some(shards) = told.get_mut("Shards").and_then(Value::as_array_mut) else { return false };
+                let listed = shards.len();
+                shards.retain(|listed| listed["ShardId"] != shard.as_str());
+                shards.len() < listed
+            })
+            .await
+        }
         Does::EndAfter(_)
         | Does::CutAfter(_)
         | Does::SilentAfter(_)
