@@ -53,7 +53,8 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const EVENTS_MAX: usize = 2;
 
 /// Calls on shards under way at once: each has a connection, and a process often no more than 1,024 descriptors. At a
-/// fiftieth of a second a call, these are six thousand calls a second: a thousand shards at four each.
+/// fiftieth of a second a call, these are six thousand calls a second: a thousand shards at four each. Subscriptions come on
+/// top, one a shard; see [`Terms::own_connection`].
 const CALLS_MAX: usize = 128;
 
 /// Opened shards that wait for the pipeline, which takes them at once: enough for a mass reshard not to stutter.
