@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::output::{answer, say};
 use crate::catalog::Catalog;
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, Reader};
 use crate::error::{Context, Result};
 use crate::kinesis::{access, connect};
 use crate::lake::Lake;
@@ -32,7 +32,8 @@ async fn stream(config: &Config) -> Result<Vec<Permission>> {
     }
     say(&format!("asking for one record of the stream `{}`: one call of the five a second of its shard", stream.name));
     let client = connect(stream, None).await?;
-    Ok(access::ask(&client, &stream.name).await)
+    let consumer = (stream.reader != Reader::Polling).then(|| config.consumer_name());
+    Ok(access::ask(&client, &stream.name, consumer).await)
 }
 
 async fn lake(config: &Config) -> Result<Vec<Permission>> {

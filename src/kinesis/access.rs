@@ -1,12 +1,14 @@
 //! What the job may do on the stream, found out by calls that change nothing.
 //!
-//! The one law: every action the job needs is asked for once, as the job asks. Reading one record costs one of the five
-//! calls a second that all readers of a shard share.
+//! The one law: every action the job needs is asked for once, as the job asks, or said not to be: registering a consumer
+//! stays, and a subscription takes the shard from who has it. Reading one record costs one of the five calls a second that
+//! all readers of a shard share.
 
 use aws_sdk_kinesis::types::ShardIteratorType;
 
 use super::backoff::{ATTEMPTS_AT_START, Backoff, Trouble};
-use super::client::{Client, stream_facts};
+use super::client::{Client, StreamFacts, stream_facts};
+use super::consumer::{DESCRIBE_CONSUMER, REGISTER_CONSUMER, described};
 use crate::error::{Error, Result};
 use crate::permission::Permission;
 
@@ -15,6 +17,7 @@ const LIST: &str = "kinesis:ListShards";
 const ITERATOR: &str = "kinesis:GetShardIterator";
 const READ: &str = "kinesis:GetRecords";
 const DECRYPT: &str = "kms:Decrypt";
+const SUBSCRIBE: &str = "kinesis:SubscribeToShard";
 
 /// Records asked for: it is enough to see whether they may be read.
 const RECORDS: i32 = 1;
@@ -22,13 +25,22 @@ const RECORDS: i32 = 1;
 /// Shards listed: one is read.
 const SHARDS: i32 = 1;
 
-/// Asks for each action on a stream. What needs the answer of a call that was refused is not known.
-pub async fn ask(client: &Client, stream: &str) -> Vec<Permission> {
+/// Asks for each action on a stream, with a consumer's name for those that subscribing to it needs, too. What needs the
+/// answer of a call that was refused is not known.
+pub async fn ask(client: &Client, stream: &str, consumer: Option<&str>) -> Vec<Permission> {
     let facts = stream_facts(client, stream).await;
+    let mut found = vec![Permission::of(DESCRIBE, &client.site().arn(), &facts)];
+    found.extend(polling(client, stream, &facts).await);
+    if let Some(name) = consumer {
+        found.extend(subscribing(client, &facts, name).await);
+    }
+    found
+}
+
+async fn polling(client: &Client, stream: &str, facts: &Result<StreamFacts>) -> Vec<Permission> {
     let arn = client.site().arn();
-    let mut found = vec![Permission::of(DESCRIBE, &arn, &facts)];
     let shard = first_shard(client, stream).await;
-    found.push(Permission::of(LIST, &arn, &shard));
+    let mut found = vec![Permission::of(LIST, &arn, &shard)];
     let iterator = match shard {
         Ok(Some(shard)) => first_iterator(client, stream, &shard).await,
         _ => {
@@ -46,12 +58,29 @@ pub async fn ask(client: &Client, stream: &str) -> Vec<Permission> {
         }
     };
     found.push(Permission::of(READ, &arn, &read));
-    let key = facts.ok().and_then(|facts| facts.key);
+    let key = facts.as_ref().ok().and_then(|facts| facts.key.as_deref());
     found.extend(key.zip(read.ok()).map(|(key, records)| match records {
-        0 => Permission::not_asked(DECRYPT, &key, "the shard that was read holds no record to decrypt"),
-        _ => Permission::of(DECRYPT, &key, &Ok(())),
+        0 => Permission::not_asked(DECRYPT, key, "the shard that was read holds no record to decrypt"),
+        _ => Permission::of(DECRYPT, key, &Ok(())),
     }));
     found
+}
+
+/// A consumer that is not there yet may be looked for.
+async fn subscribing(client: &Client, facts: &Result<StreamFacts>, name: &str) -> [Permission; 3] {
+    let stream = client.site().arn();
+    let consumers = format!("{stream}/consumer/*");
+    let looked = match facts {
+        Ok(facts) => Permission::of(DESCRIBE_CONSUMER, &consumers, &described(client, &facts.arn, name).await),
+        Err(_) => Permission::not_asked(DESCRIBE_CONSUMER, &consumers, "the stream's ARN was not told"),
+    };
+    let registers = "it would register a consumer, which AWS charges for";
+    let takes_over = "it would take the shard over from a job that subscribes to it";
+    [
+        looked,
+        Permission::not_asked(REGISTER_CONSUMER, &stream, registers),
+        Permission::not_asked(SUBSCRIBE, &consumers, takes_over),
+    ]
 }
 
 async fn first_shard(client: &Client, stream: &str) -> Result<Option<String>> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_kinesis::types::ConsumerStatus;
+use aws_sdk_kinesis::types::{ConsumerDescription, ConsumerStatus};
 use tokio::sync::Mutex;
 
 use super::backoff::{ATTEMPTS_AT_START, Backoff, Failure, Trouble};
@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 /// described twenty times a second.
 const ACTIVE_POLL: Duration = Duration::from_millis(200);
 const ACTIVE_POLLS_MAX: u32 = 300;
+
+pub(super) const DESCRIBE_CONSUMER: &str = "kinesis:DescribeStreamConsumer";
+pub(super) const REGISTER_CONSUMER: &str = "kinesis:RegisterStreamConsumer";
 
 /// A consumer of a stream.
 #[derive(Debug)]
@@ -85,26 +88,26 @@ impl Consumer {
 async fn active(client: &Client, stream: &str, name: &str) -> Result<String> {
     let stream_arn = stream_facts(client, stream).await?.arn;
     for _ in 0..ACTIVE_POLLS_MAX {
-        let what = format!("looking for consumer `{name}`");
-        let request = client.describe_stream_consumer().stream_arn(&stream_arn).consumer_name(name);
-        let found = Backoff::new(client, name).retry(&what, ATTEMPTS_AT_START, || request.clone().send()).await;
-        match found.map(|found| found.consumer_description) {
-            Ok(Some(found)) if found.consumer_status == ConsumerStatus::Active => return Ok(found.consumer_arn),
+        match described(client, &stream_arn, name).await? {
+            Some(found) if found.consumer_status == ConsumerStatus::Active => return Ok(found.consumer_arn),
             // One that is being deleted is registered anew when it has gone.
-            Ok(_) => {}
-            Err(failure) if failure.trouble == Trouble::NotFound => register(client, &stream_arn, name).await?,
-            Err(failure) => {
-                return Err(refused(
-                    failure,
-                    what,
-                    "kinesis:DescribeStreamConsumer",
-                    &format!("{stream_arn}/consumer/*"),
-                ));
-            }
+            Some(_) => {}
+            None => register(client, &stream_arn, name).await?,
         }
         tokio::time::sleep(ACTIVE_POLL).await;
     }
     Err(Error::external(format!("registering consumer `{name}`"), "it did not become active within a minute"))
+}
+
+/// The consumer of this name, if there is one.
+pub(super) async fn described(client: &Client, stream_arn: &str, name: &str) -> Result<Option<ConsumerDescription>> {
+    let what = format!("looking for consumer `{name}`");
+    let request = client.describe_stream_consumer().stream_arn(stream_arn).consumer_name(name);
+    match Backoff::new(client, name).retry(&what, ATTEMPTS_AT_START, || request.clone().send()).await {
+        Ok(found) => Ok(found.consumer_description),
+        Err(failure) if failure.trouble == Trouble::NotFound => Ok(None),
+        Err(failure) => Err(refused(failure, what, DESCRIBE_CONSUMER, &format!("{stream_arn}/consumer/*"))),
+    }
 }
 
 async fn register(client: &Client, stream_arn: &str, name: &str) -> Result<()> {
@@ -114,7 +117,7 @@ async fn register(client: &Client, stream_arn: &str, name: &str) -> Result<()> {
         Ok(_) => Ok(()),
         // Another job was faster, or the stream is being changed.
         Err(failure) if failure.trouble == Trouble::InUse => Ok(()),
-        Err(failure) => Err(refused(failure, what, "kinesis:RegisterStreamConsumer", stream_arn)),
+        Err(failure) => Err(refused(failure, what, REGISTER_CONSUMER, stream_arn)),
     }
 }
 

@@ -191,7 +191,7 @@ impl FanOut {
                 reader.answered(Some(event.millis_behind_latest));
                 let continuation = Some(event.continuation_sequence_number).filter(|number| !number.is_empty());
                 // A server of our own may name the children before the last records are read.
-                let ended = event.child_shards.is_some_and(|children| !children.is_empty())
+                let ended = event.child_shards.as_ref().is_some_and(|children| !children.is_empty())
                     && (continuation.is_none() || event.records.is_empty());
                 let bytes = event.records.iter().map(|record| record.data.as_ref().len()).sum();
                 // How large an event is, is known when it is there: one of each shard waits for room beyond the bound.
@@ -200,7 +200,7 @@ impl FanOut {
                     return End::Over(Outcome::Abandoned);
                 }
                 if ended {
-                    return End::Over(Outcome::Ended(reader.position.clone()));
+                    return End::Over(reader.ended(event.child_shards));
                 }
                 heard.continuation = continuation.or_else(|| heard.continuation.take());
             }

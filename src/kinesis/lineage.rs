@@ -72,6 +72,8 @@ pub struct Lineage {
     /// Nothing of this stream has been read and nothing listed: shards without listed parents are its beginning.
     is_new: bool,
     shards: BTreeMap<ShardId, Shard>,
+    /// Children named by the end of a parent that no listing has named yet.
+    named: BTreeSet<ShardId>,
 }
 
 impl Lineage {
@@ -82,7 +84,7 @@ impl Lineage {
             let position = Some(progress.position.clone());
             (id.clone(), Shard { position, ..Shard::new(progress.parents.clone(), stage) })
         });
-        Self { start, is_new: resume.is_empty(), shards: shards.collect() }
+        Self { start, is_new: resume.is_empty(), shards: shards.collect(), named: BTreeSet::new() }
     }
 
     /// Takes in a complete listing. Known shards are matched by id alone.
@@ -110,6 +112,7 @@ impl Lineage {
             shard.parents.extend(parents);
             shard.listed = true;
         }
+        self.named.retain(|id| !self.shards.contains_key(id));
         if self.is_new && !self.shards.is_empty() {
             self.begin();
         }
@@ -144,6 +147,16 @@ impl Lineage {
             .map(|(id, _)| id.clone())
             .collect();
         ready.into_iter().map(|id| self.begin_shard(id)).collect()
+    }
+
+    /// The end of a shard names its children. They begin when they are listed.
+    pub fn names(&mut self, children: BTreeSet<ShardId>) {
+        self.named.extend(children.into_iter().filter(|id| !self.shards.contains_key(id)));
+    }
+
+    /// Whether a child is named that no listing has named yet: the listing lags behind.
+    pub fn awaits_children(&self) -> bool {
+        !self.named.is_empty()
     }
 
     /// The end of a shard was read, at `position`.

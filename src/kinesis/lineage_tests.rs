@@ -76,6 +76,24 @@ fn a_child_is_created_once_however_often_it_is_announced() {
     assert!(lineage.startable().is_empty());
 }
 
+/// A parent's end may name a child before ListShards does, or after; it begins once.
+#[test]
+fn a_child_that_is_named_is_awaited_until_it_is_listed() {
+    let mut lineage = new_stream(&[shard("a", &[]), shard("b", &["a"])]);
+    assert_eq!(ids(&lineage.startable()), ["a"]);
+    finish(&mut lineage, "a");
+    lineage.names(BTreeSet::from(["b".into()]));
+    assert!(!lineage.awaits_children(), "it was listed before");
+    lineage.names(BTreeSet::from(["b".into(), "c".into()]));
+    assert!(lineage.awaits_children());
+    assert_eq!(ids(&lineage.startable()), ["b"]);
+    lineage.discover(vec![shard("a", &[]), shard("b", &["a"])]).unwrap();
+    assert!(lineage.awaits_children());
+    lineage.discover(vec![shard("a", &[]), shard("b", &["a"]), shard("c", &["a"])]).unwrap();
+    assert!(!lineage.awaits_children());
+    assert_eq!(ids(&lineage.startable()), ["c"]);
+}
+
 /// Beam #20563.
 #[test]
 fn a_restart_two_generations_later_reads_every_generation_between() {

@@ -3,8 +3,9 @@
 //! The one law: shards begin in the order `lineage` allows. One shard that waits, throttles or fails stops no
 //! other; only a gap or a stream that is gone stops all.
 //!
-//! One task owns the lineage. It lists the shards when it starts, every minute, and whenever a shard ends. Whether a shard is
-//! polled or subscribed to is its own reader's business.
+//! One task owns the lineage. It lists the shards when it starts, every minute, and whenever a shard ends; and for a while
+//! each second when an end has named a child that is not listed yet. Whether a shard is polled or subscribed to is its own
+//! reader's business.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::ageing::Ageing;
@@ -38,6 +39,12 @@ use crate::stream::{
 /// Time between two listings when nothing happens: how long a reshard may go unseen. (A shard that ends is seen at once.)
 const LISTING_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The same while a child is not listed that its parent's end has named: it holds the watermark.
+const LATE_LISTING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Such listings after a shard has ended: half a minute. A child that lags for longer is found as a reshard is.
+pub(super) const LATE_LISTINGS_MAX: u32 = 30;
+
 /// Time between two looks at how long the stream keeps records: who lengthens that, being warned, sees it taken note of.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -47,7 +54,8 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const EVENTS_MAX: usize = 2;
 
 /// Calls on shards under way at once: each has a connection, and a process often no more than 1,024 descriptors. At a
-/// fiftieth of a second a call, these are six thousand calls a second: a thousand shards at four each.
+/// fiftieth of a second a call, these are six thousand calls a second: a thousand shards at four each. Subscriptions come on
+/// top, one a shard; see [`Terms::own_connection`].
 const CALLS_MAX: usize = 128;
 
 /// Opened shards that wait for the pipeline, which takes them at once: enough for a mass reshard not to stutter.
@@ -68,6 +76,8 @@ pub struct Options {
     /// Time between two looks at the tip of a shard while records come, and the longest while none do.
     pub tick: Duration,
     pub idle_poll_max: Duration,
+    /// Time between two listings while one lags behind an end.
+    pub late_listing: Duration,
     /// Room for the records of all shards that the pipeline has not taken yet.
     pub in_flight: InFlight,
     /// Refuse a saved position that the stream no longer holds. Off where consumed records are deleted.
@@ -92,6 +102,7 @@ impl Options {
             terms: Terms::for_endpoint(&stream.endpoint),
             tick: config.tick.interval,
             idle_poll_max: config.idle_poll_max(),
+            late_listing: LATE_LISTING_INTERVAL,
             in_flight: InFlight::new(usize::try_from(stream.in_flight_max.as_u64()).unwrap_or(usize::MAX)),
             check_trimmed: stream.endpoint != Endpoint::Embedded,
             retention: RETENTION_MIN,
@@ -138,6 +149,8 @@ pub fn spawn(client: Client, options: Options, resume: &BTreeMap<ShardId, ShardP
         opened: opened_sender,
         shards: JoinSet::new(),
         calls: Arc::new(Semaphore::new(CALLS_MAX)),
+        listed_at: Instant::now(),
+        late_listings: 0,
     };
     let stopped = stop.clone();
     let task = tokio::spawn(async move {
@@ -168,13 +181,14 @@ struct Reader {
     opened: mpsc::Sender<OpenedShard>,
     shards: JoinSet<(ShardId, Outcome)>,
     calls: Arc<Semaphore>,
+    listed_at: Instant,
+    /// Listings for a child that lags, since a shard ended.
+    late_listings: u32,
 }
 
 impl Reader {
     /// Reads until nobody takes opened shards any more.
     async fn run(mut self, mut decided: mpsc::UnboundedReceiver<ShardId>) -> Result<()> {
-        let mut listing = interval_at(Instant::now() + LISTING_INTERVAL, LISTING_INTERVAL);
-        listing.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = interval_at(Instant::now() + RETENTION_INTERVAL, RETENTION_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.discover().await?;
@@ -184,7 +198,10 @@ impl Reader {
             }
             tokio::select! {
                 () = self.opened.closed() => return Ok(()),
-                _ = listing.tick() => self.discover().await?,
+                () = sleep_until(self.listing_at()) => {
+                    self.late_listings += u32::from(self.lineage.awaits_children());
+                    self.discover().await?;
+                }
                 _ = looks.tick() => self.look_at_retention().await,
                 Some(id) = decided.recv() => {
                     self.lineage.decided_finished(&id);
@@ -194,14 +211,22 @@ impl Reader {
                 }
                 Some(ended) = self.shards.join_next() => {
                     let (id, outcome) = ended.map_err(|error| Error::external("reading a shard", error))?;
-                    if let Outcome::Ended(position) = outcome {
-                        tracing::info!("shard `{id}` has ended");
+                    if let Outcome::Ended { position, children } = outcome {
+                        tracing::info!(?children, "shard `{id}` has ended");
                         self.lineage.ended(&id, position);
+                        self.lineage.names(children);
+                        self.late_listings = 0;
                         self.discover().await?;
                     }
                 }
             }
         }
+    }
+
+    /// When the shards are listed next, whatever happens.
+    fn listing_at(&self) -> Instant {
+        let is_late = self.lineage.awaits_children() && self.late_listings < LATE_LISTINGS_MAX;
+        self.listed_at + if is_late { self.options.late_listing } else { LISTING_INTERVAL }
     }
 
     /// Begins to read every shard that may be read by now. Returns whether anybody takes them.
@@ -259,6 +284,8 @@ impl Reader {
 
     /// Lists the shards and takes them into the lineage.
     async fn discover(&mut self) -> Result<()> {
-        self.lineage.discover(list_shards(&self.client, &self.options.stream).await?)
+        let listed = list_shards(&self.client, &self.options.stream).await?;
+        self.listed_at = Instant::now();
+        self.lineage.discover(listed)
     }
 }

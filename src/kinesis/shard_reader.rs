@@ -8,11 +8,12 @@
 //!
 //! It does not decide which shards to read (see [`super::lineage`]) nor look into records.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::{Record as Received, ShardIteratorType};
+use aws_sdk_kinesis::types::{ChildShard, Record as Received, ShardIteratorType};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -25,7 +26,9 @@ use super::pacing::{Answered, Pace};
 use super::retention::{Heard, Held, held};
 use crate::clock::{Clock, MICROS_PER_SECOND, Micros};
 use crate::error::{Error, Result};
-use crate::stream::{InFlight, Interval, Page, Paused, Position, Record, SequenceNumber, ShardEvent, ShardKey, Share};
+use crate::stream::{
+    InFlight, Interval, Page, Paused, Position, Record, SequenceNumber, ShardEvent, ShardId, ShardKey, Share,
+};
 
 /// Iterators refused in a row before reading fails. One is normal (a clock that was set back, a server started again);
 /// so many mean that the service does not know what it hands out.
@@ -49,8 +52,8 @@ struct Got {
 /// How the reading of a shard ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// At the shard's end.
-    Ended(Position),
+    /// At the shard's end, which names the children; some servers name none.
+    Ended { position: Position, children: BTreeSet<ShardId> },
     /// With an error, which was handed over as [`ShardEvent::Failed`], or because nobody takes the events any more.
     Abandoned,
 }
@@ -134,16 +137,22 @@ impl ShardReader {
             let bytes = answer.records.iter().map(|record| record.data.as_ref().len()).sum();
             share.settle(bytes);
             self.pace.answered(called, Answered { records, bytes, behind: behind.unwrap_or(0) > 0 });
-            let next = answer.next_shard_iterator;
+            let (next, children) = (answer.next_shard_iterator, answer.child_shards);
             if !self.hand_over(answer.records, share, behind, next.is_none()).await {
                 return Ok(Some(Outcome::Abandoned));
             }
-            let Some(next) = next else { return Ok(Some(Outcome::Ended(self.position.clone()))) };
+            let Some(next) = next else { return Ok(Some(self.ended(children))) };
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(None);
             }
             iterator = next;
         }
+    }
+
+    /// Everything was handed over, and the last answer said what follows.
+    pub(super) fn ended(&self, children: Option<Vec<ChildShard>>) -> Outcome {
+        let children = children.unwrap_or_default().into_iter().map(|child| child.shard_id.into()).collect();
+        Outcome::Ended { position: self.position.clone(), children }
     }
 
     /// The shard has told how far behind its tip it was read.

@@ -109,13 +109,17 @@ pub async fn feed(
     progress: Arc<FeedProgress>,
 ) -> Result<Fed> {
     let tokens = tokens(&simulator, tokenizer);
-    let (at_once, tick) = (producer.records_at_once(), TICK.max(producer.linger()));
-    let step = if producer.linger().is_zero() { HISTORY_STEP } else { AGGREGATED_STEP };
+    let (at_once, (tick, step)) = (producer.records_at_once(), pace(producer.linger()));
     let put = put_by(producer);
     let (fed, uncommitted_max) = (Fed::default(), UNCOMMITTED_MAX);
     Feed { simulator, tokens, fed, uncommitted_max, at_once, step, tick, progress: &progress }
         .run(put, plan, &clock, &stop)
         .await
+}
+
+/// Time between two ticks, which is the longest that a record waits for company, and event time of a step.
+fn pace(linger: Duration) -> (Duration, Micros) {
+    (TICK.max(linger), if linger.is_zero() { HISTORY_STEP } else { AGGREGATED_STEP })
 }
 
 /// Sending as a function: what is done with the answers is then testable without a stream. A request is written, and its
@@ -221,6 +225,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Mutex;
 
+    use tokio::time::Instant;
+
     use super::*;
 
     const START: Micros = 1_763_856_000 * MICROS_PER_SECOND;
@@ -277,6 +283,58 @@ mod tests {
         let history = times.iter().filter(|time| time.as_str() < "2025-11-23").count();
         assert!((5_400..6_600).contains(&history), "ten minutes at 10 a second: {history}");
         assert!(times.len() > history);
+    }
+
+    /// What happens in a time of a tick is one put at its end: nothing waits for the one after.
+    #[tokio::test]
+    async fn a_record_waits_for_a_linger_at_most() {
+        const PUTS: usize = 20;
+        for (linger, tick, step) in [
+            (Duration::ZERO, TICK, HISTORY_STEP),
+            (Duration::from_millis(50), TICK, AGGREGATED_STEP),
+            (Duration::from_millis(500), Duration::from_millis(500), AGGREGATED_STEP),
+            (Duration::from_secs(5), Duration::from_secs(5), AGGREGATED_STEP),
+        ] {
+            assert_eq!(pace(linger), (tick, step));
+            // The clock goes on by a tick with each put, the machine by a short one.
+            let (short, tick) = (Duration::from_millis(1), Micros::try_from(tick.as_micros()).unwrap());
+            let clock = Clock::fixed(START + tick);
+            let (progress, stop) = (FeedProgress::default(), CancellationToken::new());
+            let waits = Mutex::new(Vec::new());
+            let put = |records: Vec<PutRecord>| {
+                let now = clock.now();
+                let waited = records.iter().map(|record| now - happened_at(record));
+                let mut waits = waits.lock().unwrap();
+                waits.push(waited.max().unwrap());
+                if let Clock::Fixed(now) = &clock {
+                    now.fetch_add(tick, Ordering::Relaxed);
+                }
+                if waits.len() == PUTS {
+                    stop.cancel();
+                }
+                let land = |_| Acknowledged { shard: "a".into(), sequence: SequenceNumber::Kinesis("1".into()) };
+                std::future::ready(Ok(records.into_iter().map(land).collect()))
+            };
+            // A hundred a tick: there is something to put at each.
+            let rate = 100.0 * MICROS_PER_SECOND as f64 / tick as f64;
+            let plan = Plan { live_from: START, history_rate: 0.0, rate };
+            let begun = Instant::now();
+            let feed = Feed { tick: short, ..feed_of(&progress) };
+            let fed = feed.run(put, plan, &clock, &stop).await.unwrap();
+            assert!(begun.elapsed() >= short * (PUTS as u32 - 1), "{:?}", begun.elapsed());
+            let waits = waits.into_inner().unwrap();
+            assert_eq!(waits.len(), PUTS, "one a tick");
+            assert!(waits.iter().all(|wait| (0..tick).contains(wait)), "{waits:?} of {tick}");
+            assert!(*waits.iter().max().unwrap() > tick * 9 / 10, "they do wait: {waits:?} of {tick}");
+            assert!(fed.records > 80 * PUTS as u64, "{fed:?}");
+        }
+    }
+
+    /// As the record says.
+    fn happened_at(record: &PutRecord) -> Micros {
+        let json: serde_json::Value = serde_json::from_slice(&record.data).unwrap();
+        let time = json["trans_date_trans_time"].as_str().unwrap();
+        chrono::NaiveDateTime::parse_from_str(time, "%Y-%m-%d %H:%M:%S%.f").unwrap().and_utc().timestamp_micros()
     }
 
     #[tokio::test]

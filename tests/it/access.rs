@@ -185,6 +185,26 @@ fn check_live_asks_for_every_permission_and_makes_nothing() {
         "{found}"
     );
 
+    for reader in ["fan_out", "auto"] {
+        let told = job.must(&[&live[..], &["--set", &format!("stream.reader={reader}")]].concat());
+        let is_told = |answer: &str, action: &str| {
+            told.lines()
+                .any(|line| line.starts_with(&format!("{answer} kinesis:{action} on arn:aws:kinesis:eu-west-1:")))
+        };
+        assert!(is_told("ok        ", "GetRecords") && is_told("ok        ", "DescribeStreamConsumer"), "{told}");
+        for action in ["RegisterStreamConsumer", "SubscribeToShard"] {
+            assert!(is_told("not asked ", action), "{action}: {told}");
+        }
+    }
+    let stream = cloud.client.describe_stream_summary().stream_name("transactions").send();
+    let arn = cloud.block_on(stream).unwrap().stream_description_summary.unwrap().stream_arn;
+    let consumers = cloud.block_on(cloud.client.list_stream_consumers().stream_arn(arn).send()).unwrap();
+    assert!(consumers.consumers().is_empty(), "{consumers:?}");
+    let denied = Does::Answer { status: 400, code: "AccessDeniedException".into(), message: None };
+    cloud.faults.add("DescribeStreamConsumer", denied);
+    let said = text(&job.run(&[&live[..], &["--set", "stream.reader=fan_out"]].concat()).stdout);
+    assert!(said.contains("refused    kinesis:DescribeStreamConsumer on") && said.contains("/consumer/*"), "{said}");
+
     let embedded = Scratch::new().run(&live);
     assert!(embedded.status.success() && text(&embedded.stderr).contains("nothing is to be asked"));
     assert_eq!(Scratch::new().run(&["check", "--json"]).status.code(), Some(2));

@@ -30,6 +30,7 @@ fault = [
     { operation = "GetShardIterator", every = 4, does = "throttle" },
     { at = [1], does = "expire_token" },
     { does = "child_shards" },
+    { at_most = 1, does = { hide_shards = ["shardId-000000000004"] } },
     { does = { page_of = 2 } },
 ]
 "#;

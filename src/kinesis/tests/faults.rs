@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use super::pipeline::{News, Pipeline, assert_order_per_key, expected};
 use super::*;
 use crate::clock::MICROS_PER_SECOND;
-use crate::kinesis::{Producer, reader};
+use crate::kinesis::reader::LATE_LISTINGS_MAX;
+use crate::kinesis::{Consumer, Producer, reader};
 
 const S0: &str = "shardId-000000000000";
 const S1: &str = "shardId-000000000001";
+const S2: &str = "shardId-000000000002";
 
 fn script(faults: &[&str]) -> Faults {
     Faults::parse(&faults.iter().map(|fault| format!("[[fault]]\n{fault}\n")).collect::<String>()).unwrap()
@@ -133,6 +135,65 @@ async fn a_child_announced_twice_is_opened_once() {
         pipeline.deciding_until(900, 2).await;
         assert_eq!((pipeline.all(), pipeline.opened.len()), (expected(&records(0..900)), 3));
         faults.all_struck().unwrap();
+        pipeline.stop().await;
+    })
+    .await;
+}
+
+/// Leaves a shard out of so many listings that would name it.
+fn hidden(shard: &str, times: u64) -> String {
+    format!("at_most = {times}\ndoes = {{ hide_shards = [\"{shard}\"] }}")
+}
+
+async fn split(client: &Client, shard: &str) {
+    client.split_shard().stream_name(STREAM).shard_to_split(shard).new_starting_hash_key("2").send().await.unwrap();
+}
+
+/// ListShards lags behind what the parent's end names, whichever way that is read: first by both children, then by one.
+#[tokio::test]
+async fn children_that_an_end_names_are_looked_for_until_all_are_listed() {
+    within(async {
+        for is_pushed in [false, true] {
+            let (_server, [client, _], faults) = behind(1, &Faults::default()).await;
+            let consumer = Consumer::register(client.clone(), STREAM, "lake").await.unwrap();
+            faults.arm(&script(&[&hidden(S1, 4), &hidden(S2, 7), "does = \"child_shards\""]));
+            let producer = Producer::new(client.clone(), STREAM);
+            producer.put(&records(0..300)).await.unwrap();
+            let consumer = is_pushed.then(|| consumer.into());
+            let options = Options { consumer, ..options(Start::TrimHorizon) };
+            let mut pipeline = Pipeline::new(reader::spawn(client.clone(), options, &Default::default()));
+            pipeline.until_read(300).await;
+            split(&client, S0).await;
+            producer.put(&records(300..500)).await.unwrap();
+            pipeline.deciding_until(500, 1).await;
+            while pipeline.opened.len() < 3 {
+                pipeline.next().await.unwrap();
+            }
+            assert_eq!(pipeline.all(), expected(&records(0..500)));
+            assert_eq!(times(&faults), [4, 7, u64::from(!is_pushed)]);
+            pipeline.stop().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_child_that_is_never_listed_is_looked_for_so_often_and_then_seldom() {
+    within(async {
+        let hidden = hidden("shardId-000000000003", 1_000);
+        let (_server, [client, _], faults) = behind(2, &script(&[&hidden, "does = \"child_shards\""])).await;
+        split(&client, S0).await;
+        let mut pipeline = read_all(&client);
+        pipeline.deciding_until(0, 1).await;
+        // When reading begins, when the parent ends, and then those for the child.
+        let listings = 2 + u64::from(LATE_LISTINGS_MAX);
+        while times(&faults)[0] < listings {
+            pipeline.next().await.unwrap();
+        }
+        for _ in 0..20 {
+            pipeline.until_caught_up(S1).await;
+        }
+        assert_eq!((times(&faults)[0], pipeline.opened.len()), (listings, 3));
         pipeline.stop().await;
     })
     .await;

@@ -56,6 +56,7 @@ fn options(start: Start) -> Options {
         terms: Terms::LOCAL,
         tick: Duration::from_millis(2),
         idle_poll_max: Duration::from_millis(10),
+        late_listing: Duration::from_millis(5),
         in_flight: InFlight::new(64 << 20),
         check_trimmed: false,
         retention: RETENTION_MIN,

@@ -10,7 +10,7 @@ use super::pipeline::{News, Pipeline, expected};
 use super::*;
 use crate::kinesis::faults::limits::Reads;
 use crate::kinesis::pacing::{Answered, Pace};
-use crate::kinesis::{Producer, reader};
+use crate::kinesis::{Consumer, Producer, reader};
 use crate::stream::{OpenedShard, Page, SequenceNumber, ShardEvent, SourceHandle};
 
 const S0: &str = "shardId-000000000000";
@@ -40,22 +40,35 @@ fn read_by(options: Options, client: &Client) -> Pipeline {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_shards_are_read_without_loss_in_the_memory_of_a_few() {
+    read_in_half_their_size(1_000, 10 << 20, false).await;
+}
+
+/// A tenth of them, for the embedded server looks at each subscription five times a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_that_are_subscribed_to_keep_the_same_bound() {
+    read_in_half_their_size(100, 3 << 20, true).await;
+}
+
+/// Reads shards that hold twice what there is room for.
+async fn read_in_half_their_size(shards: u32, bytes_max: usize, is_pushed: bool) {
     within(async {
         let server = EmbeddedKinesis::start("127.0.0.1:0", "eu-west-1").await.unwrap();
-        // 20 MB, where each shard alone may ask for 8 MiB.
-        let (shards, bytes_max) = (1_000, 10 << 20);
         let client = client::connect_within(&server, "eu-west-1");
         create_stream(&client, STREAM, shards).await.unwrap();
-        let records = spread(20_000, 1_000);
+        // Each shard alone may ask for 8 MiB.
+        let records = spread(bytes_max / 500, 1_000);
         put(&client, &records).await;
         let mut options = options(Start::TrimHorizon);
         // Fifty calls a second on each shard at its tip would leave the server no time for others.
         (options.tick, options.idle_poll_max) = (Duration::from_millis(100), Duration::from_secs(1));
         options.in_flight = InFlight::new(bytes_max);
+        if is_pushed {
+            options.consumer = Some(Consumer::register(client.clone(), STREAM, "lake").await.unwrap().into());
+        }
         let in_flight = options.in_flight.clone();
         let mut pipeline = read_by(options, &client);
         pipeline.until_read(records.len()).await;
-        assert_eq!((pipeline.opened.len(), pipeline.all()), (1_000, expected(&records)));
+        assert_eq!((pipeline.opened.len(), pipeline.all()), (shards as usize, expected(&records)));
         assert!((1..=bytes_max).contains(&in_flight.most()), "{} bytes", in_flight.most());
         pipeline.stop().await;
     })

@@ -4,8 +4,8 @@ use super::pipeline::{News, Pipeline};
 use super::*;
 use crate::config::{self, Config, Endpoint};
 use crate::error::Error;
-use crate::kinesis::{access, connect, reader, stream_facts};
-use crate::permission::Answer;
+use crate::kinesis::{Consumer, access, connect, reader, stream_facts};
+use crate::permission::{Answer, Permission};
 
 const ROLE: &str = "arn:aws:sts::7:assumed-role/job/i-0";
 const ARN: &str = "arn:aws:kinesis:eu-west-1:7:stream/transactions";
@@ -161,18 +161,16 @@ async fn every_permission_is_asked_for_once_and_nothing_is_made() {
         let faults = Faults::default();
         let (server, _) = server_with(2, &faults).await;
         let client = client_of(server.url()).await;
-        let asked = |found: &[crate::permission::Permission]| {
-            found.iter().map(|permission| permission.action.clone()).collect::<Vec<_>>()
-        };
+        let asked = |found: &[Permission]| found.iter().map(|permission| permission.action.clone()).collect::<Vec<_>>();
         let all = ["DescribeStreamSummary", "ListShards", "GetShardIterator", "GetRecords"];
         let all = all.map(|action| format!("kinesis:{action}"));
-        let found = access::ask(&client, STREAM).await;
+        let found = access::ask(&client, STREAM, None).await;
         assert_eq!(asked(&found), all);
         assert!(found.iter().all(|permission| permission.answer == Answer::Granted), "{found:?}");
         assert!(found[3].on.ends_with(":stream/transactions"), "{found:?}");
         for (place, action) in all.iter().enumerate() {
             faults.add(action.strip_prefix("kinesis:").unwrap(), refused(400, "AccessDeniedException"));
-            let found = access::ask(&client, STREAM).await;
+            let found = access::ask(&client, STREAM, None).await;
             assert_eq!(asked(&found), all);
             for (at, permission) in found.iter().enumerate() {
                 match &permission.answer {
@@ -183,8 +181,46 @@ async fn every_permission_is_asked_for_once_and_nothing_is_made() {
                 }
             }
         }
-        let found = access::ask(&client, "orders").await;
+        let found = access::ask(&client, "orders", None).await;
         assert!(matches!(&found[0].answer, Answer::Refused(why) if why.contains("no stream `orders`")), "{found:?}");
+    })
+    .await;
+}
+
+/// A consumer is looked for, and neither registered nor subscribed for.
+#[tokio::test]
+async fn what_subscribing_needs_is_asked_for_as_far_as_nothing_stays_of_it() {
+    within(async {
+        let faults = Faults::default();
+        let (server, _) = server_with(1, &faults).await;
+        let client = client_of(server.url()).await;
+        let of_consumer = async || access::ask(&client, STREAM, Some("lake")).await.split_off(4);
+        for is_registered in [false, true] {
+            let found = of_consumer().await;
+            let [looked, registers, subscribes] = &found[..] else { panic!("{found:?}") };
+            assert_eq!((&*looked.action, &looked.answer), ("kinesis:DescribeStreamConsumer", &Answer::Granted));
+            assert!(looked.on.ends_with(":stream/transactions/consumer/*") && looked.on == subscribes.on, "{found:?}");
+            let is_left_out = |permission: &Permission| matches!(permission.answer, Answer::NotAsked(_));
+            assert!(is_left_out(registers) && is_left_out(subscribes), "{found:?}");
+            assert_eq!(
+                [&registers.action, &subscribes.action],
+                ["kinesis:RegisterStreamConsumer", "kinesis:SubscribeToShard"]
+            );
+            let arn = stream_facts(&client, STREAM).await.unwrap().arn;
+            let consumers = client.list_stream_consumers().stream_arn(arn).send().await.unwrap();
+            assert_eq!(consumers.consumers().len(), usize::from(is_registered));
+            Consumer::register(client.clone(), STREAM, "lake").await.unwrap();
+        }
+        faults.add("DescribeStreamConsumer", refused(400, "AccessDeniedException"));
+        let answer = of_consumer().await.swap_remove(0).answer;
+        let Answer::Refused(why) = &answer else { panic!("{answer:?}") };
+        assert!(
+            why.contains("`kinesis:DescribeStreamConsumer` on `arn:aws:kinesis:") && why.contains("/consumer/*`"),
+            "{why}"
+        );
+        faults.add("DescribeStreamSummary", refused(400, "AccessDeniedException"));
+        let answer = of_consumer().await.swap_remove(0).answer;
+        assert!(matches!(answer, Answer::NotAsked(_)), "{answer:?}");
     })
     .await;
 }
