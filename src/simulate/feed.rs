@@ -288,7 +288,7 @@ mod tests {
     /// What happens in a time of a tick is one put at its end: nothing waits for the one after.
     #[tokio::test]
     async fn a_record_waits_for_a_linger_at_most() {
-        const PUTS: usize = 20;
+        const PUTS: u32 = 20;
         for (linger, tick, step) in [
             (Duration::ZERO, TICK, HISTORY_STEP),
             (Duration::from_millis(50), TICK, AGGREGATED_STEP),
@@ -309,7 +309,7 @@ mod tests {
                 if let Clock::Fixed(now) = &clock {
                     now.fetch_add(tick, Ordering::Relaxed);
                 }
-                if waits.len() == PUTS {
+                if waits.len() == PUTS as usize {
                     stop.cancel();
                 }
                 let land = |_| Acknowledged { shard: "a".into(), sequence: SequenceNumber::Kinesis("1".into()) };
@@ -321,12 +321,12 @@ mod tests {
             let begun = Instant::now();
             let feed = Feed { tick: short, ..feed_of(&progress) };
             let fed = feed.run(put, plan, &clock, &stop).await.unwrap();
-            assert!(begun.elapsed() >= short * (PUTS as u32 - 1), "{:?}", begun.elapsed());
+            assert!(begun.elapsed() >= short * (PUTS - 1), "{:?}", begun.elapsed());
             let waits = waits.into_inner().unwrap();
-            assert_eq!(waits.len(), PUTS, "one a tick");
+            assert_eq!(waits.len(), PUTS as usize, "one a tick");
             assert!(waits.iter().all(|wait| (0..tick).contains(wait)), "{waits:?} of {tick}");
             assert!(*waits.iter().max().unwrap() > tick * 9 / 10, "they do wait: {waits:?} of {tick}");
-            assert!(fed.records > 80 * PUTS as u64, "{fed:?}");
+            assert!(fed.records > u64::from(80 * PUTS), "{fed:?}");
         }
     }
 
