@@ -28,6 +28,8 @@ const STEP_US: i64 = 12 * MINUTE_US;
 const ROWS: u32 = 6_000;
 /// Rows a second: pages of a tenth of it, each an epoch.
 const PACE: u32 = 300;
+/// The same, where something is waited for that goes on beside the job.
+const SLOW_PACE: u32 = 20;
 
 /// A lake of the shipped contracts and queries.
 struct Site {
@@ -53,11 +55,12 @@ impl Site {
         Self { scratch, config, clock: Arc::new(AtomicI64::new(NOON_US)) }
     }
 
-    /// Runs the job over a file to its end; each commit moves the clock.
-    async fn live(config: Config, file: PathBuf, clock: Arc<AtomicI64>) -> Summary {
+    /// Runs the job over a file to its end, or until this file of the lake is gone; each commit moves the clock.
+    async fn live(config: Config, file: PathBuf, gone: Option<PathBuf>, clock: Arc<AtomicI64>) -> Summary {
+        let stop = CancellationToken::new();
         let job = Job {
             config,
-            input: Input::Files { paths: vec![file], pace: Some(PACE) },
+            input: Input::Files { paths: vec![file], pace: Some(if gone.is_some() { SLOW_PACE } else { PACE }) },
             until_caught_up: true,
             allow_late: true,
             accept_new_stream: false,
@@ -67,18 +70,22 @@ impl Site {
             clock: Clock::Fixed(Arc::clone(&clock)),
             token_key: TokenKey::from_hex(1, TOKEN_KEY).unwrap(),
             host: "day".into(),
-            stop: CancellationToken::new(),
+            stop: stop.clone(),
         };
         let mut running = start(job).await.unwrap();
         while running.commits.recv().await.is_some() {
             clock.fetch_add(STEP_US, Ordering::Relaxed);
+            if gone.as_ref().is_some_and(|file| !file.exists()) {
+                stop.cancel();
+            }
         }
         running.wait().await.unwrap()
     }
 
-    fn run(&self, runtime: &Runtime, file: &Path) -> Summary {
+    fn run(&self, runtime: &Runtime, file: &Path, until_gone: Option<&Path>) -> Summary {
         let (config, file, clock) = (self.config.clone(), file.to_owned(), Arc::clone(&self.clock));
-        runtime.block_on(async { tokio::spawn(Self::live(config, file, clock)).await.unwrap() })
+        let gone = until_gone.map(Path::to_owned);
+        runtime.block_on(async { tokio::spawn(Self::live(config, file, gone, clock)).await.unwrap() })
     }
 
     fn now(&self) -> i64 {
@@ -146,7 +153,7 @@ fn after_a_day_of_life_nothing_is_found_and_no_look_meanwhile_finds_an_error() {
                 looks.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let summary = site.run(&runtime, &file);
+        let summary = site.run(&runtime, &file, None);
         has_ended.store(true, Ordering::Relaxed);
         looking.join().unwrap();
         summary
@@ -166,9 +173,10 @@ fn after_a_day_of_life_nothing_is_found_and_no_look_meanwhile_finds_an_error() {
 
     // A week later the job is started again: it vacuums what it has taken out, cleans the logs, and goes on.
     site.clock.fetch_add(8 * DAY_US, Ordering::Relaxed);
-    site.run(&runtime, &rest);
-    let log = site.scratch.lake().join("transactions/_delta_log");
-    assert!(!log.join(format!("{:020}.json", 0)).exists(), "the log was not cleaned");
+    let oldest = site.scratch.lake().join("transactions/_delta_log").join(format!("{:020}.json", 0));
+    site.run(&runtime, &rest, Some(&oldest));
+    assert!(!oldest.exists(), "the log was not cleaned");
+    site.run(&runtime, &rest, None);
     let tables: BTreeSet<String> = fs::read_dir(site.scratch.lake())
         .unwrap()
         .map(|entry| entry.unwrap().path())
