@@ -170,7 +170,13 @@ fn foreign(text: &str, refusal: Refusal) -> Refusal {
     let has = |sought: &[&str]| words.windows(sought.len()).any(|found| found == sought);
     let is_window = |word: &str| ["TUMBLE", "HOP", "CUMULATE", "SESSION"].contains(&word);
     let said = refusal.to_string();
+    let found = |letters: [char; 2]| letters.iter().any(|letter| said.contains(&format!("found: {letter}")));
     match () {
+        // What word processors make of quotes and of a minus.
+        () if found(['‘', '’']) || found(['“', '”']) => {
+            refusal.help("write text between straight quotes: `'…'`")
+        }
+        () if found(['–', '—']) => refusal.help("write a minus as `-`"),
         () if said.contains("found: EMIT") => {
             refusal.help("leave it out: the rows of a window are written once, when it has closed")
         }
