@@ -357,7 +357,7 @@ fn an_added_column_is_null_in_older_rows_and_other_changes_are_refused() {
     let refused = scratch.run(&["run", "--source", str(&parts[1]), "--until-caught-up"]);
     let said = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("column `largest` is declared STRING") && said.contains("put the contract back"), "{said}");
+    assert!(said.contains("column `largest` is declared STRING") && said.contains("select it again"), "{said}");
 }
 
 #[test]
