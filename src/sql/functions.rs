@@ -11,7 +11,6 @@ use datafusion::logical_expr::Volatility;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, ObjectNamePart, Spanned, Visit,
 };
-use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::normal;
 use super::place::{Refusal, Refusals};
@@ -135,18 +134,6 @@ pub(super) fn unknown(statement: &impl Visit, state: &SessionState) -> Refusals 
         ControlFlow::Continue(())
     });
     refused
-}
-
-/// The functions a statement calls, and where.
-pub(super) fn calls(statement: &impl Visit) -> Vec<(String, Span)> {
-    let mut found = Vec::new();
-    let _: ControlFlow<()> = look_at_exprs(statement, |expr| {
-        if let Expr::Function(call) = expr {
-            found.push((call.name.to_string().to_lowercase(), call.name.span()));
-        }
-        ControlFlow::Continue(())
-    });
-    found
 }
 
 fn has_order(call: &Function) -> bool {
