@@ -9,6 +9,12 @@ use super::schema::Layout;
 use crate::contract::{TableContract, type_name};
 use crate::error::{Error, Refusal, Result};
 
+/// What to do about a table that differs from a contract file.
+pub(super) const PUT_BACK: &str = "put the contract back, or use another `lake.url`";
+
+/// What to do about one whose columns the query alone says.
+pub(super) const SELECT_AGAIN: &str = "select it again in the query as it was, or give the view another name";
+
 /// How a table can follow its contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Evolution {
@@ -79,8 +85,8 @@ pub(super) fn check_last(contract: &TableContract, evolution: &Evolution) -> Res
 }
 
 /// Refuses a table whose columns or partitioning differ from what is declared: names every difference, and draws both
-/// sides column by column.
-pub(super) fn check_same(name: &str, declared: &Layout, found: &Layout) -> Result<()> {
+/// sides column by column; `help` is what to do.
+pub(super) fn check_same(name: &str, declared: &Layout, found: &Layout, help: &str) -> Result<()> {
     let mut differences = Vec::new();
     for field in declared.schema.fields() {
         let (column, data_type) = (field.name(), type_name(field.data_type()));
@@ -118,7 +124,7 @@ pub(super) fn check_same(name: &str, declared: &Layout, found: &Layout) -> Resul
     }
     let message = format!("table `{name}` differs from its contract: {}", differences.join("; "));
     let refusal = Refusal::new(Span::empty(), message)
-        .help("put the contract back, or use another `lake.url`")
+        .help(help)
         .note("tables of the stream and of queries take in added columns that may be NULL, those of queries drop NOT NULL; nothing else")
         .note(side_by_side(declared, found));
     Err(Error::Usage(refusal.into()))
@@ -159,15 +165,15 @@ mod tests {
     #[test]
     fn a_difference_is_named_column_by_column() {
         let declared = Layout::of_contract(&testing::contract("payments")).unwrap();
-        check_same("payments", &declared, &declared).unwrap();
+        check_same("payments", &declared, &declared, PUT_BACK).unwrap();
         let mut contract = testing::contract("payments");
         contract.columns.retain(|column| column.name.as_ref() != "card");
         contract.columns.iter_mut().find(|c| c.name.as_ref() == "amount").unwrap().data_type = DataType::Int64;
         let found = Layout::of_contract(&contract).unwrap();
-        let error = check_same("payments", &declared, &found).unwrap_err().to_string();
+        let error = check_same("payments", &declared, &found, PUT_BACK).unwrap_err().to_string();
         assert!(error.contains("column `card` STRING is missing in the lake"), "{error}");
         assert!(error.contains("column `amount` is declared DECIMAL(20,2), but BIGINT in the lake"), "{error}");
-        let error = check_same("payments", &found, &declared).unwrap_err().to_string();
+        let error = check_same("payments", &found, &declared, PUT_BACK).unwrap_err().to_string();
         assert!(error.contains("column `card` STRING is only in the lake"), "{error}");
     }
 
@@ -198,7 +204,7 @@ mod tests {
         let mut contract = testing::contract("payments");
         contract.columns.reverse();
         let found = Layout::of_contract(&contract).unwrap();
-        let error = check_same("payments", &declared, &found).unwrap_err().to_string();
+        let error = check_same("payments", &declared, &found, PUT_BACK).unwrap_err().to_string();
         assert!(error.contains("in the order"), "{error}");
     }
 }

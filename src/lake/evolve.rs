@@ -9,7 +9,7 @@ use deltalake::kernel::{Metadata, MetadataExt, MetadataValue, StructField, Struc
 use serde::Serialize;
 use tracing::info;
 
-use super::difference::{Evolution, check_last, check_same};
+use super::difference::{Evolution, PUT_BACK, SELECT_AGAIN, check_last, check_same};
 use super::log::Log;
 use super::schema::{Layout, SORT_BY, delta_columns};
 use super::{Lake, Table};
@@ -61,6 +61,8 @@ pub enum Following {
     AddedColumns,
     /// And it drops NOT NULL; only where Spectrum reads it, columns come behind those it has: of tables of queries.
     Query,
+    /// The same, of those without a contract file: the query alone says their columns.
+    QueryAlone,
 }
 
 impl Table {
@@ -104,7 +106,8 @@ impl Table {
 
 /// How the table becomes as its contract says, if it may.
 fn allowed(contract: &TableContract, declared: &Layout, log: &Log, following: Following) -> Result<Evolution> {
-    let differs = || check_same(&contract.name, declared, log.layout());
+    let help = if following == Following::QueryAlone { SELECT_AGAIN } else { PUT_BACK };
+    let differs = || check_same(&contract.name, declared, log.layout(), help);
     let Some(evolution) = Evolution::between(declared, log.layout()) else {
         // Whatever else differs, it is named.
         differs()?;
@@ -115,7 +118,7 @@ fn allowed(contract: &TableContract, declared: &Layout, log: &Log, following: Fo
         Following::AddedColumns if !evolution.relaxed.is_empty() => return differs().map(|()| evolution),
         Following::Description => false,
         Following::AddedColumns => true,
-        Following::Query => contract.sinks.contains(&Sink::Spectrum),
+        Following::Query | Following::QueryAlone => contract.sinks.contains(&Sink::Spectrum),
     };
     if only_last {
         check_last(contract, &evolution)?;
@@ -280,9 +283,17 @@ mod tests {
         let mut swapped = wider(true);
         swapped.columns.swap(7, 8);
         for contract in [wider(false), fewer, other, swapped] {
-            for following in [Following::Description, Following::AddedColumns, Following::Query] {
+            for (following, help) in [
+                (Following::Description, PUT_BACK),
+                (Following::AddedColumns, PUT_BACK),
+                (Following::Query, PUT_BACK),
+                (Following::QueryAlone, SELECT_AGAIN),
+            ] {
                 let error = Table::create_or_follow(&lake, &contract, following).await.unwrap_err();
-                assert!(matches!(&error, Error::Usage(m) if m.contains("differs from its contract")), "{error}");
+                assert!(
+                    matches!(&error, Error::Usage(m) if m.contains("differs from its contract") && m.contains(help)),
+                    "{error}"
+                );
             }
         }
         // Behind the others is where a stream's column comes, and any that Spectrum reads.

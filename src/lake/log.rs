@@ -25,7 +25,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStoreExt};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::difference::check_same;
+use super::difference::{PUT_BACK, check_same};
 use super::schema::{self, Layout};
 use super::state::{Commit, DataFile, State};
 use super::{LOG_FOLDER, Lake};
@@ -65,7 +65,7 @@ impl Log {
         schema::check_readable(name, found.protocol(), found.metadata())?;
         let in_lake = Layout::of_table(name, found.metadata())?;
         if let Some(declared) = declared {
-            check_same(name, declared, &in_lake)?;
+            check_same(name, declared, &in_lake, PUT_BACK)?;
         }
         let layout = declared.cloned().unwrap_or(in_lake);
         let state = Mutex::new(State::of(name, &layout, &found)?);
@@ -293,7 +293,7 @@ impl Log {
             )));
         }
         schema::check_readable(&self.name, found.protocol(), found.metadata())?;
-        check_same(&self.name, &self.layout, &Layout::of_table(&self.name, found.metadata())?)?;
+        check_same(&self.name, &self.layout, &Layout::of_table(&self.name, found.metadata())?, PUT_BACK)?;
         State::of(&self.name, &self.layout, found)
     }
 

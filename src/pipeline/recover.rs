@@ -127,7 +127,7 @@ pub(super) async fn take(config: &Config, token_key: &TokenKey, host: &Arc<str>,
     let looked_up = plans.queries.iter().flat_map(StandingQuery::lookups).flat_map(|lookup| &lookup.tables);
     let looked_up = looked_up.filter_map(|table| plans.contracts.get(table).cloned());
     let wanted: Vec<TableContract> = wanted.into_iter().chain(looked_up).collect();
-    let outputs = plans.queries.iter().map(|query| query.output().clone()).collect();
+    let outputs = plans.queries.iter().map(|query| (query.output().clone(), plans.following(query.name()))).collect();
     let tables = open_tables(&lake, &base, wanted, outputs, &mut facts).await?;
     roll_forward(&slots, &base, &tables, &config.lake.app_id, &mut facts).await?;
 
@@ -160,7 +160,7 @@ async fn open_tables(
     lake: &Lake,
     base: &Slot,
     wanted: Vec<TableContract>,
-    outputs: Vec<TableContract>,
+    outputs: Vec<(TableContract, Following)>,
     facts: &mut Facts,
 ) -> Result<Tables> {
     let mut tables = Tables::new();
@@ -168,7 +168,6 @@ async fn open_tables(
         Some(_) => (contract, Following::AddedColumns),
         None => (contract, Following::Description),
     });
-    let outputs = outputs.into_iter().map(|contract| (contract, Following::Query));
     for (contract, following) in wanted.chain(outputs) {
         if base.dropping.contains(&contract.name) {
             return Err(Error::usage(format!(

@@ -87,7 +87,7 @@ pub async fn diff(config: &Config) -> Result<Diff> {
             None => Cost::default(),
         };
         let table = match query {
-            Some(query) => Some(Table::schema_change(&lake, query.output(), Following::Query).await?),
+            Some(query) => Some(Table::schema_change(&lake, query.output(), plans.following(query.name())).await?),
             None => None,
         };
         diff.queries.push(QueryDiff {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::contract::{TableContract, read_folder};
 use crate::error::{Error, Refusals, Result};
+use crate::lake::Following;
 use crate::sql::{Catalog, QueryFile, StandingQuery, plan_all, read_queries, with_parents};
 
 pub use changes::{Change, ChangeKind, changes};
@@ -60,6 +61,11 @@ impl Plans {
         let mut tables: BTreeMap<_, _> = derived.collect();
         tables.extend(self.contracts.iter().map(|(name, contract)| (Arc::clone(name), contract.clone())));
         tables
+    }
+
+    /// How the table of a standing query follows it.
+    pub fn following(&self, query: &str) -> Following {
+        if self.contracts.contains_key(query) { Following::Query } else { Following::QueryAlone }
     }
 
     /// The tables of standing queries that have no contract file.

@@ -15,10 +15,10 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::{Job, QueryFile, parse_statement, start_of};
-use super::functions::{calls, unknown};
+use super::functions::unknown;
 use super::lasting::check_lasting;
 use super::params::{self, Params};
-use super::place::{Refusal, Refusals};
+use super::place::{Refusal, Refusals, Words};
 use super::recover;
 use super::static_file::{StaticFile, take_files};
 use super::windows::{hidden_in, rewrite};
@@ -98,12 +98,14 @@ pub async fn run_batch(context: &SessionContext, batch: BatchStatement) -> Resul
     let tables = tables(context);
     let rewritten = rewrite(&mut statement, &hidden(context, &tables).await);
     rewritten.map_err(|refusal| refusal.or_at(at).in_text(&text))?;
-    let (calls, unknown) = match &statement {
-        Statement::Statement(statement) => (calls(statement.as_ref()), unknown(statement.as_ref(), &context.state())),
-        _ => (Vec::new(), Refusals::default()),
+    let (words, unknown) = match &statement {
+        Statement::Statement(statement) => {
+            (Words::of(statement.as_ref()), unknown(statement.as_ref(), &context.state()))
+        }
+        _ => (Words::default(), Refusals::default()),
     };
     let refuse = |error| {
-        let refusal = Refusal::planner(&error, &tables, &calls).or_at(at);
+        let refusal = Refusal::planner(&error, &tables, &words).or_at(at);
         // The planner looks for the nearest name among too few functions.
         unknown.iter().find(|better| better.head() == refusal.head()).cloned().unwrap_or(refusal)
     };

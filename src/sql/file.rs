@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use super::interval::duration;
 use super::lasting::check_lasting;
-use super::place::{Refusal, Refusals};
+use super::place::{Refusal, Refusals, Words};
 use crate::clock::Micros;
 use crate::error::{Error, Result, SourceText};
 use crate::syntax::{Look, look, look_at_exprs};
@@ -151,7 +151,7 @@ pub fn read_queries(folder: &Path, refused: &mut Refusals) -> Result<Vec<QueryFi
 
 /// Parses exactly one statement.
 pub(super) fn parse_statement(text: &str) -> Result<Statement, Refusal> {
-    let planner = |error| foreign(text, Refusal::planner(&error, &[], &[]).or_at(end_of(text)));
+    let planner = |error| foreign(text, Refusal::planner(&error, &[], &Words::default()).or_at(end_of(text)));
     let mut statements = DFParserBuilder::new(text).build().map_err(planner)?.parse_statements().map_err(planner)?;
     match (statements.pop_front(), statements.len()) {
         (Some(statement), 0) => check_depth(statement),
@@ -170,7 +170,13 @@ fn foreign(text: &str, refusal: Refusal) -> Refusal {
     let has = |sought: &[&str]| words.windows(sought.len()).any(|found| found == sought);
     let is_window = |word: &str| ["TUMBLE", "HOP", "CUMULATE", "SESSION"].contains(&word);
     let said = refusal.to_string();
+    let found = |letters: [char; 2]| letters.iter().any(|letter| said.contains(&format!("found: {letter}")));
     match () {
+        // What word processors make of quotes and of a minus.
+        () if found(['‘', '’']) || found(['“', '”']) => {
+            refusal.help("write text between straight quotes: `'…'`")
+        }
+        () if found(['–', '—']) => refusal.help("write a minus as `-`"),
         () if said.contains("found: EMIT") => {
             refusal.help("leave it out: the rows of a window are written once, when it has closed")
         }

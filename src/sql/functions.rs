@@ -11,7 +11,6 @@ use datafusion::logical_expr::Volatility;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, ObjectNamePart, Spanned, Visit,
 };
-use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::file::normal;
 use super::place::{Refusal, Refusals};
@@ -23,6 +22,18 @@ const ORDER_SENSITIVE: [&str; 5] = ["array_agg", "first_value", "last_value", "n
 
 /// Aggregates that may answer with any row's value: refused, whatever order is asked for.
 const ARBITRARY: [&str; 1] = ["any_value"];
+
+/// Functions of other engines, and what to write instead.
+const FOREIGN: [(&str, &str); 8] = [
+    ("arg_max", "first_value(x ORDER BY y DESC, …)"),
+    ("arg_min", "first_value(x ORDER BY y, …)"),
+    ("count_if", "count(*) FILTER (WHERE …)"),
+    ("countif", "count(*) FILTER (WHERE …)"),
+    ("group_concat", "string_agg(x, ',' ORDER BY …)"),
+    ("listagg", "string_agg(x, ',' ORDER BY …)"),
+    ("max_by", "first_value(x ORDER BY y DESC, …)"),
+    ("min_by", "first_value(x ORDER BY y, …)"),
+];
 
 /// The functions of a session, by every name they have.
 pub(super) struct Functions(BTreeMap<String, Kind>);
@@ -62,7 +73,11 @@ impl Functions {
 
     fn unknown(&self, name: &Ident) -> Refusal {
         let refusal = Refusal::new(name.span, format!("no function `{}`", name.value));
-        refusal.near(&normal(name), self.0.keys().map(String::as_str))
+        let name = normal(name);
+        match FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
+            Some((_, ours)) => refusal.help(format!("write `{ours}`")),
+            None => refusal.near(&name, self.0.keys().map(String::as_str)),
+        }
     }
 
     /// Checks one call; `event_time` is what to use in place of "now".
@@ -78,6 +93,10 @@ impl Functions {
                 .help("write a batch query over the table this one fills"));
         }
         match self.0.get(&name) {
+            None if name == "unnest" => {
+                Err(Refusal::new(at, format!("`{shown}` makes several rows of one, which a standing query does not"))
+                    .help("write a batch query"))
+            }
             None => Err(self.unknown(ident)),
             Some(Kind::Scalar(Volatility::Immutable)) => Ok(false),
             Some(Kind::Scalar(_)) => Err(Refusal::new(at, format!("`{shown}` answers differently each time"))
@@ -115,18 +134,6 @@ pub(super) fn unknown(statement: &impl Visit, state: &SessionState) -> Refusals 
         ControlFlow::Continue(())
     });
     refused
-}
-
-/// The functions a statement calls, and where.
-pub(super) fn calls(statement: &impl Visit) -> Vec<(String, Span)> {
-    let mut found = Vec::new();
-    let _: ControlFlow<()> = look_at_exprs(statement, |expr| {
-        if let Expr::Function(call) = expr {
-            found.push((call.name.to_string().to_lowercase(), call.name.span()));
-        }
-        ControlFlow::Continue(())
-    });
-    found
 }
 
 fn has_order(call: &Function) -> bool {

@@ -85,6 +85,7 @@ pub(super) fn take_joins(
     for join in from.joins.iter_mut().filter(|join| !is_rows(&join.relation)) {
         let at = join.relation.span();
         joins.at.get_or_insert(at);
+        no_rows_of_a_row(&join.relation)?;
         let constraint = constraint(join)?;
         has_equality(constraint, at)?;
         if let (true, JoinConstraint::Using(columns)) = (may_lack_first, constraint) {
@@ -147,6 +148,21 @@ fn take_one(
     let called = normal(&alias.name);
     join.relation = table_named(&name, Some(alias), at);
     Ok(called)
+}
+
+/// Refuses relations that are made of each row of those before them.
+fn no_rows_of_a_row(relation: &TableFactor) -> Result<(), Refusal> {
+    let (at, shown, help) = match relation {
+        TableFactor::UNNEST { array_exprs, .. } => {
+            (array_exprs.first().map_or_else(Span::empty, Spanned::span), "UNNEST", "write a batch query")
+        }
+        TableFactor::Derived { lateral: true, subquery, .. } => {
+            (subquery.span(), "LATERAL", "write `JOIN (SELECT …) h ON …`, grouped by what it is joined by")
+        }
+        TableFactor::Function { lateral: true, name, .. } => (name.span(), "LATERAL", "write a batch query"),
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(at, format!("{shown} makes rows of each row, which a standing query does not")).help(help))
 }
 
 /// Tables a query reads, without the names it gives to parts of itself.

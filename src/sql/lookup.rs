@@ -15,10 +15,10 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::batch::{BatchStatement, hidden, select};
 use super::catalog::Catalog;
-use super::functions::{Functions, calls};
+use super::functions::Functions;
 use super::joins::Written;
 use super::params::Params;
-use super::place::Refusal;
+use super::place::{Refusal, Words};
 use super::session::session;
 use super::windows::rewrite;
 use crate::error::{Result, SourceText};
@@ -88,12 +88,12 @@ pub(super) async fn plan_lookup(
         if known.insert(Arc::clone(&contract.name)) {
             let empty = Arc::new(EmptyTable::new(contract.schema()));
             let registered = context.register_table(table.as_str(), empty);
-            registered.map_err(|error| Refusal::planner(&error, &[], &[]).or_at(*at))?;
+            registered.map_err(|error| Refusal::planner(&error, &[], &Words::default()).or_at(*at))?;
         }
     }
     let names: Vec<String> = known.iter().map(ToString::to_string).collect();
-    let called = calls(query.as_ref());
-    let refuse = |error| Refusal::planner(&error, &names, &called).or_at(at);
+    let words = Words::of(query.as_ref());
+    let refuse = |error| Refusal::planner(&error, &names, &words).or_at(at);
     let mut statement = select(query.clone());
     rewrite(&mut statement, &hidden(&context, &names).await)?;
     let plan = context.state().statement_to_plan(statement).await.map_err(refuse)?;

@@ -15,8 +15,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
-use super::place::{Refusal, Refusals, is_no_condition, is_unknown_name};
-use crate::syntax::change_exprs;
+use super::place::{Refusal, Refusals, is_aggregate_in_where, is_no_condition, is_unknown_name};
+use crate::syntax::{change_exprs, look_at_exprs};
 
 /// Unknown names told of one statement. Each costs one more planning; who has this many has the wrong table.
 const UNKNOWN_NAMES_MAX: usize = 20;
@@ -36,7 +36,13 @@ pub(super) async fn plan(
             Err(error) => error,
         };
         let is_unknown = is_unknown_name(&error);
-        let place = if is_no_condition(&error) { condition(&statement) } else { Span::empty() };
+        let place = match () {
+            () if is_no_condition(&error) => condition(&statement).map_or_else(Span::empty, Spanned::span),
+            () if is_aggregate_in_where(&error) => {
+                condition(&statement).and_then(|condition| aggregate(condition, state)).unwrap_or_else(Span::empty)
+            }
+            () => Span::empty(),
+        };
         let refusal = refuse(error).or_at(place);
         let at = refusal.at();
         let is_told = refused.iter().any(|other| other.at() == at);
@@ -52,12 +58,23 @@ pub(super) async fn plan(
     None
 }
 
-/// Where the condition of the outermost SELECT stands.
-fn condition(statement: &Statement) -> Span {
-    let Statement::Statement(statement) = statement else { return Span::empty() };
-    let SqlStatement::Query(query) = statement.as_ref() else { return Span::empty() };
-    let SetExpr::Select(select) = query.body.as_ref() else { return Span::empty() };
-    select.selection.as_ref().or(select.having.as_ref()).map_or_else(Span::empty, Spanned::span)
+/// The condition of the outermost SELECT.
+fn condition(statement: &Statement) -> Option<&Expr> {
+    let Statement::Statement(statement) = statement else { return None };
+    let SqlStatement::Query(query) = statement.as_ref() else { return None };
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    select.selection.as_ref().or(select.having.as_ref())
+}
+
+/// Where the first aggregate of a condition stands.
+fn aggregate(condition: &Expr, state: &SessionState) -> Option<Span> {
+    let found = look_at_exprs(condition, |expr| match expr {
+        Expr::Function(call) if state.aggregate_functions().contains_key(&call.name.to_string().to_lowercase()) => {
+            ControlFlow::Break(call.name.span())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.break_value()
 }
 
 /// Puts the guess, or NULL, in the place of the name or call that begins at `at`; answers whether there was one.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
@@ -19,11 +20,10 @@ use super::catalog::{Catalog, Driver, Time, ViewKind, ViewSource};
 use super::definition::{Definition, Pairs};
 use super::feed::FeedTable;
 use super::file::{Job, QueryFile, View, normal};
-use super::functions::calls;
 use super::joins::take_joins;
 use super::lookup::{Lookup, plan_lookup};
 use super::output::Output;
-use super::place::{Refusal, Refusals};
+use super::place::{Refusal, Refusals, Words};
 use super::recover;
 use super::refuse::{check, check_plan, plain_select};
 use super::relation::{Shape, coalesced_times, sides, times_of};
@@ -188,11 +188,18 @@ impl StandingQuery {
     }
 }
 
+/// Columns of the stream's table that only its epoch knows.
+const KNOWN_LATER: [&str; 2] = [provenance::EPOCH, provenance::LATE];
+
+fn known_later(name: &str, at: Span) -> Refusal {
+    let refusal = Refusal::new(at, format!("`{name}` is known only once the epoch is written"));
+    refusal.help("leave it out, or write a batch query")
+}
+
 /// The schema of the rows a standing query reads: the stream's table without what only its epoch knows.
 pub fn input_schema(stream: &TableContract) -> SchemaRef {
-    let known_later = [provenance::EPOCH, provenance::LATE];
     let schema = stream.schema();
-    let fields = schema.fields().iter().filter(|field| !known_later.contains(&field.name().as_str()));
+    let fields = schema.fields().iter().filter(|field| !KNOWN_LATER.contains(&field.name().as_str()));
     Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 
@@ -251,10 +258,16 @@ async fn plan(file: &QueryFile, view: &View, catalog: &Catalog) -> Result<Standi
     };
     let is_sliced = definition.combined().is_some() && !definition.is_buffered();
     let context = standing_session(is_sliced);
-    let calls = calls(&view.query);
+    let words = Words::of(&view.query);
     let tables: Vec<_> = definition.drivers().into_iter().map(|driver| driving_table(driver, catalog)).collect();
     let names: Vec<String> = tables.iter().map(|(name, _)| name.to_string()).collect();
-    let refuse = |error| Refusal::planner(&error, &names, &calls);
+    let refuse = |error: DataFusionError| {
+        let refusal = Refusal::planner(&error, &names, &words);
+        match KNOWN_LATER.iter().find(|name| refusal.head() == format!("no column `{name}`")) {
+            Some(name) => known_later(name, refusal.span()),
+            None => refusal,
+        }
+    };
     let windows = definition.select_windows()?;
     register_all(&context, &definition, tables, &windows).await.map_err(refuse)?;
     let statement: Statement = select(definition.select_live()?);

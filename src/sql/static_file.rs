@@ -22,7 +22,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 
 use super::catalog::single;
-use super::place::Refusal;
+use super::place::{Refusal, nearest};
 use crate::contract::timestamp_type;
 use crate::syntax::{Change, change};
 
@@ -83,9 +83,24 @@ impl Change for Take<'_> {
                 self.files.push(Arc::new(file));
                 ControlFlow::Continue(())
             }
-            Err(why) => ControlFlow::Break(Refusal::new(at, format!("the file `{}` {why}", quoted.value))),
+            Err(why) => {
+                let refusal = Refusal::new(at, format!("the file `{}` {why}", quoted.value));
+                let beside = names_beside(self.folder, &quoted.value);
+                let near = nearest(&quoted.value, beside.iter().map(String::as_str));
+                ControlFlow::Break(match near.filter(|_| !self.folder.join(&quoted.value).exists()) {
+                    Some(near) => refusal.near(&quoted.value, [near]),
+                    None => refusal,
+                })
+            }
         }
     }
+}
+
+/// Files in the folder where `written` was looked for, as one would write them; none where there is no such folder.
+fn names_beside(folder: &Path, written: &str) -> Vec<String> {
+    let within = Path::new(written).parent().unwrap_or(Path::new(""));
+    let entries = fs::read_dir(folder.join(within)).into_iter().flatten().flatten();
+    entries.map(|entry| within.join(entry.file_name()).display().to_string()).collect()
 }
 
 impl StaticFile {

@@ -3,7 +3,7 @@
 //! Damage is done so that only one check can see it: a changed slot gets its successors linked anew, a changed data file
 //! its size and rows written into the log and the slot.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -446,7 +446,16 @@ fn edited_new_and_removed_queries_are_followed() {
     write("edited", &minutes("1 hour", "HAVING count(*) > 1"));
     write("added", &minutes("15 minutes", ""));
     fs::remove_file(queries.join("removed.sql")).unwrap();
-    run(1);
+    let diff: Value = serde_json::from_str(&scratch.must(&["diff", "--json"])).unwrap();
+    let kinds = diff["queries"].as_array().unwrap().iter().map(|query| (&query["query"], &query["change"]));
+    let kinds: BTreeMap<_, _> = kinds.map(|(query, kind)| (query.as_str().unwrap(), kind.as_str().unwrap())).collect();
+    let expected = [("added", "new"), ("alerts", "kept"), ("edited", "changed"), ("removed", "removed")];
+    assert_eq!(kinds, BTreeMap::from(expected));
+    let started = scratch.run(&["run", "--source", parts[1].to_str().unwrap(), "--pace", PACE, "--until-caught-up"]);
+    let said = text(&started.stderr);
+    assert!(started.status.success(), "{said}");
+    let greeting = "queries kept: alerts\nqueries new: added\nqueries changed: edited\nqueries removed: removed\n";
+    assert!(said.contains(greeting), "{said}");
     let report = scratch.must(&["audit"]);
     assert!(
         report.contains("`edited`: windows closed until") && report.contains("the query `removed` is not in"),

@@ -36,10 +36,15 @@ pub(in crate::sql) fn window_call(factor: &TableFactor) -> Result<Option<WindowC
     let TableFactor::Table { name, alias, args: Some(args), sample, version, .. } = factor else { return Ok(None) };
     let function = name.to_string().to_lowercase();
     if !FUNCTIONS.contains(&function.as_str()) {
-        return match nearest(&function, FUNCTIONS) {
+        let near = match function.as_str() {
+            // What other engines call it.
+            "hopping" | "slide" | "sliding" => Some("hop"),
+            other => nearest(other, FUNCTIONS),
+        };
+        return match near {
             Some(near) => {
-                let near = near.to_uppercase();
-                Err(Refusal::new(name.span(), format!("no table function `{name}`")).near(&function, [near.as_str()]))
+                let help = format!("did you mean `{}`?", near.to_uppercase());
+                Err(Refusal::new(name.span(), format!("no table function `{name}`")).help(help))
             }
             None => Ok(None),
         };
