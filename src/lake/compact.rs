@@ -30,8 +30,8 @@ use crate::error::{Context, Error, Result};
 const PART_BYTES: usize = 10 << 20;
 /// Requests of one file under way: writing is not what takes time.
 const PARTS_AT_ONCE: usize = 2;
-/// A file may be larger than aimed at by this part, so that no tiny one is left over.
-const SLACK: u64 = 10;
+/// A file may be larger or smaller than aimed at by this part: that is just enough for any number of bytes.
+const SLACK: u64 = 3;
 
 /// What is compacted.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Compaction<'a> {
     pub files: &'a [Arc<DataFile>],
     /// The epoch the files are named after: the last one whose rows they may hold.
     pub epoch: u64,
-    /// Bytes a new file grows to.
+    /// Bytes of a new file, more or less by a third; of a single one, less if there are no more.
     pub file_bytes: u64,
     /// See [`spilling`].
     pub runtime: &'a Arc<RuntimeEnv>,
@@ -72,9 +72,9 @@ impl Table {
             )));
         }
         let what = || format!("cannot write files of table `{}` together", self.name());
-        let before: u64 = files.iter().map(|file| file.bytes).sum();
-        let goal = goal(before, file_bytes);
-        let mut writing = Writing { table: self, partition, epoch, goal, data_change: false, open: None };
+        let known = files.iter().map(|file| file.rows).sum::<Option<u64>>();
+        let shares = Shares { rows: known.unwrap_or(0), file_bytes };
+        let mut writing = Writing { table: self, partition, epoch, shares, data_change: false, open: None };
         let columns = self.log().layout().file_columns();
         let mut staged = Staged::default();
         let mut rows = self.in_order(files, runtime).await?;
@@ -83,7 +83,6 @@ impl Table {
             writing.write(batch, &mut staged).await?;
         }
         writing.close(&mut staged).await?;
-        let known = files.iter().map(|file| file.rows).sum::<Option<u64>>();
         if known.is_some_and(|rows| rows != staged.rows) {
             return Err(Error::broken(format!(
                 "table `{}`: {} files hold {} rows, and the log says {}: run `lakeward audit`",
@@ -116,11 +115,41 @@ impl Table {
     }
 }
 
-/// Bytes at which a file ends, so that all are about equal and none is tiny.
-fn goal(bytes: u64, file_bytes: u64) -> u64 {
-    let files = bytes.div_ceil(file_bytes.max(1)).max(1);
-    let even = bytes.div_ceil(files);
-    even + even / SLACK
+/// Where one file ends and the next begins, so that all are about equal and none is tiny. How many there are follows from
+/// the bytes that rows have become, not from those they had: sorted together they take a half, a tenth.
+struct Shares {
+    /// All there are; 0 if nobody knows, and then they become one file.
+    rows: u64,
+    file_bytes: u64,
+}
+
+/// Rows that are encoded to the last byte: those of a row group under way are not, and look larger than they will be.
+struct Extent {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Shares {
+    /// Everything in one file.
+    const ONE: Self = Self { rows: 0, file_bytes: u64::MAX };
+
+    /// Bytes of the smallest file there may be beside others.
+    fn least(&self) -> u64 {
+        self.file_bytes - self.file_bytes / SLACK
+    }
+
+    /// Whether a file of `open` rows is to end here, rather than after the next batch of as many rows as the last. `encoded`
+    /// are those in its finished row groups, `closed` those of the files before.
+    fn is_full(&self, open: u64, batch: u64, encoded: &Extent, closed: &Extent) -> bool {
+        let (rows, bytes) = (closed.rows + encoded.rows, closed.bytes + encoded.bytes);
+        // Of nothing, nothing is expected, and no file ends.
+        let expected = |of: u64| of.saturating_mul(bytes).checked_div(rows).unwrap_or(0);
+        let left = expected(self.rows.saturating_sub(closed.rows + open));
+        let open = encoded.bytes + expected(open - encoded.rows);
+        let files = (open + left).saturating_sub(self.file_bytes / SLACK).div_ceil(self.file_bytes);
+        let is_share = (open + expected(batch) / 2).saturating_mul(files) >= open + left;
+        is_share && open.min(left) >= self.least()
+    }
 }
 
 /// Files of one partition, written one after the other from rows that come in order.
@@ -128,7 +157,7 @@ pub(super) struct Writing<'a> {
     table: &'a Table,
     partition: i32,
     epoch: u64,
-    goal: u64,
+    shares: Shares,
     data_change: bool,
     open: Option<OpenFile>,
 }
@@ -146,10 +175,17 @@ struct Encoder {
     stats: FileStats,
 }
 
+impl Encoder {
+    fn encoded(&self) -> Extent {
+        let rows = self.writer.flushed_row_groups().iter().map(|group| group.num_rows().unsigned_abs()).sum();
+        Extent { rows, bytes: self.writer.bytes_written() as u64 }
+    }
+}
+
 impl<'a> Writing<'a> {
     /// The rows a file keeps when others of it go, as one file: a change of data.
     pub(super) fn rest_of(table: &'a Table, partition: i32, epoch: u64) -> Self {
-        Self { table, partition, epoch, goal: u64::MAX, data_change: true, open: None }
+        Self { table, partition, epoch, shares: Shares::ONE, data_change: true, open: None }
     }
 
     /// Writes rows, without the partition column, after those before them.
@@ -159,6 +195,7 @@ impl<'a> Writing<'a> {
             None => self.begin()?,
         };
         let what = || format!("cannot encode rows of table `{}`", self.table.name());
+        let added = batch.num_rows() as u64;
         let mut encoder = open.encoder;
         // Encoding computes; a worker of the runtime would stand still.
         let encode = tokio::task::spawn_blocking(move || {
@@ -170,9 +207,10 @@ impl<'a> Writing<'a> {
         let (encoder, encoded) = encode.await.context(what)??;
         open.encoder = encoder;
         open.send(self.table, encoded).await?;
-        let grown = open.bytes + open.encoder.writer.in_progress_size() as u64;
+        let closed = Extent { rows: staged.rows, bytes: staged.bytes };
+        let is_full = self.shares.is_full(open.encoder.stats.rows(), added, &open.encoder.encoded(), &closed);
         self.open = Some(open);
-        if grown >= self.goal { self.close(staged).await } else { Ok(()) }
+        if is_full { self.close(staged).await } else { Ok(()) }
     }
 
     fn begin(&self) -> Result<OpenFile> {
@@ -181,7 +219,7 @@ impl<'a> Writing<'a> {
         let name = self.table.new_file(self.partition, self.epoch)?;
         let store = Arc::clone(&self.table.lake().root);
         let upload = BufWriter::with_capacity(store, name.location.clone(), PART_BYTES);
-        let writer = encode::writer(layout, &schema, encode::Standing::Settled)?;
+        let writer = encode::writer(layout, &schema, encode::Standing::Settled { least_bytes: self.shares.least() })?;
         let encoder = Encoder { writer, stats: FileStats::new(&schema) };
         Ok(OpenFile { name, encoder, upload: upload.with_max_concurrency(PARTS_AT_ONCE), bytes: 0 })
     }
@@ -320,7 +358,7 @@ mod tests {
             builder.build_arc().unwrap()
         };
         let with = async |runtime: Arc<RuntimeEnv>| {
-            table.stage_compaction(Compaction { files: &files, epoch: 1, file_bytes: 1 << 20, runtime: &runtime }).await
+            table.stage_compaction(Compaction { files: &files, epoch: 1, file_bytes: 1 << 19, runtime: &runtime }).await
         };
         assert!(with(runtime(DiskManagerMode::Disabled)).await.is_err(), "it fits into memory");
         let staged = with(runtime(DiskManagerMode::OsTmpDirectory)).await.unwrap();
@@ -343,10 +381,40 @@ mod tests {
         assert!(matches!(&error, Error::Broken(m) if m.contains("50 rows") && m.contains("49")), "{error}");
     }
 
+    /// Compaction takes off what nobody can tell beforehand: here five bytes of six.
+    #[tokio::test]
+    async fn files_come_out_about_equal_whatever_becomes_of_their_bytes() {
+        let (_folder, lake) = testing::lake();
+        let table = table(&lake, 20, 9_000).await;
+        let files = of_date(&table, 20_780).await;
+        let whole = compact(&table, &files, 1 << 30, 19).await.bytes;
+        for (tenths, count) in [(12, 1), (14, 2), (22, 2), (31, 4)] {
+            let aim = whole * 10 / tenths;
+            let adds = compact(&table, &files, aim, 19).await.adds;
+            let sizes: Vec<u64> = adds.iter().map(|add| add.size.unsigned_abs()).collect();
+            let (least, most) = (*sizes.iter().min().unwrap(), *sizes.iter().max().unwrap());
+            assert_eq!(sizes.len(), count, "{whole} bytes in files of {aim} are {sizes:?}");
+            assert!(least >= aim * 2 / 3 && most <= aim * 4 / 3, "{whole} bytes in files of {aim} are {sizes:?}");
+            assert!(most - least <= aim / 4, "{whole} bytes in files of {aim} are {sizes:?}");
+        }
+    }
+
+    /// Batches are a megabyte here, row groups 128.
     #[test]
-    fn files_come_out_about_equal() {
-        assert_eq!(goal(100, 200), 110);
-        assert_eq!(goal(500, 200), 183);
-        assert_eq!(goal(0, 200), 0);
+    fn files_of_any_number_of_bytes_are_a_third_larger_or_smaller_at_most() {
+        for all in 128..=1_024_u64 {
+            let shares = Shares { rows: all << 10, file_bytes: 192 << 20 };
+            let (mut closed, mut sizes) = (0, Vec::new());
+            for batch in 1..=all {
+                let open = batch - closed;
+                let extent = |megabytes: u64| Extent { rows: megabytes << 10, bytes: megabytes << 20 };
+                let is_full = shares.is_full(open << 10, 1 << 10, &extent(open / 128 * 128), &extent(closed));
+                if is_full || batch == all {
+                    sizes.push(open);
+                    closed = batch;
+                }
+            }
+            assert!(sizes.iter().all(|size| (128..=256).contains(size)), "{all} MiB are {sizes:?}");
+        }
     }
 }

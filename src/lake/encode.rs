@@ -120,17 +120,24 @@ pub(super) enum Standing {
     /// Rows of an epoch: few, and soon written together with others. A Bloom filter would be one more request a file, and
     /// hardly smaller than the page it spares.
     Fresh,
-    /// Rows of a date that is over.
-    Settled,
+    /// Rows of a date that is over, in files of so many bytes at least when there are several. A row group has no more, so
+    /// that where a file ends is known from rows that are encoded.
+    Settled { least_bytes: u64 },
 }
 
 /// A file of a table, as the lake contract wants it; `schema` is that of its files.
 pub(super) fn writer(layout: &Layout, schema: &SchemaRef, standing: Standing) -> Result<ArrowWriter<Vec<u8>>> {
+    let group_bytes = match standing {
+        Standing::Fresh => ROW_GROUP_BYTES_MAX,
+        Standing::Settled { least_bytes } => {
+            usize::try_from(least_bytes).unwrap_or(usize::MAX).min(ROW_GROUP_BYTES_MAX)
+        }
+    };
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(Compression::SNAPPY)
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
+        .set_max_row_group_bytes(Some(group_bytes))
         .set_data_page_size_limit(PAGE_BYTES_MAX);
     if layout.row_group_rows.is_some() {
         properties = properties.set_max_row_group_row_count(layout.row_group_rows);
@@ -139,7 +146,7 @@ pub(super) fn writer(layout: &Layout, schema: &SchemaRef, standing: Standing) ->
     for &column in &layout.unique {
         properties = properties.set_column_dictionary_enabled(path(column), false);
     }
-    for &column in layout.bloom.iter().filter(|_| standing == Standing::Settled) {
+    for &column in layout.bloom.iter().filter(|_| standing != Standing::Fresh) {
         properties = properties.set_column_bloom_filter_fpp(path(column), BLOOM_FALSE_SHARE);
     }
     // Parquet's own types say all there is to say of a contract's types; a second schema in the footer could only differ.
