@@ -1,13 +1,26 @@
-//! Walks over the syntax trees of SQL.
+//! Files of SQL, read; and walks over syntax trees.
 //!
 //! The one law: sqlparser's `visit` is called here and nowhere else. It is compiled anew for each type of visitor, every node
 //! there is with it: eighteen types were a third of this crate's machine code.
 
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::{fs, io};
 
 use datafusion::sql::sqlparser::ast::{
     Expr, ObjectName, Query, Select, TableFactor, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
 };
+
+/// What some editors put in front of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The text of a file of SQL.
+///
+/// # Errors
+/// A file that cannot be read, or is no UTF-8.
+pub(crate) fn read(path: &Path) -> io::Result<String> {
+    Ok(fs::read_to_string(path)?.trim_start_matches(BYTE_ORDER_MARK).to_owned())
+}
 
 /// Looks at nodes, at each before those below it.
 pub(crate) trait Look {
@@ -221,6 +234,13 @@ mod tests {
 
     fn parsed(text: &str) -> Statement {
         Parser::parse_sql(&GenericDialect {}, text).unwrap().remove(0)
+    }
+
+    #[test]
+    fn what_an_editor_puts_in_front_is_no_text() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "\u{feff}SELECT 'é'\u{feff}").unwrap();
+        assert_eq!(read(file.path()).unwrap(), "SELECT 'é'\u{feff}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::rules::NameOf;
 use super::source::Source;
 use super::{Column, InputField, Origin, StreamContract, TableContract, rules, types};
 use crate::error::{Error, Refusal, Refusals, Result, SourceText};
+use crate::syntax;
 
 pub(super) fn folder(folder: &Path) -> Result<BTreeMap<Arc<str>, TableContract>> {
     let unreadable = |error| {
@@ -45,9 +46,8 @@ pub(super) fn folder(folder: &Path) -> Result<BTreeMap<Arc<str>, TableContract>>
     let mut files: BTreeMap<Arc<str>, &Path> = BTreeMap::new();
     for path in &paths {
         let origin = path.display().to_string();
-        let sql = fs::read_to_string(path).map_err(|error| Error::usage(format!("cannot read `{origin}`: {error}")))?;
-        let sql = sql.trim_start_matches('\u{feff}');
-        let Some(contract) = refused.gather(table_contract(&origin, sql))? else { continue };
+        let sql = syntax::read(path).map_err(|error| Error::usage(format!("cannot read `{origin}`: {error}")))?;
+        let Some(contract) = refused.gather(table_contract(&origin, &sql))? else { continue };
         if let Some(other) = files.insert(contract.name.clone(), path) {
             let (name, other) = (&contract.name, other.display());
             let refusal = Refusal::new(Span::empty(), format!("table `{name}` is already declared in `{other}`"));

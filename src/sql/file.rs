@@ -20,10 +20,7 @@ use super::lasting::check_lasting;
 use super::place::{Refusal, Refusals, Words};
 use crate::clock::Micros;
 use crate::error::{Error, Result, SourceText};
-use crate::syntax::{Look, look, look_at_exprs};
-
-/// What some editors put in front of a file.
-const BYTE_ORDER_MARK: char = '\u{feff}';
+use crate::syntax::{self, Look, look, look_at_exprs};
 
 /// Operators in a row: more is no expression that somebody wrote, and more than some thousands are too deep to plan.
 const OPERATORS_MAX: usize = 1_000;
@@ -73,9 +70,9 @@ impl QueryFile {
     /// # Errors
     /// [`Error::Usage`] for an unreadable file and as in [`QueryFile::parse`].
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)
+        let text = syntax::read(path)
             .map_err(|error| Error::usage(format!("cannot read the query file `{}`: {error}", path.display())))?;
-        Self::parse(path, text.trim_start_matches(BYTE_ORDER_MARK))
+        Self::parse(path, &text)
     }
 
     /// Parses the text of a file; `path` is what messages name.
@@ -170,13 +167,11 @@ fn foreign(text: &str, refusal: Refusal) -> Refusal {
     let has = |sought: &[&str]| words.windows(sought.len()).any(|found| found == sought);
     let is_window = |word: &str| ["TUMBLE", "HOP", "CUMULATE", "SESSION"].contains(&word);
     let said = refusal.to_string();
-    let found = |letters: [char; 2]| letters.iter().any(|letter| said.contains(&format!("found: {letter}")));
+    let found = |letters: &[char]| letters.iter().any(|letter| said.contains(&format!("found: {letter}")));
     match () {
         // What word processors make of quotes and of a minus.
-        () if found(['‘', '’']) || found(['“', '”']) => {
-            refusal.help("write text between straight quotes: `'…'`")
-        }
-        () if found(['–', '—']) => refusal.help("write a minus as `-`"),
+        () if found(&['‘', '’', '“', '”']) => refusal.help("write text between straight quotes: `'…'`"),
+        () if found(&['–', '—']) => refusal.help("write a minus as `-`"),
         () if said.contains("found: EMIT") => {
             refusal.help("leave it out: the rows of a window are written once, when it has closed")
         }
